@@ -1,0 +1,106 @@
+"""FeatureExtractionWorker: a picture is decoded once, for its thumbnail and its vector."""
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from agents.reports import progress, report
+from deeplens_streams.errors import DeepLensError, DimensionMismatch, UndecodableImage, UnknownModel
+from deeplens_streams.metrics import DROPPED
+from deeplens_streams.services import Services
+from deeplens_streams.stage import Message, Stage
+from deeplens_streams.topics import EXTRACTION, INDEXING, Publisher
+from models.events import (
+    FeatureExtractionRequested,
+    VectorIndexingData,
+    VectorIndexingRequested,
+    VectorMetadata,
+    derived_id,
+    utc_now,
+)
+from models.status import Step, StepStatus
+
+if TYPE_CHECKING:
+    import faust
+
+STEP = Step.FEATURE_EXTRACTION
+
+
+async def process(event: FeatureExtractionRequested, services: Services) -> list[Message]:
+    """Store the thumbnail, and return the vector with a report of both steps."""
+    started = time.perf_counter()
+    features = services.features
+    assert features is not None, "the extract role has a feature extractor"
+    model = features.model
+    if event.data.modelName != model.name:
+        raise UnknownModel(f"This worker has no model {event.data.modelName!r}; it has {model.name}.")
+    if event.data.expectedDimension != model.dimension:
+        raise DimensionMismatch(
+            f"{model.name} makes {model.dimension} numbers, not {event.data.expectedDimension}."
+        )
+    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=event.data.imageId)
+    if image is None:
+        DROPPED.labels(STEP.value).inc()
+        return []
+    # The key is the one that was stored, not the one that the event names.
+    data = await services.storage.get(tenant=image.tenantId, key=image.originalKey)
+    if data is None:
+        raise UndecodableImage("The picture's bytes are missing from storage.")
+    wants_thumbnail = image.processingOptions.generateThumbnail
+    extraction = await features.extract(
+        data, thumbnail_px=services.settings.thumbnail_px if wants_thumbnail else None
+    )
+    if extraction.thumbnail is not None:
+        await services.storage.put_thumbnail(
+            tenant=image.tenantId, key=image.thumbnailKey, data=extraction.thumbnail
+        )
+    vector = VectorIndexingRequested(
+        eventType=VectorIndexingRequested.EVENT_TYPE,
+        eventId=derived_id("index", image.imageId, model.name, event.generation),
+        timestamp=utc_now(),
+        tenantId=event.tenantId,
+        correlationId=event.correlationId,
+        generation=event.generation,
+        data=VectorIndexingData(
+            imageId=image.imageId,
+            modelName=model.name,
+            # float32 as it is: half the bytes of a list of Python floats.
+            featureVector=cast(Any, extraction.vector),
+            vectorMetadata=VectorMetadata(
+                extractionTime=utc_now(),
+                processingTimeMs=round(extraction.processing_ms, 3),
+                modelVersion=model.version,
+            ),
+            imageMetadata={
+                "width": extraction.width,
+                "height": extraction.height,
+                "format": extraction.format,
+            },
+        ),
+    )
+    thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED
+    reports = [
+        report(Step.THUMBNAIL_GENERATION, thumbnail),
+        report(STEP, StepStatus.COMPLETED, started=started, model=model.name),
+    ]
+    return [Message(INDEXING, vector), progress(event, reports, image)]
+
+
+def on_failure(event: FeatureExtractionRequested, error: DeepLensError) -> list[Message]:
+    failed = report(STEP, StepStatus.FAILED, model=event.data.modelName, error=error)
+    return [progress(event, [failed])]
+
+
+def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
+    async def one(event: FeatureExtractionRequested) -> list[Message]:
+        return await process(event, services)
+
+    stage = Stage(STEP.value, FeatureExtractionRequested, one, publisher, on_failure)
+
+    @app.agent(
+        publisher.channel(EXTRACTION),
+        name="FeatureExtractionWorker",
+        # Actors wait in the model's batcher together: that is where batches come from.
+        concurrency=services.settings.extract_concurrency,
+    )
+    async def feature_extraction(stream: "faust.StreamT[bytes]") -> None:
+        await stage.run(stream.events())

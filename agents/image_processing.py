@@ -1,0 +1,82 @@
+"""ImageProcessingWorker: an uploaded picture becomes one extraction request for each model."""
+
+import time
+from typing import TYPE_CHECKING
+
+from agents.reports import progress, report
+from deeplens_streams.errors import DeepLensError, UnknownModel
+from deeplens_streams.features import model_spec
+from deeplens_streams.metrics import DROPPED
+from deeplens_streams.services import Services
+from deeplens_streams.stage import Message, Stage
+from deeplens_streams.topics import EXTRACTION, UPLOADED, Publisher
+from models.events import (
+    ExtractionOptions,
+    FeatureExtractionData,
+    FeatureExtractionRequested,
+    ImageUploaded,
+    RetryPolicy,
+    derived_id,
+    utc_now,
+)
+from models.status import Step, StepStatus
+
+if TYPE_CHECKING:
+    import faust
+
+STEP = Step.IMAGE_PROCESSING
+
+
+async def process(event: ImageUploaded, services: Services) -> list[Message]:
+    """Return a report and one extraction request for each model of the picture."""
+    started = time.perf_counter()
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId, image_id=event.data.imageId
+    )
+    if image is None:
+        DROPPED.labels(STEP.value).inc()
+        return []
+    requests = []
+    for name in image.processingOptions.models or []:
+        model = model_spec(services.settings)
+        if name != model.name:
+            raise UnknownModel(f"This system has no model {name!r}; it has {model.name}.")
+        requests.append(
+            FeatureExtractionRequested(
+                eventType=FeatureExtractionRequested.EVENT_TYPE,
+                eventId=derived_id("extract", image.imageId, name, event.generation),
+                timestamp=utc_now(),
+                tenantId=event.tenantId,
+                correlationId=event.correlationId,
+                generation=event.generation,
+                data=FeatureExtractionData(
+                    imageId=image.imageId,
+                    imagePath=image.originalKey,
+                    modelName=model.name,
+                    modelVersion=model.version,
+                    expectedDimension=model.dimension,
+                    extractionOptions=ExtractionOptions(),
+                ),
+                retryPolicy=RetryPolicy(),
+            )
+        )
+    done = report(STEP, StepStatus.COMPLETED, started=started)
+    return [
+        progress(event, [done], image),
+        *(Message(EXTRACTION, request) for request in requests),
+    ]
+
+
+def on_failure(event: ImageUploaded, error: DeepLensError) -> list[Message]:
+    return [progress(event, [report(STEP, StepStatus.FAILED, error=error)])]
+
+
+def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
+    async def one(event: ImageUploaded) -> list[Message]:
+        return await process(event, services)
+
+    stage = Stage(STEP.value, ImageUploaded, one, publisher, on_failure)
+
+    @app.agent(publisher.channel(UPLOADED), name="ImageProcessingWorker", concurrency=8)
+    async def image_processing(stream: "faust.StreamT[bytes]") -> None:
+        await stage.run(stream.events())

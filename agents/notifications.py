@@ -1,0 +1,33 @@
+"""Notifier: tells who waits for pictures to reach their end. Today that is usage figures."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from deeplens_streams.metrics import PROCESSING_SECONDS
+from deeplens_streams.services import Services
+from deeplens_streams.stage import Message, Stage
+from deeplens_streams.topics import COMPLETED, Publisher
+from models.events import ProcessingCompleted
+
+if TYPE_CHECKING:
+    import faust
+
+log = structlog.get_logger()
+
+
+async def process(event: ProcessingCompleted) -> list[Message]:
+    """Count the picture and write one line for it."""
+    seconds = event.data.totalProcessingTimeMs / 1000
+    PROCESSING_SECONDS.labels(event.data.status).observe(seconds)
+    log.info("picture completed", status=event.data.status, seconds=round(seconds, 3))
+    return []
+
+
+def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
+    del services
+    stage = Stage("notifications", ProcessingCompleted, process, publisher)
+
+    @app.agent(publisher.channel(COMPLETED), name="Notifier", concurrency=2)
+    async def notifications(stream: "faust.StreamT[bytes]") -> None:
+        await stage.run(stream.events())

@@ -1,0 +1,57 @@
+"""What stages say of a picture's steps, as messages to the progress topic."""
+
+import time
+
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.stage import Message
+from deeplens_streams.topics import PROGRESS
+from models.events import Event, new_event_id, utc_now
+from models.images import StoredImage
+from models.status import ImageProgress, ImageProgressData, Step, StepReport, StepStatus
+
+
+def report(
+    step: Step,
+    status: StepStatus,
+    *,
+    started: float | None = None,
+    model: str | None = None,
+    collection: str | None = None,
+    error: DeepLensError | None = None,
+) -> StepReport:
+    """Describe one step; `started` is a `time.perf_counter` reading."""
+    return StepReport(
+        step=step.value,
+        status=status.value,
+        duration=None if started is None else round((time.perf_counter() - started) * 1000, 3),
+        modelName=model,
+        collectionName=collection,
+        errorCode=error.code if error else None,
+        errorMessage=error.message if error else None,
+        at=utc_now(),
+    )
+
+
+def progress(event: Event, reports: list[StepReport], image: StoredImage | None = None) -> Message:
+    """Return the message that tells the status table of steps of `event`'s picture.
+
+    `image` is its stored metadata, or None where a stage failed before it had read it.
+    """
+    assert event.image_id is not None
+    return Message(
+        PROGRESS,
+        ImageProgress(
+            eventType=ImageProgress.EVENT_TYPE,
+            eventId=new_event_id(),
+            timestamp=utc_now(),
+            tenantId=event.tenantId,
+            correlationId=event.correlationId,
+            generation=event.generation,
+            data=ImageProgressData(
+                imageId=event.image_id,
+                reports=reports,
+                models=image.processingOptions.models if image else None,
+                uploadedAt=image.uploadedAt if image else None,
+            ),
+        ),
+    )

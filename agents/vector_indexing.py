@@ -1,0 +1,94 @@
+"""VectorIndexingWorker: a vector becomes a point, the same point at every redelivery."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents.reports import progress, report
+from deeplens_streams.errors import DeepLensError, DimensionMismatch, UnknownModel
+from deeplens_streams.features import model_spec
+from deeplens_streams.metrics import DROPPED
+from deeplens_streams.services import Services
+from deeplens_streams.stage import Message, Stage
+from deeplens_streams.topics import INDEXING, Publisher
+from deeplens_streams.vectors import VectorPoint, collection_name
+from models.events import VectorIndexingRequested
+from models.images import StoredImage
+from models.status import Step, StepStatus
+
+if TYPE_CHECKING:
+    import faust
+
+STEP = Step.VECTOR_INDEXING
+
+
+async def process(event: VectorIndexingRequested, services: Services) -> list[Message]:
+    """Store the vector and return a report."""
+    started = time.perf_counter()
+    vectors = services.vectors
+    assert vectors is not None, "the index role has a vector engine"
+    data = event.data
+    model = model_spec(services.settings)
+    if data.modelName != model.name:
+        raise UnknownModel(f"This worker has no model {data.modelName!r}; it has {model.name}.")
+    vector = np.asarray(data.featureVector, dtype=np.float32)
+    if vector.shape != (model.dimension,) or not np.isfinite(vector).all():
+        raise DimensionMismatch(
+            f"{model.name} makes {model.dimension} finite numbers; the event has {vector.size}."
+        )
+    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=data.imageId)
+    if image is None:
+        DROPPED.labels(STEP.value).inc()
+        return []
+    await vectors.upsert(
+        [VectorPoint(image.imageId, vector, _payload(image))],
+        tenant=image.tenantId,
+        model=model.name,
+    )
+    stored = report(
+        STEP,
+        StepStatus.COMPLETED,
+        started=started,
+        model=model.name,
+        collection=collection_name(tenant=image.tenantId, model=model.name),
+    )
+    return [progress(event, [stored], image)]
+
+
+def _payload(image: StoredImage) -> dict[str, Any]:
+    """Return what search answers and filters need, so that a search reads no storage."""
+    return {
+        "imageId": image.imageId,
+        "fileName": image.fileName,
+        "contentType": image.contentType,
+        "uploadedBy": image.uploadedBy,
+        "uploadedAt": image.uploadedAt,
+        "tags": image.tags,
+        "thumbnailUrl": (
+            f"/api/v1/images/{image.imageId}/thumbnail"
+            if image.processingOptions.generateThumbnail
+            else None
+        ),
+        "metadata": {
+            "width": image.metadata.width,
+            "height": image.metadata.height,
+            "format": image.metadata.format,
+        },
+    }
+
+
+def on_failure(event: VectorIndexingRequested, error: DeepLensError) -> list[Message]:
+    failed = report(STEP, StepStatus.FAILED, model=event.data.modelName, error=error)
+    return [progress(event, [failed])]
+
+
+def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
+    async def one(event: VectorIndexingRequested) -> list[Message]:
+        return await process(event, services)
+
+    stage = Stage(STEP.value, VectorIndexingRequested, one, publisher, on_failure)
+
+    @app.agent(publisher.channel(INDEXING), name="VectorIndexingWorker", concurrency=8)
+    async def vector_indexing(stream: "faust.StreamT[bytes]") -> None:
+        await stage.run(stream.events())

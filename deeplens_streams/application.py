@@ -1,0 +1,133 @@
+"""The Faust apps: one a role, however the roles are spread over processes.
+
+A role keeps its consumer group, its changelogs and its folder wherever it runs, so moving from
+one process to several, or back, rereads nothing.
+"""
+
+import asyncio
+from typing import Any
+
+import aiohttp.web
+import faust
+from faust.app.base import App
+from yarl import URL
+
+from agents import AGENTS
+from deeplens_streams import topics, web
+from deeplens_streams.config import Role, Settings, load_settings
+from deeplens_streams.logs import configure_structlog, logging_config
+from deeplens_streams.services import Services, build_services
+from deeplens_streams.stream_health import stream_checks
+from deeplens_streams.topics import Publisher
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.feed import KafkaStatusFeed
+from deeplens_streams.web.routing import TableRows
+from deeplens_streams.worker import DeepLensWorker
+from models.events import ImageUploaded
+from tables import image_status
+
+#: Seconds without a sign of life after which a worker's partitions go to others.
+SESSION_TIMEOUT_S = 10.0
+
+
+class RoleApp(App):
+    """One role's app; the one that Faust's CLI starts knows the others of its process."""
+
+    settings: Settings
+    services: Services
+    role: Role
+    #: All apps of this process, this one first.
+    process_apps: "list[RoleApp]"
+    #: What the web server of this app needs to run beside it; None without the api role.
+    feed: KafkaStatusFeed | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether partitions were handed out and the tables are recovered."""
+        return self.started and self.rebalancing_count > 0 and not self.rebalancing
+
+
+def build_apps(settings: Settings) -> RoleApp:
+    """Build the apps that `settings` names and return the one that starts the others.
+
+    Nothing is opened, loaded or connected yet.
+    """
+    configure_structlog()
+    services = build_services(settings)
+    apps = [_build(role, settings, services) for role in settings.roles]
+    for app in apps:
+        app.process_apps = [app, *(other for other in apps if other is not app)]
+    return apps[0]
+
+
+def build_from_environment() -> RoleApp:
+    return build_apps(load_settings())
+
+
+def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
+    serves_web = role is Role.API
+    prefix = f"{settings.namespace}-" if settings.namespace else ""
+    app = RoleApp(
+        f"{prefix}deeplens-{role.value}",
+        version=1,
+        broker=[URL(url) for url in settings.broker.split(";") if url],
+        autodiscover=False,
+        store="rocksdb://",
+        datadir=str(settings.state_path / role.value),
+        Worker=DeepLensWorker,
+        logging_config=logging_config(settings),
+        # A standby replica counts as one more consumer of every topic of the app.
+        table_standby_replicas=0,
+        topic_replication_factor=settings.replication,
+        topic_partitions=topics.TABLE_PARTITIONS,
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
+        broker_commit_interval=1.0,
+        producer_max_request_size=topics.FAILED.max_bytes,
+        producer_request_timeout=30.0,
+        producer_linger_ms=2,
+        # A vector is 22 KB: what is read ahead has to fit into memory.
+        stream_buffer_maxsize=256,
+        stream_wait_empty=False,
+        web_enabled=serves_web,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_host=URL(settings.canonical_url).host or "127.0.0.1",
+        canonical_url=settings.canonical_url,
+        # Faust's own views serve data without authentication.
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=True,
+        web_metrics_enabled=False,
+        web_application_options=web.application_options(settings),
+        worker_redirect_stdouts=False,
+    )
+    app.settings, app.services, app.role = settings, services, role
+    publisher = Publisher(app, settings)
+    if serves_web:
+        image_status.register(app)
+    for agent in AGENTS[role]:
+        agent.register(app, services, publisher)
+    if serves_web:
+        _serve(app, publisher)
+    return app
+
+
+def _serve(app: RoleApp, publisher: Publisher) -> None:
+    """Put our routes on Faust's web server."""
+    settings = app.settings
+    feed = app.feed = KafkaStatusFeed(settings)
+    rows = TableRows(app, app.tables[image_status.NAME], settings)
+
+    async def publish_upload(event: ImageUploaded) -> None:
+        await publisher.send(topics.UPLOADED, event)
+
+    context = WebContext(
+        services=app.services,
+        publish_upload=publish_upload,
+        rows=rows,
+        feed=feed,
+        stream_checks=lambda: stream_checks(app.process_apps, feed),
+    )
+    web.register(app.web.web_app, context)

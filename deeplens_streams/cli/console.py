@@ -1,0 +1,52 @@
+"""How commands print: tables and bars for people, JSON for programs."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+def out() -> Console:
+    """Return the console for results."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Return the console for progress and complaints."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value as one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar with a count; it is silent where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def hits_table(results: list[dict[str, Any]]) -> Table:
+    """Return search results as a table, the best first."""
+    table = Table("", "score", "file", "image", "uploaded", box=None, pad_edge=False)
+    for rank, hit in enumerate(results, 1):
+        table.add_row(
+            str(rank),
+            f"{hit['similarityScore']:.4f}",
+            str(hit.get("fileName") or ""),
+            str(hit["imageId"]),
+            str(hit.get("uploadedAt") or ""),
+        )
+    for column in table.columns:
+        column.no_wrap = True
+    return table

@@ -1,0 +1,68 @@
+"""Our commands by name, imported when they are called."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+#: Each command's module; the module has a function of the command's name.
+OUR_COMMANDS = {
+    "up": "deeplens_streams.cli.up",
+    "doctor": "deeplens_streams.cli.doctor",
+    "upload": "deeplens_streams.cli.upload",
+    "status": "deeplens_streams.cli.status",
+    "search": "deeplens_streams.cli.search",
+    "topics": "deeplens_streams.cli.topics",
+    "extractor": "deeplens_streams.cli.extractor",
+}
+
+
+def load_command(name: str) -> click.Command:
+    command: click.Command = getattr(import_module(OUR_COMMANDS[name]), name)
+    return command
+
+
+def add_to_faust() -> None:
+    """Make our commands available as ``faust -A deeplens_streams …``, too."""
+    from faust.cli.faust import cli  # noqa: PLC0415 - our own commands start without Faust
+
+    for name in OUR_COMMANDS:
+        cli.add_command(_Deferred(name), name)
+
+
+class CommandGroup(click.Group):
+    """Our commands and Faust's in two sections of the help; ours in pipeline order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(OUR_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load_command(cmd_name) if cmd_name in OUR_COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from faust.cli.faust import cli  # noqa: PLC0415 - only the help needs it
+
+        ours = {name: load_command(name) for name in OUR_COMMANDS}
+        faust = {name: cli.commands[name] for name in sorted(cli.commands) if name not in ours}
+        for title, commands in (("Commands", ours), ("Faust's own commands", faust)):
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(70)) for name, command in commands.items()]
+                )
+
+
+class _Deferred(click.Command):
+    """Stands for a command in Faust's CLI without importing it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, add_help_option=False)
+        self._target = name
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return load_command(self._target).make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return ctx.command.invoke(ctx)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return load_command(self._target).get_short_help_str(limit)

@@ -1,0 +1,91 @@
+"""What the rest of the system asks of a feature model."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model as a row of data.
+
+    Attributes
+    ----------
+    name : part of the collection's name; lower case, digits and ``-``.
+    version : names the weights, so that vectors can be told apart.
+    dimension : numbers in one vector.
+    input_size : pixels of a side after the crop.
+    resize_size : pixels of the shorter side before the crop.
+    mean, std : for each of R, G, B, on a scale of 0 to 1.
+    weights : torchvision's name for the weights, or None for an untrained network.
+    licence : of the weights.
+    warning : what a person is to be told wherever results show, or None.
+    """
+
+    name: str
+    version: str
+    dimension: int
+    input_size: int
+    resize_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str | None
+    licence: str
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What extraction found.
+
+    Attributes
+    ----------
+    vector : (dimension,) float32, L2-normalised.
+    thumbnail : a JPEG, or None if none was asked for.
+    width, height : pixels, as shown (after EXIF orientation).
+    format : by content: JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF or HEIF.
+    processing_ms : from the call to the vector, waiting included.
+    """
+
+    vector: npt.NDArray[np.float32]
+    thumbnail: bytes | None
+    width: int
+    height: int
+    format: str
+    processing_ms: float
+
+
+class FeatureExtractor(Protocol):
+    """Turns pictures into vectors; many callers share one."""
+
+    @property
+    def model(self) -> ModelSpec: ...
+
+    async def start(self) -> None:
+        """Begin to load; returns at once. Until loaded, `extract` waits and `ping` raises."""
+
+    async def extract(
+        self, data: bytes, *, thumbnail_px: int | None = None, urgent: bool = False
+    ) -> Extraction:
+        """Decode once and return the vector, and a thumbnail if a size is given.
+
+        Parameters
+        ----------
+        data : the file's bytes.
+        thumbnail_px : the thumbnail's longer side.
+        urgent : go before those that are not (a person waits for a search).
+
+        Raises
+        ------
+        UndecodableImage, UnsupportedFormat, TooManyPixels
+            This picture can never succeed.
+        ExtractorUnavailable
+            The model or the service is away; try again later.
+        """
+
+    async def ping(self) -> None:
+        """Raise `ExtractorUnavailable` unless the model can answer now."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,67 @@
+"""Any picture mode to 8-bit RGB, the way a person would see it on white paper."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return `image` (loaded) as RGB: alpha on white, 16 bits scaled to 8, CMYK and LAB converted."""
+    mode = image.mode
+    if mode.startswith("I;16"):
+        return _from_16_bits(image).convert("RGB")
+    if mode in {"I", "F"}:
+        return _stretched(image).convert("RGB")
+    if mode == "LAB":
+        return _from_lab(image)
+    if mode in _WITH_ALPHA or "transparency" in image.info:
+        return _on_white(image)
+    return image if mode == "RGB" else image.convert("RGB")
+
+
+def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Return an RGB picture with the colours of `icc` in sRGB; unchanged if that fails."""
+    if not icc:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        if profile.profile.xcolor_space.strip() != "RGB" or "sRGB" in (
+            ImageCms.getProfileDescription(profile)
+        ):
+            return image
+        converted = ImageCms.profileToProfile(
+            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except Exception:  # a damaged profile is no damage to the picture
+        return image
+    return converted or image
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion to 8 bits clips: everything above 255 would be white.
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Return 32-bit samples, whose scale nobody knows, spread from black to white."""
+    samples = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(samples.min()), float(samples.max())
+    scaled = (samples - low) * (255.0 / (high - low)) if high > low else np.zeros_like(samples)
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None  # only in-place conversion returns None
+    return converted
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    paper = Image.new("RGB", rgba.size, (255, 255, 255))
+    paper.paste(rgba, mask=rgba.getchannel("A"))
+    return paper

@@ -1,0 +1,137 @@
+"""One decoding of a picture: what the model looks at, and the thumbnail."""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, JpegImagePlugin
+
+from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.features.colours import to_rgb, to_srgb
+from deeplens_streams.features.pictures import TURNED_SIDEWAYS, open_picture, orientation
+
+_THUMBNAIL_QUALITY = 80
+#: A JPEG is decoded at reduced scale down to this many times the size that is needed: at twice
+#: the size, vectors are those of the full decoding (cosine at least 0.999).
+_DRAFT_MARGIN = 2
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture ready for the model.
+
+    Attributes
+    ----------
+    pixels : (input_size, input_size, 3) uint8, RGB; not yet normalised.
+    thumbnail : a JPEG, or None if none was asked for.
+    width, height : of the whole picture in pixels, as shown.
+    format : by content.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    thumbnail: bytes | None
+    width: int
+    height: int
+    format: str
+
+
+def decode(
+    data: bytes, model: ModelSpec, *, max_pixels: int, thumbnail_px: int | None = None
+) -> Decoded:
+    """Decode once, upright, and cut out what `model` sees.
+
+    Raises
+    ------
+    UnsupportedFormat, TooManyPixels, UndecodableImage
+        As for `inspect`; the last one also when the pixels are damaged or cut short.
+    """
+    smallest = model.resize_size
+    with _upright(data, smallest, thumbnail_px, max_pixels) as (rgb, whole, name, icc):
+        return Decoded(
+            pixels=model_input(rgb, model, whole),
+            thumbnail=_thumbnail(rgb, thumbnail_px, icc) if thumbnail_px else None,
+            width=whole[0],
+            height=whole[1],
+            format=name,
+        )
+
+
+def make_thumbnail(data: bytes, *, max_pixels: int, longer: int) -> bytes:
+    """Return a JPEG of at most `longer` pixels a side; errors are those of `decode`."""
+    with _upright(data, 1, longer, max_pixels) as (rgb, _, _, icc):
+        return _thumbnail(rgb, longer, icc)
+
+
+@contextmanager
+def _upright(
+    data: bytes, shorter: int, longer: int | None, max_pixels: int
+) -> Iterator[tuple[Image.Image, tuple[int, int], str, bytes | None]]:
+    """Decode and turn; yield the picture, its whole size as shown, its format and profile.
+
+    It may be reduced, but for its `shorter` and its `longer` side there are pixels enough.
+    """
+    with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
+        whole = image.size
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
+            image.load()
+        else:
+            image.load()
+            whole = image.size  # some headers tell another size than the pixels have
+        rgb = to_rgb(image)
+        turned = orientation(image)
+        if turned in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[turned])
+        if turned in TURNED_SIDEWAYS:
+            whole = whole[1], whole[0]
+        yield rgb, whole, found.name, image.info.get("icc_profile")
+
+
+def model_input(
+    rgb: Image.Image, model: ModelSpec, whole: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Resize the shorter side to ``resize_size`` and cut the centre, in one pass.
+
+    Only the pixels that the crop keeps are computed. `whole` is the size of the picture before
+    any reduced decoding: sizes and offsets are rounded as torchvision's transforms round them.
+    """
+    width, height = whole
+    side, crop = model.resize_size, model.input_size
+    if width <= height:
+        wide, high = side, int(side * height / width)
+    else:
+        wide, high = int(side * width / height), side
+    left, top = round((wide - crop) / 2.0), round((high - crop) / 2.0)
+    across, down = rgb.width / wide, rgb.height / high
+    box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+    cut = rgb.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(cut)
+
+
+def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 if that is enough."""
+    enough = shorter * _DRAFT_MARGIN / min(image.size)
+    if enough < 1:
+        image.draft(None, (math.ceil(image.width * enough), math.ceil(image.height * enough)))
+
+
+def _thumbnail(rgb: Image.Image, longer: int, icc: bytes | None) -> bytes:
+    scale = min(1.0, longer / max(rgb.size))
+    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
+    small = rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    to_srgb(small, icc).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,74 @@
+"""The accepted picture formats, told by their first bytes and by nothing else."""
+
+from dataclasses import dataclass
+
+#: Bytes that `identify` wants to see.
+HEAD_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFormat:
+    """Attributes
+    ----------
+    name : Pillow's name for the format, and ours.
+    content_type : IANA media type.
+    extension : with its dot, lower case.
+    """
+
+    name: str
+    content_type: str
+    extension: str
+
+
+JPEG = PictureFormat("JPEG", "image/jpeg", ".jpg")
+PNG = PictureFormat("PNG", "image/png", ".png")
+WEBP = PictureFormat("WEBP", "image/webp", ".webp")
+BMP = PictureFormat("BMP", "image/bmp", ".bmp")
+TIFF = PictureFormat("TIFF", "image/tiff", ".tiff")
+GIF = PictureFormat("GIF", "image/gif", ".gif")
+AVIF = PictureFormat("AVIF", "image/avif", ".avif")
+HEIF = PictureFormat("HEIF", "image/heic", ".heic")
+
+FORMATS = (JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF)
+
+_PREFIXES: tuple[tuple[bytes, PictureFormat], ...] = (
+    (b"\xff\xd8\xff", JPEG),
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"GIF87a", GIF),
+    (b"GIF89a", GIF),
+    (b"II*\0", TIFF),
+    (b"MM\0*", TIFF),
+    (b"II+\0", TIFF),  # BigTIFF
+    (b"MM\0+", TIFF),
+)
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
+_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
+
+
+def identify(head: bytes) -> PictureFormat | None:
+    """Return the format of a file that begins with `head` (up to `HEAD_BYTES`), or None."""
+    for prefix, found in _PREFIXES:
+        if head.startswith(prefix):
+            return found
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WEBP
+    # Two letters are little to go by: a text may begin with them.
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
+        return BMP
+    if head[4:8] == b"ftyp":
+        return _identify_boxed(head)
+    return None
+
+
+def _identify_boxed(head: bytes) -> PictureFormat | None:
+    """Tell AVIF from HEIC by the brands of the file type box, and both from video."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    major, others = head[8:12], {head[at : at + 4] for at in range(16, end - 3, 4)}
+    if major in _AVIF_BRANDS:
+        return AVIF
+    if major not in _HEIF_BRANDS and not (major == b"msf1" or others & _HEIF_BRANDS):
+        return None
+    if major in {b"mif1", b"msf1"} and others & _AVIF_BRANDS:
+        return AVIF
+    return HEIF

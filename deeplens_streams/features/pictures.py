@@ -1,0 +1,193 @@
+"""Opening pictures of strangers: what they are by content, and what their headers say."""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, ImageCms, ImageFile
+from pillow_heif import register_heif_opener
+
+from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
+
+# Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
+# settings is checked here instead, before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+register_heif_opener(thumbnails=False)
+
+_EXIF_TAGS = 64
+_EXIF_TEXT = 200
+_EXIF_NUMBERS = 16
+_PROFILE_NAME = 100
+#: EXIF orientations that swap width and height.
+TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
+#: Sub-directories and what nobody may read from a picture that was passed on.
+_UNTOLD = {
+    ExifTags.Base.GPSInfo,
+    ExifTags.Base.ExifOffset,
+    ExifTags.Base.MakerNote,
+    ExifTags.Base.UserComment,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHeader:
+    """What a file says of its picture before a pixel is decoded.
+
+    Attributes
+    ----------
+    format : JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF or HEIF.
+    content_type, extension : by content; the extension with its dot.
+    width, height : pixels, as shown (after EXIF orientation).
+    color_profile : the ICC profile's name, or None if there is none.
+    exif : named tags of JSON types, bounded in number and length, without places.
+    """
+
+    format: str
+    content_type: str
+    extension: str
+    width: int
+    height: int
+    color_profile: str | None
+    exif: dict[str, Any] | None
+
+
+def inspect(source: Path | BinaryIO, *, max_pixels: int) -> PictureHeader:
+    """Read a picture's header; `source` is read from its start and not to its end.
+
+    (WebP, AVIF and HEIC cannot be opened in part: their compressed bytes are read.)
+
+    Raises
+    ------
+    UnsupportedFormat
+        By its content it is none of the accepted formats.
+    TooManyPixels
+        It has more than `max_pixels`.
+    UndecodableImage
+        It begins like a picture, and its header is damaged.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return inspect(file, max_pixels=max_pixels)
+    with open_picture(source, max_pixels=max_pixels) as (image, found):
+        width, height = image.size
+        if orientation(image) in TURNED_SIDEWAYS:
+            width, height = height, width
+        return PictureHeader(
+            format=found.name,
+            content_type=found.content_type,
+            extension=found.extension,
+            width=width,
+            height=height,
+            color_profile=_profile_name(image),
+            exif=_named_exif(image),
+        )
+
+
+@contextmanager
+def open_picture(
+    file: BinaryIO, *, max_pixels: int
+) -> Iterator[tuple[ImageFile.ImageFile, PictureFormat]]:
+    """Open a picture by content and check its size; whatever fails inside is one of our errors."""
+    file.seek(0)
+    found = identify(file.read(HEAD_BYTES))
+    if found is None:
+        raise UnsupportedFormat
+    file.seek(0)
+    try:
+        with Image.open(file, formats=[found.name]) as image:
+            check_pixels(image.size, max_pixels)
+            yield image, found
+    except TooManyPixels:
+        raise
+    except Exception as error:  # decoders raise anything at all on what strangers send
+        raise UndecodableImage from error
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"The picture has {width:,} x {height:,} pixels, which is "
+            f"{width * height / 1e6:,.1f} megapixels; "
+            f"this system takes up to {max_pixels / 1e6:,.1f} megapixels."
+        )
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how the picture is to be turned, as EXIF says it, 1 to 8; 1 is upright.
+
+    Pillow turns TIFFs itself. What cannot be read is 1.
+    """
+    if image.format == TIFF.name:
+        return 1
+    try:
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged EXIF block is no damage to the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 -- EXIF's range
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    # A PNG may carry its EXIF after its pixels: its own method would decode all of them.
+    return Image.Image.getexif(image) if image.format == PNG.name else image.getexif()
+
+
+def _profile_name(image: Image.Image) -> str | None:
+    icc = image.info.get("icc_profile")
+    if not icc:
+        return "sRGB" if "srgb" in image.info else None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        name = ImageCms.getProfileDescription(profile)
+    except Exception:  # a damaged profile is no damage to the picture
+        return None
+    return _text(name, _PROFILE_NAME)
+
+
+def _named_exif(image: Image.Image) -> dict[str, Any] | None:
+    try:
+        exif = _exif(image)
+        raw = dict(exif) | dict(exif.get_ifd(ExifTags.IFD.Exif))
+    except Exception:  # a damaged EXIF block is no damage to the picture
+        return None
+    named: dict[str, Any] = {}
+    for tag, value in raw.items():
+        name = ExifTags.TAGS.get(tag)
+        plain = None if tag in _UNTOLD or name is None else _plain(value)
+        if name is not None and plain is not None:
+            named[name] = plain
+        if len(named) == _EXIF_TAGS:
+            break
+    return named or None
+
+
+def _plain(value: Any) -> str | int | float | list[int | float] | None:
+    """Return an EXIF value as JSON knows it, or None for what is skipped."""
+    if isinstance(value, str):
+        return _text(value, _EXIF_TEXT)
+    if isinstance(value, tuple):
+        if not 0 < len(value) <= _EXIF_NUMBERS:
+            return None
+        numbers = [_number(each) for each in value]
+        return [each for each in numbers if each is not None] if None not in numbers else None
+    return _number(value)
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, int):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) and not isinstance(value, bytes) else None
+
+
+def _text(value: str, limit: int) -> str | None:
+    printable = "".join(char for char in value if char.isprintable())
+    return printable.encode(errors="ignore").decode().strip()[:limit] or None

@@ -1,0 +1,247 @@
+"""Apache Kafka on this machine: one node, its data kept in a folder, on loopback only."""
+
+import asyncio
+import base64
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.kafka.guarded import GuardedProcess
+from deeplens_streams.kafka.jars import Progress, kafka_jars
+from deeplens_streams.kafka.java import find_java
+from deeplens_streams.kafka.ports import Ports, choose_ports, is_free
+from deeplens_streams.kafka.properties import JVM_FLAGS, log4j2_properties, server_properties
+
+log = structlog.get_logger()
+
+#: How long a start may take on a slow machine with much to recover.
+START_DEADLINE_S = 90.0
+#: How long Kafka has to write what it holds before it is killed; it survives that as well.
+STOP_GRACE_S = 6.0
+_POLL_S = 0.05
+_EXCEPTION = re.compile(r"(Caused by: )?[\w.$]+(Exception|Error): ")
+_ERROR = re.compile(r".* (ERROR|FATAL) ")
+_FORMAT = ("kafka.tools.StorageTool", "format", "--ignore-formatted", "--config")
+
+
+class KafkaDidNotStart(ConfigurationError):
+    """Kafka did not start; look into its log."""
+
+    code = "KAFKA_DID_NOT_START"
+
+
+class KafkaServer:
+    """One Kafka, from `start` to `stop`; or a context manager for both.
+
+    Neither the terminal's Ctrl-C nor this process's death by SIGKILL leaves it running: the
+    first does not reach it, the second ends it.
+
+    Parameters
+    ----------
+    folder : keeps everything of it; made when missing. A second start finds its topics.
+    port : where clients connect. Default: a free one that the folder remembers.
+    progress : told about the jars, if any have to be fetched.
+    hold : descriptors to keep open until Kafka has ended, such as a folder's lock.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        progress: Progress | None = None,
+        hold: Sequence[int] = (),
+    ) -> None:
+        self.folder = folder.absolute()
+        self._wanted_port = port
+        self._progress = progress
+        self._hold = hold
+        self._ports: Ports | None = None
+        self._process: GuardedProcess | None = None
+        self._stopping = threading.Event()
+        #: Bytes of the log that earlier runs wrote.
+        self._logged_before = 0
+
+    @property
+    def bootstrap(self) -> str:
+        """``127.0.0.1:port``, for clients; known once started."""
+        assert self._ports is not None, "not started"
+        return f"127.0.0.1:{self._ports.broker}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "logs" / "kafka.log"
+
+    @property
+    def pid(self) -> int:
+        """The process ID of Kafka's guard, whose only child it is."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self, deadline_s: float = START_DEADLINE_S) -> None:
+        """Start Kafka and return when it takes requests.
+
+        Raises
+        ------
+        JavaMissing, JarsUnavailable
+            What it runs on cannot be had.
+        KafkaDidNotStart
+            The port is taken, the folder cannot be written, Kafka ended, or `deadline_s`
+            seconds passed. Nothing is left running.
+        """
+        java = find_java().path
+        jars = kafka_jars(self._progress)
+        if self._wanted_port is not None and not is_free(self._wanted_port):
+            raise KafkaDidNotStart(f"Port {self._wanted_port} is taken; choose another for Kafka.")
+        try:
+            self._write_configuration()
+        except OSError as error:
+            raise KafkaDidNotStart(
+                f"Kafka cannot keep its data in {self.folder}: {error.strerror}."
+            ) from None
+        properties = str(self.folder / "server.properties")
+        java_command: list[str | Path] = [
+            java,
+            *JVM_FLAGS,
+            "-cp",
+            os.pathsep.join(map(str, jars)),
+            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+        ]
+        try:
+            if not (self.folder / "data" / "meta.properties").exists():
+                self._format([*java_command, *_FORMAT, properties])
+            self._process = self._spawn([*java_command, "kafka.Kafka", properties])
+            asyncio.run(self._wait_until_ready(time.monotonic() + deadline_s))
+        except BaseException:
+            self.kill()
+            self.stop()
+            raise
+        log.info("kafka started", bootstrap=self.bootstrap, folder=str(self.folder))
+
+    def stop(self) -> None:
+        """Stop Kafka and return when it is gone; a second call does nothing."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.stop()
+
+    def kill(self) -> None:
+        """End Kafka at once; `stop` still has to follow."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def last_words(self) -> str:
+        """Return the line of this run's logs that most likely says why it ended."""
+        lines = _lines(self.log_path, self._logged_before) + _lines(self._output)
+        for pattern in (_EXCEPTION, _ERROR):
+            found = [line for line in lines if pattern.match(line)]
+            if found:
+                return found[-1].removeprefix("Caused by: ")
+        return lines[-1] if lines else "it said nothing"
+
+    @property
+    def _output(self) -> Path:
+        """What the JVM itself says, before and beside log4j."""
+        return self.folder / "logs" / "stdout.log"
+
+    def _write_configuration(self) -> None:
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._ports = choose_ports(self.folder / "ports.json", self._wanted_port)
+        text = server_properties(
+            self.folder / "data", port=self._ports.broker, controller_port=self._ports.controller
+        )
+        (self.folder / "server.properties").write_text(text, "utf-8")
+        text = log4j2_properties(self.folder / "logs")
+        (self.folder / "log4j2.properties").write_text(text, "utf-8")
+        self._output.write_bytes(b"")
+        self._logged_before = self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def _spawn(self, command: Sequence[str | Path]) -> GuardedProcess:
+        if self._stopping.is_set():
+            raise KafkaDidNotStart("Kafka's start was called off.")
+        return GuardedProcess(command, log=self._output, grace_s=STOP_GRACE_S, hold=self._hold)
+
+    def _format(self, command: Sequence[str | Path]) -> None:
+        """Prepare the data folder of a Kafka that never ran."""
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        self._process = self._spawn([*command, "--cluster-id", cluster])
+        status = self._process.wait()
+        self._process.stop()
+        if status != 0:
+            raise KafkaDidNotStart(f"Kafka could not prepare its folder: {self.last_words()}")
+
+    async def _wait_until_ready(self, deadline: float) -> None:
+        """Return when the broker names itself as part of the cluster."""
+        assert self._ports is not None
+        while not _accepts(self._ports.broker):
+            await self._pause(deadline)
+        # Imported while the JVM starts, which takes longer.
+        from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
+        from aiokafka.errors import KafkaError  # noqa: PLC0415
+
+        while True:
+            admin = AIOKafkaAdminClient(
+                bootstrap_servers=self.bootstrap, request_timeout_ms=2000, client_id="deeplens-up"
+            )
+            try:
+                await admin.start()
+                if (await admin.describe_cluster())["brokers"]:
+                    return
+            except (KafkaError, OSError, TimeoutError):
+                pass  # not yet
+            finally:
+                await admin.close()
+            await self._pause(deadline)
+
+    async def _pause(self, deadline: float) -> None:
+        assert self._process is not None
+        if self._stopping.is_set():
+            raise KafkaDidNotStart("Kafka's start was called off.")
+        if self._process.poll() is not None:
+            raise KafkaDidNotStart(f"Kafka ended at its start: {self.last_words()}")
+        if time.monotonic() > deadline:
+            raise KafkaDidNotStart(f"Kafka does not answer; its log is {self.log_path}.")
+        await asyncio.sleep(_POLL_S)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _lines(path: Path, offset: int = 0) -> list[str]:
+    try:
+        text = path.read_bytes()[offset:].decode("utf-8", "replace")
+    except OSError:
+        return []
+    # Frames of stack traces say little, and the JVM's own warnings are about the future.
+    lines = (line for line in text.splitlines() if line.strip())
+    return [line for line in lines if not line.startswith(("\t", " ", "WARNING:"))]
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,49 @@
+"""The one place that constructs collaborators, and the bundle that everything is handed."""
+
+from dataclasses import dataclass
+
+from deeplens_streams.config import Role, Settings
+from deeplens_streams.features import FeatureExtractor, open_features
+from deeplens_streams.storage import ImageStorage, open_storage
+from deeplens_streams.vectors import VectorStore, open_vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Collaborators of one process, shared by the apps of all its roles.
+
+    Attributes
+    ----------
+    features : None where no role of this process needs a vector from a picture.
+    vectors : None where this process may not open the engine: Edge belongs to ``index``.
+    """
+
+    settings: Settings
+    storage: ImageStorage
+    features: FeatureExtractor | None
+    vectors: VectorStore | None
+
+    async def start(self) -> None:
+        """Begin what takes time; returns at once."""
+        if self.features is not None:
+            await self.features.start()
+
+    async def close(self) -> None:
+        if self.features is not None:
+            await self.features.close()
+        if self.vectors is not None:
+            await self.vectors.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Construct what the roles of `settings` need; nothing is opened or loaded yet."""
+    roles = set(settings.roles)
+    has_engine = settings.qdrant_url is not None or Role.INDEX in roles
+    # Search needs the model too, where it can search at all.
+    needs_model = Role.EXTRACT in roles or (Role.API in roles and has_engine)
+    return Services(
+        settings=settings,
+        storage=open_storage(settings),
+        features=open_features(settings) if needs_model else None,
+        vectors=open_vectors(settings) if has_engine and roles & {Role.API, Role.INDEX} else None,
+    )

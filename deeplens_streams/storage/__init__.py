@@ -1,0 +1,22 @@
+"""Image storage: a local folder, memory, S3, GCS or Azure, behind one interface."""
+
+from deeplens_streams.config import Settings
+from deeplens_streams.storage.base import ImageStorage, ListPage
+from deeplens_streams.storage.connection import connect
+from deeplens_streams.storage.images import ObjectImages
+
+__all__ = ["ImageStorage", "ListPage", "open_storage"]
+
+
+def open_storage(settings: Settings) -> ImageStorage:
+    """Return the storage that `settings` name; a local folder is made if it is missing.
+
+    Credentials of S3, GCS and Azure come from the variables that their own tools read
+    (``AWS_ACCESS_KEY_ID``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_NAME`` …).
+
+    Raises
+    ------
+    ConfigurationError
+        The URL names no storage, or the folder cannot be made.
+    """
+    return ObjectImages(connect(settings.images_url))

@@ -1,0 +1,83 @@
+"""What the rest of the system asks of image storage."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.images import StoredImage
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """Some of a tenant's images, newest first.
+
+    Attributes
+    ----------
+    images : the metadata objects.
+    cursor : what continues after them, or None at the end.
+    """
+
+    images: list[StoredImage]
+    cursor: str | None
+
+
+class ImageStorage(Protocol):
+    """Originals, thumbnails and a metadata object beside each.
+
+    Every key begins with the tenant, but ``index/<uuid>``, which says whose an image is.
+    Writes are atomic: a reader sees all of an object or none. Every method raises
+    `StorageUnavailable` when the backend does not answer and `StorageFull` when it has no room.
+    """
+
+    def original_key(self, *, tenant: str, image_id: str, uploaded_at: str, format: str) -> str:
+        """Return the key of the bytes; `format` is one of ours, never the client's word."""
+
+    def thumbnail_key(self, *, tenant: str, image_id: str, uploaded_at: str) -> str:
+        """Return the key of the thumbnail (a JPEG)."""
+
+    async def put_original(self, *, tenant: str, key: str, source: Path, content_type: str) -> None:
+        """Store the file at `source`, in bounded memory."""
+
+    async def put_pointer(self, *, tenant: str, image_id: str, uploaded_at: str) -> None:
+        """Store ``index/<uuid>``, by which an image ID alone finds its metadata."""
+
+    async def put_metadata(self, image: StoredImage) -> None:
+        """Store the metadata object: from here on the image exists."""
+
+    async def put_thumbnail(self, *, tenant: str, key: str, data: bytes) -> None: ...
+
+    async def find(self, image_id: str) -> StoredImage | None:
+        """Return the metadata by image ID alone, or None."""
+
+    async def get_metadata(self, *, tenant: str, image_id: str) -> StoredImage | None:
+        """Return the metadata if the image exists and is this tenant's, else None."""
+
+    async def get(self, *, tenant: str, key: str) -> bytes | None:
+        """Return an object's bytes, or None if there is none."""
+
+    async def size(self, *, tenant: str, key: str) -> int | None:
+        """Return an object's size in bytes, or None if there is none."""
+
+    def stream(
+        self, *, tenant: str, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to before `end` in chunks of at most 1 MiB."""
+
+    async def list_images(self, *, tenant: str, limit: int, cursor: str | None = None) -> ListPage:
+        """Return up to `limit` images, newest first, after `cursor`.
+
+        Raises
+        ------
+        BadRequest
+            The cursor is none that this tenant was given.
+        """
+
+    async def delete_metadata(self, *, tenant: str, image_id: str) -> None:
+        """Remove the metadata object first, then the pointer; what is gone is no error."""
+
+    async def delete_object(self, *, tenant: str, key: str) -> None:
+        """Remove one object; what is gone is no error."""
+
+    async def ping(self) -> None:
+        """Raise `StorageUnavailable` unless the backend answers and can be written."""

@@ -1,0 +1,59 @@
+"""From a URL to an object store with bounded waits."""
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from obstore.exceptions import BaseError
+from obstore.store import HTTPStore, from_url
+
+from deeplens_streams.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+CLIENT: "ClientConfig" = {
+    "connect_timeout": timedelta(seconds=2),
+    "timeout": timedelta(seconds=15),
+}
+"""One request to a remote backend; 10 MB in 15 s needs 5 Mbit/s."""
+
+RETRIES: "RetryConfig" = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=10),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
+}
+"""The library's own would go on for 3 minutes while a client waits for its upload."""
+
+
+def connect(url: str) -> "ObjectStore":
+    """Return the store at `url`; a local folder is made if it is missing.
+
+    Raises
+    ------
+    ConfigurationError
+        The URL names no storage, or the folder cannot be made.
+    """
+    scheme = url.partition(":")[0].lower()
+    try:
+        if scheme == "file":
+            return from_url(url, mkdir=True)
+        if scheme == "memory":
+            return from_url(url)
+        # The options that are given replace those that the library reads from the environment.
+        client: ClientConfig = {**CLIENT, "allow_http": _allows_http()}
+        store = from_url(url, client_options=client, retry_config=RETRIES)
+    except (BaseError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigurationError(f"Images cannot be kept at {url}: {reason}.") from error
+    if isinstance(store, HTTPStore):
+        raise ConfigurationError(
+            f"Images cannot be kept at {url}: DEEPLENS_STORAGE_URL takes file:, s3:, gs: and az:."
+        )
+    return store
+
+
+def _allows_http() -> bool:
+    """Whether the operator lets a backend be reached without TLS."""
+    names = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)

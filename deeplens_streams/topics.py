@@ -1,0 +1,215 @@
+"""Every topic, declared once, in pipeline order, and the door through which events go out."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from deeplens_streams import codec
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import BrokerUnavailable, ConfigurationError
+
+if TYPE_CHECKING:
+    import faust
+
+    from models.events import Event
+
+log = structlog.get_logger()
+
+_DAY_MS = 86_400_000
+#: Seconds that Kafka has to elect leaders for new topics.
+_ELECTION_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as it must be.
+
+    Attributes
+    ----------
+    base : the name without the namespace.
+    retention : the setting that says for how many days; None for a compacted topic.
+    max_bytes : of one message.
+    purpose : one line for an operator.
+    """
+
+    base: str
+    partitions: int
+    purpose: str
+    retention: str | None = "retention_days"
+    max_bytes: int = 1_048_588
+
+    def name(self, namespace: str = "") -> str:
+        return f"{namespace}.{self.base}" if namespace else self.base
+
+    def config(self, settings: Settings) -> dict[str, str]:
+        """Return Kafka's own settings for the topic."""
+        config = {"max.message.bytes": str(self.max_bytes)}
+        if settings.replication > 1:
+            config["min.insync.replicas"] = str(settings.replication // 2 + 1)
+        if self.retention is None:
+            return config | {"cleanup.policy": "compact"}
+        days: int = getattr(settings, self.retention)
+        return config | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+
+
+#: Partitions of the status table, and so of the topic that feeds it.
+TABLE_PARTITIONS = 6
+
+UPLOADED = Topic("deeplens.images.uploaded", 6, "uploads that were answered")
+EXTRACTION = Topic("deeplens.features.extraction", 4, "one request for each picture and model")
+INDEXING = Topic(
+    "deeplens.vectors.indexing", 4, "vectors to be stored", retention="vector_retention_days"
+)
+PROGRESS = Topic("deeplens.images.progress", TABLE_PARTITIONS, "what each stage reports")
+STATUS = Topic(
+    "deeplens.images.status", TABLE_PARTITIONS, "each picture's present row", retention=None
+)
+COMPLETED = Topic("deeplens.processing.completed", 2, "pictures that reached their end")
+FAILED = Topic(
+    "deeplens.processing.failed",
+    2,
+    "dead letters",
+    retention="failed_retention_days",
+    # A dead letter carries the whole message that failed, base64 in the worst case.
+    max_bytes=8_388_608,
+)
+
+TOPICS = (UPLOADED, EXTRACTION, INDEXING, PROGRESS, STATUS, COMPLETED, FAILED)
+
+
+class Publisher:
+    """Sends events of one app; a sent event is durable when the awaited call returns."""
+
+    def __init__(self, app: "faust.App", settings: Settings) -> None:
+        self._app = app
+        self._timeout = settings.produce_timeout_s
+        self._topics = {
+            topic: app.topic(
+                topic.name(settings.namespace),
+                key_type=bytes,
+                value_type=bytes,
+                key_serializer="raw",
+                value_serializer="raw",
+                allow_empty=True,
+                partitions=topic.partitions,
+            )
+            for topic in TOPICS
+        }
+
+    def channel(self, topic: Topic) -> "faust.TopicT":
+        """Return Faust's own topic, to read from; keys and values are raw bytes."""
+        return self._topics[topic]
+
+    async def begin(self, topic: Topic, event: "Event") -> Awaitable[Any]:
+        """Hand the event to the producer; what is returned is done when Kafka has it."""
+        key = (event.image_id or event.eventId).encode()
+        return await self._topics[topic].send(
+            key=key, value=codec.encode(event), headers=cast(Any, codec.headers(event))
+        )
+
+    async def send(self, topic: Topic, event: "Event") -> None:
+        """Send one event and return when every in-sync replica has it (acks=all).
+
+        Raises
+        ------
+        BrokerUnavailable
+            Kafka refused it, or did not answer in ``produce_timeout_s``. In the second case
+            it may still be delivered later.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await (await self.begin(topic, event))
+        except TimeoutError:
+            raise BrokerUnavailable(
+                f"Kafka did not take the event within {self._timeout:g} s; try again later."
+            ) from None
+        except KafkaError as error:
+            raise BrokerUnavailable(f"Kafka refused the event ({type(error).__name__}).") from error
+
+
+async def ensure_topics(settings: Settings) -> None:
+    """Create the topics that are missing; those that exist must have the right count.
+
+    Raises
+    ------
+    BrokerUnavailable
+        No broker answers.
+    ConfigurationError
+        A topic exists with another number of partitions.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        try:
+            await admin.start()
+        except KafkaError:
+            raise BrokerUnavailable(
+                f"No Kafka answers at {settings.broker}; start one, or set DEEPLENS_BROKER."
+            ) from None
+        existing = await _partitions(admin, settings)
+        for topic in TOPICS:
+            name = topic.name(settings.namespace)
+            count = existing.get(name, topic.partitions)
+            if count != topic.partitions:
+                raise ConfigurationError(
+                    f"The topic {name} has {count} partitions and must have {topic.partitions}; "
+                    "delete it, or choose another DEEPLENS_NAMESPACE."
+                )
+        missing = [t for t in TOPICS if t.name(settings.namespace) not in existing]
+        if missing:
+            await _create(admin, missing, settings)
+    finally:
+        await admin.close()
+
+
+async def _partitions(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:
+    """Return the partition count of each of our topics that exists."""
+    names = [topic.name(settings.namespace) for topic in TOPICS]
+    known = set(await admin.list_topics())
+    described = await admin.describe_topics([name for name in names if name in known] or None)
+    return {
+        each["topic"]: len(each["partitions"])
+        for each in described
+        if each["topic"] in names and not each["error_code"]
+    }
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[Topic], settings: Settings) -> None:
+    response = await admin.create_topics(
+        [
+            NewTopic(
+                topic.name(settings.namespace),
+                topic.partitions,
+                settings.replication,
+                topic_configs=topic.config(settings),
+            )
+            for topic in topics
+        ]
+    )
+    for name, code, *rest in response.topic_errors:
+        error = for_code(code)
+        # Another worker that starts at this moment may have been faster.
+        if code and error is not TopicAlreadyExistsError:
+            reason = rest[0] if rest and rest[0] else error.__name__
+            raise ConfigurationError(f"Kafka did not create the topic {name}: {reason}")
+    await _wait_for_leaders(admin, settings)
+    log.info("topics created", topics=[topic.name(settings.namespace) for topic in topics])
+
+
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Return when every partition can be read: Kafka answers before it has elected leaders."""
+    names = [topic.name(settings.namespace) for topic in TOPICS]
+    async with asyncio.timeout(_ELECTION_S):
+        while True:
+            described = await admin.describe_topics(names)
+            if all(
+                partition["leader"] >= 0 and not partition["error_code"]
+                for topic in described
+                for partition in topic["partitions"]
+            ):
+                return
+            await asyncio.sleep(0.05)

@@ -1,0 +1,139 @@
+"""Answers in JSON, and errors as the endpoint's own object."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from deeplens_streams.errors import (
+    BadRequest,
+    DeepLensError,
+    NotFound,
+    RowMoving,
+    TooLarge,
+)
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: The endpoint's fields as an error answers them: null or empty.
+_BLANK: Final = "deeplens.blank"
+_REQUEST_ID: Final = "deeplens.request_id"
+
+_RETRY_AFTER_S = 5
+_RETRY_MOVING_S = 1
+
+
+def json_answer(
+    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Answer `body` as UTF-8 JSON."""
+    return web.Response(
+        body=orjson.dumps(body), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def error_answer(request: web.Request, error: DeepLensError) -> web.Response:
+    """Answer `error` as the endpoint's own object."""
+    body = {
+        **request.get(_BLANK, {}),
+        "success": False,
+        "message": error.message,
+        "errorCode": error.code,
+    }
+    headers = {}
+    if error.retryable:
+        wait = _RETRY_MOVING_S if isinstance(error, RowMoving) else _RETRY_AFTER_S
+        headers["Retry-After"] = str(wait)
+    return json_answer(body, status=error.http_status, headers=headers)
+
+
+def view(handler: Handler, blank: Mapping[str, Any]) -> Handler:
+    """Return `handler` with `blank` as the fields of its errors."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        request[_BLANK] = blank
+        return await handler(request)
+
+    return answer
+
+
+def request_id(request: web.Request) -> str:
+    """Return the ID that names this request in its answer and in the log."""
+    found: str | None = request.get(_REQUEST_ID)
+    if found is None:
+        found = request[_REQUEST_ID] = _given_id(request) or uuid.uuid4().hex
+    return found
+
+
+def _given_id(request: web.Request) -> str | None:
+    """Take the client's own ID if it is plain enough for a header and a log."""
+    given = request.headers.get("X-Request-ID", "")
+    plain = given.isascii() and given.replace("-", "").replace("_", "").isalnum()
+    return given if plain and len(given) <= 64 else None  # noqa: PLR2004 -- a length, said once
+
+
+class _MethodNotAllowed(DeepLensError):
+    """This address takes another method; see the Allow header."""
+
+    code = "METHOD_NOT_ALLOWED"
+    http_status = 405
+
+
+class _NoSuchRoute(NotFound):
+    """There is nothing at this address."""
+
+
+def _as_ours(error: web.HTTPException) -> DeepLensError:
+    """Translate aiohttp's own refusals."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return _MethodNotAllowed()
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge("The request's body is larger than this address takes.")
+    if isinstance(error, web.HTTPNotFound):
+        return _NoSuchRoute()
+    return BadRequest("The request cannot be understood.")
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let no exception reach a client: each is an object with a code and a sentence."""
+    with structlog.contextvars.bound_contextvars(request_id=request_id(request)):
+        try:
+            return await handler(request)
+        except DeepLensError as error:
+            if error.http_status >= 500:  # noqa: PLR2004 -- the server's share of the codes
+                log.warning("request failed", path=request.path[:200], code=error.code)
+            return error_answer(request, error)
+        except web.HTTPException as error:
+            if error.status < 400:  # noqa: PLR2004 -- a redirect is no error
+                raise
+            answer = error_answer(request, _as_ours(error))
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
+        except ConnectionError:
+            raise  # the client is gone: nobody reads an answer
+        except Exception:
+            log.exception("request failed", method=request.method, path=request.path[:200])
+            return error_answer(
+                request,
+                DeepLensError(
+                    "Something went wrong here; the log says more under request "
+                    f"{request_id(request)}."
+                ),
+            )
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on every answer what keeps a browser from doing more than it should."""
+    headers = response.headers
+    headers["X-Request-ID"] = request_id(request)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

@@ -1,0 +1,106 @@
+"""Every change of every status row, read by each api process without a consumer group."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from deeplens_streams import codec
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import BrokerUnavailable, MalformedEvent
+from deeplens_streams.topics import STATUS
+from models.status import ImageRow, ImageStatusChanged
+
+log = structlog.get_logger()
+
+#: Changes that one watcher may leave unread; rows are whole, so older ones can go.
+_QUEUE_SIZE = 64
+_RETRY_S = 1.0
+
+
+class KafkaStatusFeed(Service):
+    """Reads the status topic from its end and hands each row to whoever watches it."""
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        self._watchers: dict[str, set[asyncio.Queue[ImageRow]]] = defaultdict(set)
+        self._listeners: list[Callable[[ImageRow], None]] = []
+        self._consumer: AIOKafkaConsumer | None = None
+        super().__init__(**kwargs)
+
+    def subscribe(self, image_id: str) -> AbstractAsyncContextManager[asyncio.Queue[ImageRow]]:
+        """Receive the changes of one image from now on."""
+        return self._subscription(image_id)
+
+    @asynccontextmanager
+    async def _subscription(self, image_id: str) -> AsyncIterator[asyncio.Queue[ImageRow]]:
+        queue: asyncio.Queue[ImageRow] = asyncio.Queue(_QUEUE_SIZE)
+        self._watchers[image_id].add(queue)
+        try:
+            yield queue
+        finally:
+            watchers = self._watchers[image_id]
+            watchers.discard(queue)
+            if not watchers:
+                del self._watchers[image_id]
+
+    def on_change(self, listener: Callable[[ImageRow], None]) -> None:
+        """Call `listener` with every changed row."""
+        self._listeners.append(listener)
+
+    async def ping(self) -> None:
+        """Raise `BrokerUnavailable` unless Kafka answers."""
+        if self._consumer is None:
+            raise BrokerUnavailable("Kafka has not answered yet.")
+        try:
+            # The topic is known, so this asks the broker and not the cache.
+            await self._consumer.end_offsets(self._partitions()[:1])
+        except (KafkaError, OSError) as error:
+            raise BrokerUnavailable(f"Kafka does not answer ({type(error).__name__}).") from None
+
+    def _partitions(self) -> list[TopicPartition]:
+        name = STATUS.name(self._settings.namespace)
+        return [TopicPartition(name, number) for number in range(STATUS.partitions)]
+
+    @Service.task
+    async def _read(self) -> None:
+        while not self.should_stop:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._settings.bootstrap_servers, enable_auto_commit=False
+            )
+            try:
+                await consumer.start()
+                consumer.assign(self._partitions())
+                await consumer.seek_to_end()
+                self._consumer = consumer
+                async for message in consumer:
+                    self._hand_out(message.value)
+            except (KafkaError, OSError) as error:
+                log.warning("status feed interrupted", reason=repr(error))
+                await self.sleep(_RETRY_S)
+            finally:
+                self._consumer = None
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer.stop()
+
+    def _hand_out(self, value: bytes | None) -> None:
+        if value is None:
+            return  # a tombstone: the row is gone
+        try:
+            row = codec.decode(ImageStatusChanged, value).data
+        except MalformedEvent as error:
+            log.warning("unreadable status message", reason=error.message)
+            return
+        for listener in self._listeners:
+            listener(row)
+        for queue in self._watchers.get(row.imageId, ()):
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(row)

@@ -1,0 +1,151 @@
+"""``WS /hub/processing-status``: the status object at once, at every change, and no more.
+
+Changes come from the feed, which every api process reads for itself, so any worker can serve
+any image; the row is read again every few seconds, so that a lost message hangs nobody.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import WSCloseCode, web
+
+from deeplens_streams.errors import DependencyUnavailable, ImageNotFound, InvalidImageId
+from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SOCKETS
+from deeplens_streams.web.metrics import SOCKETS_OPEN
+from deeplens_streams.web.status import find_row, status_object
+from models.status import FINAL_STATES, STEP_RANK, ImageRow, StepStatus
+
+log = structlog.get_logger()
+
+CLOSE_MALFORMED_ID: Final = 4400
+CLOSE_UNKNOWN_ID: Final = 4404
+
+_HEARTBEAT_S = 20.0
+#: How often the row is read again while nothing comes from the feed.
+_POLL_S = 2.0
+#: How often it is tried again while its owner or the storage is away.
+_RETRY_S = 0.5
+#: What a client has to take one message.
+_SEND_S = 10.0
+#: Longest message that a client may send; there is nothing to say.
+_MAX_INCOMING = 1024
+
+
+async def processing_status(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_INCOMING)
+    await socket.prepare(request)
+    sockets = request.app[SOCKETS]
+    sockets.add(socket)
+    SOCKETS_OPEN.inc()
+    try:
+        code, reason = await _serve(request, socket)
+        await _close(socket, code, reason)
+    finally:
+        SOCKETS_OPEN.dec()
+        sockets.discard(socket)
+    return socket
+
+
+async def close_all(app: web.Application) -> None:
+    """Tell every client that this server goes; they may come back to another."""
+    sockets = list(app[SOCKETS])
+    await asyncio.gather(*(_close(socket, WSCloseCode.GOING_AWAY, "") for socket in sockets))
+
+
+async def _close(socket: web.WebSocketResponse, code: int, reason: str) -> None:
+    # A control frame holds 125 bytes, two of them for the code.
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(_SEND_S):
+            await socket.close(code=code, message=reason.encode()[:120])
+
+
+async def _serve(request: web.Request, socket: web.WebSocketResponse) -> tuple[int, str]:
+    """Follow the image until its end or the client's; return how to close."""
+    try:
+        image_id = check_image_id(request.query.get("imageId"))
+    except InvalidImageId as error:
+        return CLOSE_MALFORMED_ID, error.message
+    following = asyncio.create_task(_Follower(request.app, socket).follow(image_id))
+    hanging_up = asyncio.create_task(_until_hung_up(socket))
+    try:
+        await asyncio.wait({following, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not following.done():
+            return WSCloseCode.OK, ""
+        following.result()
+    except ImageNotFound as error:
+        return CLOSE_UNKNOWN_ID, error.message
+    except (ConnectionError, TimeoutError):
+        return WSCloseCode.GOING_AWAY, ""  # the client went, or takes nothing any more
+    except Exception:
+        log.exception("following a status failed", image_id=image_id)
+        return WSCloseCode.INTERNAL_ERROR, "Something went wrong here; see the log."
+    else:
+        return WSCloseCode.OK, ""
+    finally:
+        following.cancel()
+        hanging_up.cancel()
+        await asyncio.gather(following, hanging_up, return_exceptions=True)
+
+
+async def _until_hung_up(socket: web.WebSocketResponse) -> None:
+    async for _ in socket:  # pings are answered inside; whatever else comes is dropped
+        pass
+
+
+class _Follower:
+    """One client's view of one image, which only ever goes forward."""
+
+    def __init__(self, app: web.Application, socket: web.WebSocketResponse) -> None:
+        self._context = app[CONTEXT]
+        self._estimates = app[ESTIMATES]
+        self._socket = socket
+        self._seen: tuple[object, ...] = ()
+
+    async def follow(self, image_id: str) -> None:
+        """Send every change until the image's end; `ImageNotFound` if there is none."""
+        # Subscribed before the first look: what changes between the two is not missed.
+        async with self._context.feed.subscribe(image_id) as changes:
+            row = await self._look(image_id)
+            if row is None:
+                raise ImageNotFound
+            await self._show(row)
+            while row.status not in FINAL_STATES:
+                try:
+                    row = await asyncio.wait_for(changes.get(), _POLL_S)
+                except TimeoutError:
+                    row = await self._look(image_id) or row
+                await self._show(row)
+
+    async def _look(self, image_id: str) -> ImageRow | None:
+        """Read the row, waiting while its owner or the storage is away."""
+        while True:
+            try:
+                return await find_row(self._context, image_id)
+            except DependencyUnavailable:
+                await asyncio.sleep(_RETRY_S)
+
+    async def _show(self, row: ImageRow) -> None:
+        """Send the row unless the client has seen as much or more."""
+        version = _version(row)
+        if version <= self._seen:
+            return
+        self._seen = version
+        message = orjson.dumps(status_object(row, self._estimates)).decode()
+        async with asyncio.timeout(_SEND_S):
+            await self._socket.send_str(message)
+
+
+def _version(row: ImageRow) -> tuple[object, ...]:
+    """Return what grows with every change of a row."""
+    current = [step for step in row.steps if step.generation == row.generation]
+    return (
+        row.generation,
+        row.status in FINAL_STATES,
+        sum(STEP_RANK[StepStatus(step.status)] for step in current),
+        sum(step.attempt for step in current),
+        row.lastUpdated,
+    )

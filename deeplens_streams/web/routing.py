@@ -1,0 +1,114 @@
+"""The status table from any worker: each row is asked of the worker that owns its partition."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import faust
+import orjson
+from yarl import URL
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import RowMoving
+from models.records import MalformedRecord
+from models.status import ImageRow
+from tables.image_status import NAME
+
+#: Seconds that another worker has for its answer.
+_DEADLINE_S = 1.0
+#: How long an answer is waited for while partitions move and nobody owns the row.
+_OWNER_WAIT_S = 0.8
+
+
+class TableRows:
+    """`RowSource` over the Faust table and the other workers' ``/internal/rows``."""
+
+    def __init__(self, app: faust.App, table: Any, settings: Settings) -> None:
+        self._app = app
+        self._table = table
+        self._here = URL(settings.canonical_url)
+
+    async def row(self, image_id: str) -> ImageRow | None:
+        """Return the row from the worker that owns it, or None if there is none."""
+        return (await self.rows([image_id])).get(image_id)
+
+    async def rows(self, image_ids: Sequence[str]) -> dict[str, ImageRow]:
+        """Return the rows that there are, one request to each owner.
+
+        Raises
+        ------
+        RowMoving
+            A partition is changing hands or its owner does not answer within a second.
+        """
+        by_owner: dict[URL, list[str]] = defaultdict(list)
+        for image_id in image_ids:
+            by_owner[await self._owner(image_id)].append(image_id)
+        found: dict[str, ImageRow] = {}
+        answers = await asyncio.gather(
+            *(self._ask(owner, ids) for owner, ids in by_owner.items())
+        )
+        for answer in answers:
+            found.update(answer)
+        return found
+
+    def local_row(self, image_id: str) -> ImageRow | None:
+        """Return the row if this worker holds it."""
+        row: ImageRow | None = self._table.get(image_id.encode())
+        return row
+
+    def local_page(
+        self, *, limit: int, after: str | None
+    ) -> tuple[list[ImageRow], str | None]:
+        """Return some of this worker's rows in key order, and what continues them."""
+        keys = sorted(_keys_after(self._table, after, limit + 1))[: limit + 1]
+        rows = [row for key in keys[:limit] if (row := self._table.get(key)) is not None]
+        return rows, keys[limit - 1].decode() if len(keys) > limit else None
+
+    async def _owner(self, image_id: str) -> URL:
+        """Return the URL of the worker that owns the row, waiting a little while it moves."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _OWNER_WAIT_S
+        while True:
+            try:
+                return self._app.router.key_store(NAME, image_id.encode())
+            except KeyError:
+                if loop.time() > deadline:
+                    raise RowMoving from None
+                await asyncio.sleep(0.05)
+
+    async def _ask(self, owner: URL, image_ids: list[str]) -> dict[str, ImageRow]:
+        if (owner.host, owner.port) == (self._here.host, self._here.port):
+            return {
+                image_id: row
+                for image_id in image_ids
+                if (row := self.local_row(image_id)) is not None
+            }
+        try:
+            async with (
+                asyncio.timeout(_DEADLINE_S),
+                self._app.http_client.post(
+                    owner / "internal" / "rows", json={"ids": image_ids}
+                ) as response,
+            ):
+                response.raise_for_status()
+                rows = orjson.loads(await response.read())["rows"]
+                return {each: ImageRow.from_wire(row) for each, row in rows.items()}
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            if isinstance(error, MalformedRecord):
+                raise
+            raise RowMoving from None
+
+
+def _keys_after(table: Any, after: str | None, limit: int) -> list[bytes]:
+    """Return up to `limit` keys after `after` from each partition that this worker holds."""
+    keys: list[bytes] = []
+    start = after.encode() + b"\0" if after else b"img_"
+    store = table.data
+    for database in list(store._dbs.values()):  # noqa: SLF001 - Faust offers a whole scan only
+        for count, key in enumerate(database.keys(from_key=start)):
+            if count == limit or not key.startswith(b"img_"):
+                break
+            keys.append(key)
+    return keys

@@ -1,0 +1,148 @@
+"""``GET /api/v1/images/{imageId}/status``, and the object that it shares with the websocket."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.errors import ImageNotFound
+from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.estimates import Estimates
+from deeplens_streams.web.keys import CONTEXT, ESTIMATES
+from deeplens_streams.web.times import parse_time
+from models.images import StoredImage
+from models.status import (
+    FINAL_RANK,
+    FINAL_STATES,
+    STEP_RANK,
+    ImageRow,
+    ImageState,
+    Step,
+    StepReport,
+    StepStatus,
+)
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "imageId": None,
+    "tenantId": None,
+    "status": None,
+    "processingSteps": [],
+    "percentComplete": None,
+    "estimatedTimeRemainingSeconds": None,
+    "searchableAfter": None,
+    "lastUpdated": None,
+    "uploadedAt": None,
+    "correlationId": None,
+    "errorCode": None,
+    "errorMessage": None,
+}
+
+_MESSAGES: Final[dict[str, str]] = {
+    ImageState.UPLOADED: "The picture is stored and waits for processing.",
+    ImageState.PROCESSING: "The picture is being processed.",
+    ImageState.COMPLETED: "The picture can be found by search.",
+    ImageState.PARTIAL: "The picture can be found by search with some of its models.",
+    ImageState.FAILED: "The picture could not be processed.",
+    ImageState.DELETED: "The picture was deleted.",
+}
+
+_PER_MODEL: Final = (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
+
+
+async def status(request: web.Request) -> web.Response:
+    image_id = check_image_id(request.match_info["image_id"])
+    row = await find_row(request.app[CONTEXT], image_id)
+    if row is None:
+        raise ImageNotFound
+    return json_answer(status_object(row, request.app[ESTIMATES]))
+
+
+async def find_row(context: WebContext, image_id: str) -> ImageRow | None:
+    """Return what is known of an image: its row, else what storage says of a fresh upload.
+
+    Raises
+    ------
+    RowMoving
+        There may be a row, and the worker that has it does not answer.
+    """
+    row = await context.rows.row(image_id)
+    if row is None:
+        stored = await context.services.storage.find(image_id)
+        row = fresh_row(stored) if stored is not None else None
+    return row
+
+
+def fresh_row(image: StoredImage) -> ImageRow:
+    """Return the row of an image of which no stage has reported yet."""
+    options = image.processingOptions
+    steps = []
+    if not options.generateThumbnail:
+        steps.append(StepReport(step=Step.THUMBNAIL_GENERATION, status=StepStatus.SKIPPED))
+    return ImageRow(
+        imageId=image.imageId,
+        tenantId=image.tenantId,
+        correlationId=image.correlationId,
+        uploadedAt=image.uploadedAt,
+        models=options.models or [],
+        status=ImageState.UPLOADED.value,
+        generation=1,
+        steps=steps,
+        lastUpdated=image.uploadedAt,
+    )
+
+
+def status_object(row: ImageRow, estimates: Estimates) -> dict[str, Any]:
+    """Return the contract's status object."""
+    is_final = row.status in FINAL_STATES
+    steps = _steps(row, is_final)
+    done = sum(STEP_RANK[StepStatus(step["status"])] >= FINAL_RANK for step in steps)
+    return {
+        "success": True,
+        "message": _MESSAGES[row.status],
+        "imageId": row.imageId,
+        "tenantId": row.tenantId,
+        "status": row.status,
+        "processingSteps": steps,
+        "percentComplete": 100 if is_final else min(99, round(100 * done / len(steps))),
+        "estimatedTimeRemainingSeconds": 0 if is_final else _remaining(row, estimates),
+        "searchableAfter": row.searchableAfter,
+        "lastUpdated": row.lastUpdated,
+        "uploadedAt": row.uploadedAt,
+        "correlationId": row.correlationId,
+        "errorCode": row.errorCode,
+        "errorMessage": row.errorMessage,
+    }
+
+
+def _steps(row: ImageRow, is_final: bool) -> list[dict[str, Any]]:
+    """Return every step that the image goes through, in pipeline order."""
+    reports = {(report.step, report.modelName): report for report in row.steps}
+    # In an image at its end, a step that nobody reported will not be taken any more.
+    unreported = StepStatus.SKIPPED if is_final else StepStatus.PENDING
+    steps = []
+    for step in Step:
+        for model in row.models if step in _PER_MODEL else (None,):
+            report = reports.get((step, model))
+            steps.append(
+                {
+                    "step": step,
+                    "status": report.status if report else unreported,
+                    "duration": report.duration if report else None,
+                    "attempt": report.attempt if report else 0,
+                    "modelName": model,
+                    "collectionName": report.collectionName if report else None,
+                    "errorMessage": report.errorMessage if report else None,
+                }
+            )
+    return steps
+
+
+def _remaining(row: ImageRow, estimates: Estimates) -> float | None:
+    begun = parse_time(row.uploadedAt)
+    if begun is None:
+        return None
+    return estimates.remaining(max(0.0, (datetime.now(UTC) - begun).total_seconds()))

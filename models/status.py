@@ -1,0 +1,137 @@
+"""Where a picture is on its way: steps, their order, and the row that remembers them.
+
+A row is a join of everything reported so far: each step keeps the report of the highest
+(generation, rank), so reports may come late, twice or out of order and the row is the same.
+"""
+
+from enum import StrEnum
+
+from models.events import Event
+from models.records import WireRecord
+
+
+class ImageState(StrEnum):
+    """The picture as a whole; the contract's ``status``."""
+
+    UPLOADED = "uploaded"
+    """Bytes, metadata and event are stored; no stage has reported yet."""
+    PROCESSING = "processing"
+    """A stage has reported and some step is not at its end."""
+    COMPLETED = "completed"
+    """Every model's vector is stored."""
+    PARTIAL = "partial"
+    """At least one model's vector is stored and at least one failed."""
+    FAILED = "failed"
+    """No vector could be stored; the reason is in the row and in the dead letters."""
+    DELETED = "deleted"
+    """The client deleted it."""
+
+
+#: States after which a generation changes no more.
+FINAL_STATES = frozenset(
+    {ImageState.COMPLETED, ImageState.PARTIAL, ImageState.FAILED, ImageState.DELETED}
+)
+
+
+class Step(StrEnum):
+    """One step of a picture's way, in pipeline order."""
+
+    IMAGE_PROCESSING = "image_processing"
+    THUMBNAIL_GENERATION = "thumbnail_generation"
+    FEATURE_EXTRACTION = "feature_extraction"
+    VECTOR_INDEXING = "vector_indexing"
+
+
+class StepStatus(StrEnum):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+#: How far a step is. Within one generation a step only ever moves to a higher rank.
+STEP_RANK: dict[StepStatus, int] = {
+    StepStatus.PENDING: 0,
+    StepStatus.IN_PROGRESS: 1,
+    StepStatus.RETRYING: 2,
+    StepStatus.SKIPPED: 3,
+    StepStatus.FAILED: 4,
+    StepStatus.COMPLETED: 5,
+}
+
+#: Ranks from here on are the end of a step.
+FINAL_RANK = STEP_RANK[StepStatus.SKIPPED]
+
+#: Allowed moves of the whole picture within one generation, derived states included.
+#: A higher generation may move from any state but ``deleted`` to ``processing``.
+TRANSITIONS: dict[ImageState, frozenset[ImageState]] = {
+    ImageState.UPLOADED: frozenset({ImageState.PROCESSING}) | FINAL_STATES,
+    ImageState.PROCESSING: FINAL_STATES,
+    ImageState.COMPLETED: frozenset({ImageState.DELETED}),
+    ImageState.PARTIAL: frozenset({ImageState.DELETED}),
+    ImageState.FAILED: frozenset({ImageState.DELETED}),
+    ImageState.DELETED: frozenset(),
+}
+
+
+class StepReport(WireRecord, include_metadata=False):
+    """What a stage says of one step of one picture."""
+
+    step: str
+    status: str
+    #: Milliseconds.
+    duration: float | None = None
+    attempt: int = 1
+    #: Null for steps that are done once for all models.
+    modelName: str | None = None
+    collectionName: str | None = None
+    errorCode: str | None = None
+    errorMessage: str | None = None
+    generation: int = 1
+    #: When the stage said so, ISO-8601 UTC.
+    at: str = ""
+
+
+class ImageProgressData(WireRecord, include_metadata=False):
+    imageId: str
+    reports: list[StepReport]
+    #: Every model that this picture is to be stored for: the end is known from it. Null
+    #: from a stage that failed before it knew.
+    models: list[str] | None = None
+    uploadedAt: str | None = None
+
+
+class ImageProgress(Event, include_metadata=False):
+    """Steps that moved. Written by every stage to the progress topic, keyed by image ID."""
+
+    EVENT_TYPE = "image.progress"
+
+    data: ImageProgressData
+
+
+class ImageRow(WireRecord, include_metadata=False):
+    """The status table's value: everything known of one picture's way."""
+
+    imageId: str
+    tenantId: str
+    correlationId: str
+    uploadedAt: str
+    models: list[str]
+    status: str
+    generation: int
+    steps: list[StepReport]
+    lastUpdated: str
+    #: When the first vector was stored; null before.
+    searchableAfter: str | None = None
+    errorCode: str | None = None
+    errorMessage: str | None = None
+
+
+class ImageStatusChanged(Event, include_metadata=False):
+    """A row as it is now. Written for each changed row to the compacted status topic."""
+
+    EVENT_TYPE = "image.status.changed"
+
+    data: ImageRow

@@ -1,0 +1,1 @@
+"""Faust tables, one a file, with the plain functions that say how their values change."""

@@ -1,0 +1,500 @@
+"""What image storage does, the same in memory, in a local folder and on a real S3 server."""
+
+import asyncio
+import os
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import psutil
+import pytest
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import (
+    BadRequest,
+    ConfigurationError,
+    InvalidImageId,
+    InvalidTenantId,
+    NotFound,
+    StorageUnavailable,
+)
+from deeplens_streams.identifiers import bare_uuid, new_image_id
+from deeplens_streams.storage import ImageStorage, open_storage
+from deeplens_streams.storage.layout import InvalidKey
+from models.events import PictureFacts, ProcessingOptions
+from models.images import StoredImage
+from tests.behaviour.conftest import free_port
+
+NOON = datetime(2025, 3, 9, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", "local", pytest.param("s3", marks=pytest.mark.s3)])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "memory":
+        return "memory://"
+    if request.param == "local":
+        return (tmp_path / "images of mine").as_uri()
+    server = request.getfixturevalue("s3_server")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{server.bucket(f'b{uuid.uuid4()}')}/some/prefix"
+
+
+@pytest.fixture
+def storage(url: str) -> ImageStorage:
+    return open_storage(Settings(storage_url=url))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "upload"
+    path.write_bytes(os.urandom(300_000))
+    return path
+
+
+def iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def image(
+    storage: ImageStorage, *, tenant: str = "acme-corp", at: datetime = NOON, name: str = "a.jpg"
+) -> StoredImage:
+    image_id, uploaded_at = new_image_id(), iso(at)
+    return StoredImage(
+        imageId=image_id,
+        tenantId=tenant,
+        correlationId=str(uuid.uuid4()),
+        fileName=name,
+        originalKey=storage.original_key(
+            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at, format="JPEG"
+        ),
+        thumbnailKey=storage.thumbnail_key(
+            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
+        ),
+        fileSize=300_000,
+        contentType="image/jpeg",
+        checksumSha256="0" * 64,
+        uploadedAt=uploaded_at,
+        metadata=PictureFacts(width=640, height=480, format="JPEG", exifData={"Make": "Größe"}),
+        processingOptions=ProcessingOptions(models=["resnet50"]),
+        tags={"place": "北京", "a.b": "c=d"},
+        uploadedBy="ann",
+    )
+
+
+async def put(storage: ImageStorage, stored: StoredImage) -> StoredImage:
+    await storage.put_pointer(
+        tenant=stored.tenantId, image_id=stored.imageId, uploaded_at=stored.uploadedAt
+    )
+    await storage.put_metadata(stored)
+    return stored
+
+
+async def listed(
+    storage: ImageStorage, *, tenant: str = "acme-corp", limit: int
+) -> list[list[str]]:
+    """Return the IDs of every page."""
+    pages, cursor = [], None
+    while True:
+        page = await storage.list_images(tenant=tenant, limit=limit, cursor=cursor)
+        pages.append([each.imageId for each in page.images])
+        cursor = page.cursor
+        if cursor is None:
+            return pages
+
+
+# Objects -------------------------------------------------------------------------------------
+
+
+async def test_an_original_comes_back_as_it_was(storage: ImageStorage, source: Path) -> None:
+    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    assert await storage.get(**place) is None
+    assert await storage.size(**place) is None
+    await storage.put_original(**place, source=source, content_type="image/jpeg")
+    assert await storage.size(**place) == 300_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 3_000_000, 18_000_000])
+async def test_originals_of_every_size(storage: ImageStorage, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    source = tmp_path / "upload"
+    source.write_bytes(data)
+    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    await storage.put_original(**place, source=source, content_type="image/png")
+    assert await storage.size(**place) == size
+    assert await storage.get(**place) == data
+
+
+async def test_a_stream_is_cut_where_it_was_asked(storage: ImageStorage, tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    source = tmp_path / "upload"
+    source.write_bytes(data)
+    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    await storage.put_original(**place, source=source, content_type="image/png")
+    for start, end in [(0, None), (5, None), (0, 1), (2_999_999, 3_000_000), (7, 2_500_000)]:
+        chunks = [chunk async for chunk in storage.stream(**place, start=start, end=end)]
+        assert b"".join(chunks) == data[start:end]
+        assert max(map(len, chunks)) <= 1024 * 1024
+    assert [chunk async for chunk in storage.stream(**place, start=9, end=9)] == []
+
+
+async def test_a_stream_of_nothing_says_so(storage: ImageStorage) -> None:
+    key = image(storage).originalKey
+    with pytest.raises(NotFound):
+        [chunk async for chunk in storage.stream(tenant="acme-corp", key=key)]
+
+
+async def test_thumbnails(storage: ImageStorage) -> None:
+    place = {"tenant": "acme-corp", "key": image(storage).thumbnailKey}
+    await storage.put_thumbnail(**place, data=b"first")
+    await storage.put_thumbnail(**place, data=b"second")
+    assert await storage.get(**place) == b"second"
+    await storage.delete_object(**place)
+    await storage.delete_object(**place)
+    assert await storage.get(**place) is None
+
+
+async def test_a_missing_source_is_no_success(storage: ImageStorage, tmp_path: Path) -> None:
+    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    with pytest.raises(StorageUnavailable):
+        await storage.put_original(**place, source=tmp_path / "gone", content_type="image/jpeg")
+    assert await storage.get(**place) is None
+
+
+async def test_a_cancelled_upload_leaves_nothing_to_see(
+    storage: ImageStorage, tmp_path: Path
+) -> None:
+    source = tmp_path / "upload"
+    source.write_bytes(bytes(40_000_000))
+    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    upload = asyncio.ensure_future(
+        storage.put_original(**place, source=source, content_type="image/jpeg")
+    )
+    await asyncio.sleep(0)
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert await storage.get(**place) is None
+    # What it held is free again: others go through, more than fit beside it.
+    source.write_bytes(bytes(1_000_000))
+    await asyncio.gather(
+        *(
+            storage.put_original(
+                tenant="acme-corp",
+                key=image(storage).originalKey,
+                source=source,
+                content_type="image/jpeg",
+            )
+            for _ in range(60)
+        )
+    )
+
+
+# Keys ----------------------------------------------------------------------------------------
+
+
+async def test_a_key_belongs_to_one_tenant(storage: ImageStorage, source: Path) -> None:
+    stored = image(storage)
+    await storage.put_original(
+        tenant="acme-corp", key=stored.originalKey, source=source, content_type="image/jpeg"
+    )
+    for tenant in ("acmecorp", "acme", "index"):
+        with pytest.raises(InvalidKey):
+            await storage.get(tenant=tenant, key=stored.originalKey)
+        with pytest.raises(InvalidKey):
+            await storage.delete_object(tenant=tenant, key=stored.originalKey)
+        with pytest.raises(InvalidKey):
+            [chunk async for chunk in storage.stream(tenant=tenant, key=stored.originalKey)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "acme-corp",
+        "acme-corp/",
+        "acme-corp/original/../../other/original/2025-03-09/x.jpg",
+        "acme-corp/../index/{uuid}",
+        "index/{uuid}",
+        "/acme-corp/original/2025-03-09/{uuid}.jpg",
+        "acme-corp/original/2025-03-09/{uuid}.exe",
+        "acme-corp/original/2025-03-09/{uuid}.jpg\n",
+        "acme-corp/original/2025-03-09/{uuid}.jpg/more",
+        "acme-corp/secret/2025-03-09/{uuid}.jpg",
+        ".ping",
+    ],
+)
+async def test_a_key_of_another_shape_is_refused(storage: ImageStorage, key: str) -> None:
+    key = key.format(uuid=uuid.uuid4())
+    for call in (storage.get, storage.size, storage.delete_object):
+        with pytest.raises(InvalidKey):
+            await call(tenant="acme-corp", key=key)
+
+
+@pytest.mark.parametrize("tenant", ["", ".", "..", "a/b", "Acme", "a_b", "../x", "a" * 64])
+async def test_no_key_without_a_tenant(storage: ImageStorage, tenant: str) -> None:
+    image_id = new_image_id()
+    with pytest.raises(InvalidTenantId):
+        storage.thumbnail_key(tenant=tenant, image_id=image_id, uploaded_at=iso(NOON))
+    with pytest.raises(InvalidTenantId):
+        await storage.list_images(tenant=tenant, limit=1)
+    with pytest.raises(InvalidTenantId):
+        await storage.put_pointer(tenant=tenant, image_id=image_id, uploaded_at=iso(NOON))
+
+
+def test_a_key_is_made_of_what_is_ours(storage: ImageStorage) -> None:
+    image_id = new_image_id()
+    key = storage.original_key(
+        tenant="acme-corp", image_id=image_id, uploaded_at=iso(NOON), format="HEIF"
+    )
+    assert key == f"acme-corp/original/2025-03-09/{bare_uuid(image_id)}.heic"
+    with pytest.raises(ValueError, match="EXE"):
+        storage.original_key(
+            tenant="acme-corp", image_id=image_id, uploaded_at=iso(NOON), format="EXE"
+        )
+    with pytest.raises(InvalidImageId):
+        storage.thumbnail_key(tenant="acme-corp", image_id="../x", uploaded_at=iso(NOON))
+
+
+# Metadata ------------------------------------------------------------------------------------
+
+
+async def test_metadata_is_found_by_the_image_id_alone(storage: ImageStorage) -> None:
+    stored = await put(storage, image(storage))
+    found = await storage.find(stored.imageId)
+    assert found is not None
+    assert found.to_wire() == stored.to_wire()
+    assert await storage.find(new_image_id()) is None
+
+
+async def test_metadata_of_another_tenant_is_not_there(storage: ImageStorage) -> None:
+    stored = await put(storage, image(storage))
+    own = await storage.get_metadata(tenant="acme-corp", image_id=stored.imageId)
+    assert own is not None
+    assert own.imageId == stored.imageId
+    assert await storage.get_metadata(tenant="acmecorp", image_id=stored.imageId) is None
+
+
+async def test_a_pointer_alone_is_no_image(storage: ImageStorage) -> None:
+    stored = image(storage)
+    await storage.put_pointer(
+        tenant="acme-corp", image_id=stored.imageId, uploaded_at=stored.uploadedAt
+    )
+    assert await storage.find(stored.imageId) is None
+    assert await listed(storage, limit=5) == [[]]
+
+
+async def test_deleted_metadata_is_gone(storage: ImageStorage) -> None:
+    stored = await put(storage, image(storage))
+    kept = await put(storage, image(storage))
+    await storage.delete_metadata(tenant="acmecorp", image_id=stored.imageId)
+    assert await storage.find(stored.imageId) is not None
+    for _ in range(2):
+        await storage.delete_metadata(tenant="acme-corp", image_id=stored.imageId)
+        assert await storage.find(stored.imageId) is None
+    assert await listed(storage, limit=5) == [[kept.imageId]]
+
+
+async def test_a_tenant_may_be_called_index(storage: ImageStorage) -> None:
+    theirs = await put(storage, image(storage, tenant="index"))
+    ours = await put(storage, image(storage))
+    assert await listed(storage, tenant="index", limit=5) == [[theirs.imageId]]
+    assert await listed(storage, limit=5) == [[ours.imageId]]
+    found = await storage.find(theirs.imageId)
+    assert found is not None
+    assert found.tenantId == "index"
+    with pytest.raises(InvalidKey):
+        await storage.get(tenant="index", key=f"index/{bare_uuid(ours.imageId)}")
+
+
+# Listing -------------------------------------------------------------------------------------
+
+
+async def test_a_listing_is_newest_first_and_complete(storage: ImageStorage) -> None:
+    moments = [
+        NOON + timedelta(days=day, minutes=minute, milliseconds=ms)
+        for day in (-40, 0, 1)
+        for minute in (0, 1, 700)
+        for ms in (0, 1, 999)
+    ]
+    images = [image(storage, at=moment) for moment in moments]
+    await asyncio.gather(*(put(storage, each) for each in images))
+    await put(storage, image(storage, tenant="acmecorp", at=NOON))
+    expected = [each.imageId for each in reversed(images)]
+    for limit in (1, 2, 26, 27, 28, 200):
+        pages = await listed(storage, limit=limit)
+        assert [image_id for page in pages for image_id in page] == expected
+        assert all(len(page) == limit for page in pages[:-1])
+        assert pages[-1]
+
+
+async def test_pages_hold_while_pictures_come_and_go(storage: ImageStorage) -> None:
+    images = [
+        await put(storage, image(storage, at=NOON + timedelta(seconds=second)))
+        for second in range(6)
+    ]
+    first = await storage.list_images(tenant="acme-corp", limit=2)
+    assert [each.imageId for each in first.images] == [images[5].imageId, images[4].imageId]
+    await put(storage, image(storage, at=NOON + timedelta(seconds=9)))
+    await storage.delete_metadata(tenant="acme-corp", image_id=images[4].imageId)
+    await storage.delete_metadata(tenant="acme-corp", image_id=images[3].imageId)
+    second = await storage.list_images(tenant="acme-corp", limit=2, cursor=first.cursor)
+    assert [each.imageId for each in second.images] == [images[2].imageId, images[1].imageId]
+
+
+async def test_an_unknown_tenant_has_an_empty_listing(storage: ImageStorage) -> None:
+    page = await storage.list_images(tenant="nobody", limit=10)
+    assert page.images == []
+    assert page.cursor is None
+
+
+async def test_a_cursor_is_for_the_tenant_that_was_given_it(storage: ImageStorage) -> None:
+    for tenant in ("acme-corp", "acmecorp"):
+        for second in range(3):
+            await put(storage, image(storage, tenant=tenant, at=NOON + timedelta(seconds=second)))
+    page = await storage.list_images(tenant="acme-corp", limit=1)
+    cursor = page.cursor
+    assert cursor is not None
+    swapped = cursor[:10] + ("A" if cursor[10] != "A" else "B") + cursor[11:]
+    foreign = [cursor + "=", cursor + "\n", cursor[:-1], swapped, "x", "../../..", "A" * 40, "é"]
+    for bad in foreign:
+        with pytest.raises(BadRequest, match="cursor"):
+            await storage.list_images(tenant="acme-corp", limit=1, cursor=bad)
+    with pytest.raises(BadRequest, match="cursor"):
+        await storage.list_images(tenant="acmecorp", limit=1, cursor=cursor)
+
+
+# Backends ------------------------------------------------------------------------------------
+
+
+async def test_a_working_backend_answers(storage: ImageStorage) -> None:
+    await storage.ping()
+    assert await listed(storage, limit=5) == [[]]
+
+
+async def test_fifty_large_uploads_at_once_take_little_memory(
+    storage: ImageStorage, url: str, tmp_path: Path
+) -> None:
+    if url.startswith("memory"):
+        pytest.skip("memory is where this one keeps them")
+    source = tmp_path / "upload"
+    source.write_bytes(os.urandom(10_000_000))
+    process = psutil.Process()
+    before = process.memory_info().rss
+    peak = before
+    done = asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, process.memory_info().rss)
+            await asyncio.sleep(0.002)
+
+    watcher = asyncio.create_task(watch())
+    keys = [image(storage).originalKey for _ in range(50)]
+    await asyncio.gather(
+        *(
+            storage.put_original(
+                tenant="acme-corp", key=key, source=source, content_type="image/jpeg"
+            )
+            for key in keys
+        )
+    )
+    done.set()
+    await watcher
+    assert await storage.size(tenant="acme-corp", key=keys[-1]) == 10_000_000
+    assert peak - before < 100_000_000
+
+
+async def test_local_leftovers_and_strangers_are_not_listed(tmp_path: Path) -> None:
+    storage = open_storage(Settings(data_dir=tmp_path))
+    stored = await put(storage, image(storage))
+    (minute,) = (tmp_path / "images" / "acme-corp" / "metadata").glob("*/*")
+    (found,) = minute.iterdir()
+    (minute / f"{found.name}#1").write_bytes(b"{half a")
+    (minute / "README").write_text("a stranger's")
+    damaged = found.name.replace(bare_uuid(stored.imageId), str(uuid.uuid4()))
+    (minute / damaged).write_bytes(b"{}")
+    assert await listed(storage, limit=5) == [[stored.imageId]]
+
+
+async def test_a_damaged_object_is_an_error_where_it_is_asked_for(tmp_path: Path) -> None:
+    storage = open_storage(Settings(data_dir=tmp_path))
+    stored = await put(storage, image(storage))
+    (path,) = (tmp_path / "images" / "acme-corp" / "metadata").glob("*/*/*.json")
+    path.write_bytes(orjson.dumps({"imageId": 5}))
+    with pytest.raises(Exception, match="metadata object cannot be read") as caught:
+        await storage.find(stored.imageId)
+    assert str(tmp_path) not in str(caught.value)
+
+
+async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
+    storage = open_storage(Settings(data_dir=tmp_path))
+    stored = image(storage)
+    folder = tmp_path / "images"
+    folder.rmdir()
+    folder.write_text("no folder any more")
+    upload = tmp_path / "upload"
+    upload.write_bytes(b"x")
+    place = {"tenant": "acme-corp", "key": stored.originalKey}
+    for call in (
+        storage.ping(),
+        storage.put_metadata(stored),
+        storage.put_original(**place, source=upload, content_type="image/jpeg"),
+        storage.get(**place),
+        storage.size(**place),
+        storage.find(stored.imageId),
+        storage.list_images(tenant="acme-corp", limit=1),
+        storage.delete_object(**place),
+    ):
+        with pytest.raises(StorageUnavailable) as caught:
+            await call
+        assert str(tmp_path) not in str(caught.value)
+
+
+async def test_a_server_that_is_away_is_unavailable_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    storage = open_storage(Settings(storage_url="s3://bucket"))
+    async with asyncio.timeout(30):
+        with pytest.raises(StorageUnavailable):
+            await storage.ping()
+
+
+@pytest.mark.s3
+async def test_a_wrong_key_is_unavailable(
+    url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not url.startswith("s3"):
+        pytest.skip("only a server asks for keys")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    storage = open_storage(Settings(storage_url=url))
+    with pytest.raises(StorageUnavailable):
+        await storage.ping()
+    with pytest.raises(StorageUnavailable):
+        await storage.find(new_image_id())
+
+
+@pytest.mark.parametrize("bad", ["ftp://x/y", "https://example.org/x", "nonsense", "s3://"])
+def test_a_url_of_no_storage_is_a_sentence(bad: str) -> None:
+    with pytest.raises(ConfigurationError, match="Images cannot be kept at"):
+        open_storage(Settings(storage_url=bad))
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigurationError, match="Images cannot be kept at") as caught:
+        open_storage(Settings(data_dir=tmp_path / "file"))
+    assert "\n" not in caught.value.message
+
+
+def test_a_local_url_names_the_folder_as_it_is(url: str, storage: ImageStorage) -> None:
+    if url.startswith("file"):
+        assert Path(unquote(urlsplit(url).path)).is_dir()

@@ -1,0 +1,198 @@
+"""The status row is the same in whatever order, and however often, reports come."""
+
+import copy
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.status import (
+    FINAL_STATES,
+    STEP_RANK,
+    TRANSITIONS,
+    ImageProgress,
+    ImageProgressData,
+    ImageRow,
+    ImageState,
+    Step,
+    StepReport,
+    StepStatus,
+)
+from tables.image_status import completed_event_id, joined
+
+IMAGE = "img_98765432-4321-4321-4321-210987654321"
+MODELS = ["resnet50", "other"]
+
+
+def event(*reports: StepReport, generation: int = 1, tenant: str = "acme-corp") -> ImageProgress:
+    return ImageProgress(
+        eventType=ImageProgress.EVENT_TYPE,
+        tenantId=tenant,
+        correlationId="corr",
+        timestamp="2026-01-01T00:00:00.000Z",
+        generation=generation,
+        data=ImageProgressData(
+            imageId=IMAGE,
+            reports=list(reports),
+            models=MODELS,
+            uploadedAt="2026-01-01T00:00:00.000Z",
+        ),
+    )
+
+
+def report(
+    step: Step, status: StepStatus = StepStatus.COMPLETED, model: str | None = None
+) -> StepReport:
+    code = "UNDECODABLE_IMAGE" if status == StepStatus.FAILED else None
+    return StepReport(
+        step=step.value,
+        status=status.value,
+        modelName=model,
+        at="2026-01-01T00:00:01.000Z",
+        errorCode=code,
+        errorMessage=code,
+    )
+
+
+def good_way() -> list[ImageProgress]:
+    return [
+        event(report(Step.IMAGE_PROCESSING)),
+        event(report(Step.THUMBNAIL_GENERATION), report(Step.FEATURE_EXTRACTION, model="resnet50")),
+        event(report(Step.VECTOR_INDEXING, model="resnet50")),
+        event(report(Step.FEATURE_EXTRACTION, model="other")),
+        event(report(Step.VECTOR_INDEXING, model="other")),
+    ]
+
+
+def run(events: list[ImageProgress]) -> tuple[ImageRow, list[str]]:
+    row: ImageRow | None = None
+    states = []
+    for each in events:
+        after = joined(row, copy.deepcopy(each))
+        if after is not None:
+            row = after
+            states.append(after.status)
+    assert row is not None
+    return row, states
+
+
+def essence(row: ImageRow) -> tuple[object, ...]:
+    return (row.status, row.generation, row.models, [step.to_wire() for step in row.steps])
+
+
+def test_the_way_of_a_good_picture() -> None:
+    row, states = run(good_way())
+    assert states == ["processing"] * 4 + ["completed"]
+    assert row.searchableAfter == "2026-01-01T00:00:01.000Z"
+    assert row.errorCode is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(good_way()), st.randoms(use_true_random=False))
+def test_order_and_repeats_do_not_matter(
+    events: list[ImageProgress], chance: random.Random
+) -> None:
+    repeated = [each for each in events for _ in range(chance.choice((1, 2)))]
+    row, states = run(repeated)
+    assert essence(row) == essence(run(good_way())[0])
+    assert states.count("completed") == 1
+
+
+def test_one_model_of_two_failed_is_partial() -> None:
+    events = good_way()[:-1] + [event(report(Step.VECTOR_INDEXING, StepStatus.FAILED, "other"))]
+    row, _ = run(events)
+    assert row.status == "partial"
+    assert row.errorCode == "UNDECODABLE_IMAGE"
+
+
+def test_no_vector_is_failed_with_the_reason() -> None:
+    failed = [event(report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, m)) for m in MODELS]
+    row, _ = run([good_way()[0], *failed])
+    assert row.status == "failed"
+    assert row.errorCode == "UNDECODABLE_IMAGE"
+    assert row.searchableAfter is None
+
+
+def test_a_failure_that_arrives_before_the_first_report_waits_for_it() -> None:
+    early = event(report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, "resnet50"))
+    early.data.models = early.data.uploadedAt = None
+    first = event(report(Step.IMAGE_PROCESSING))
+    first.data.models = ["resnet50"]
+    row, states = run([early, first])
+    assert states == ["processing", "failed"]
+    assert row.models == ["resnet50"]
+
+
+def test_a_failed_preparation_is_the_end() -> None:
+    row, _ = run([event(report(Step.IMAGE_PROCESSING, StepStatus.FAILED))])
+    assert row.status == "failed"
+
+
+def test_a_step_never_goes_back() -> None:
+    row, _ = run(good_way())
+    for status in (StepStatus.PENDING, StepStatus.IN_PROGRESS, StepStatus.RETRYING):
+        late = event(report(Step.VECTOR_INDEXING, status, "resnet50"))
+        assert joined(row, late) is None
+
+
+def test_a_higher_generation_reopens_and_a_lower_one_is_ignored() -> None:
+    row, _ = run([event(report(Step.IMAGE_PROCESSING, StepStatus.FAILED))])
+    again = joined(row, event(report(Step.IMAGE_PROCESSING), generation=2))
+    assert again is not None
+    assert (again.status, again.generation) == ("processing", 2)
+    assert again.errorCode is None
+    assert joined(again, event(report(Step.FEATURE_EXTRACTION, model="other"))) is None
+    assert completed_event_id(row) != completed_event_id(again)
+
+
+def test_another_tenants_report_changes_nothing() -> None:
+    row, _ = run(good_way()[:2])
+    assert joined(row, event(report(Step.VECTOR_INDEXING, model="other"), tenant="evil")) is None
+
+
+def test_a_deleted_picture_stays_deleted() -> None:
+    row, _ = run(good_way())
+    row.status = ImageState.DELETED.value
+    assert joined(row, event(report(Step.IMAGE_PROCESSING), generation=9)) is None
+
+
+def test_final_states_only_lead_to_deleted() -> None:
+    for state in FINAL_STATES - {ImageState.DELETED}:
+        assert TRANSITIONS[state] == {ImageState.DELETED}
+    assert set(TRANSITIONS) == set(ImageState)
+    assert set(STEP_RANK) == set(StepStatus)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(list(Step)),
+            st.sampled_from(list(StepStatus)),
+            st.sampled_from(MODELS),
+            st.integers(1, 3),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_every_move_is_in_the_table_of_transitions(
+    moves: list[tuple[Step, StepStatus, str, int]],
+) -> None:
+    row: ImageRow | None = None
+    for step, status, model, generation in moves:
+        per_model = step in (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
+        after = joined(
+            row, event(report(step, status, model if per_model else None), generation=generation)
+        )
+        if after is None:
+            continue
+        if row is not None and after.generation == row.generation and after.status != row.status:
+            assert after.status in TRANSITIONS[ImageState(row.status)]
+        row = after
+
+
+@pytest.mark.parametrize("state", list(ImageState))
+def test_every_state_has_its_place_in_the_contract(state: ImageState) -> None:
+    assert state.value in "uploaded|processing|completed|failed|partial|deleted".split("|")
