@@ -32,7 +32,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
     assert features is not None, "the extract role has a feature extractor"
     model = features.model
     if event.data.modelName != model.name:
-        raise UnknownModel(f"This worker has no model {event.data.modelName!r}; it has {model.name}.")
+        raise UnknownModel(f"This worker has {model.name}, not {event.data.modelName!r}.")
     if event.data.expectedDimension != model.dimension:
         raise DimensionMismatch(
             f"{model.name} makes {model.dimension} numbers, not {event.data.expectedDimension}."

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from agents.reports import progress, report
 from deeplens_streams.errors import DeepLensError, UnknownModel
-from deeplens_streams.features import model_spec
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Message, Stage
@@ -30,15 +29,13 @@ STEP = Step.IMAGE_PROCESSING
 async def process(event: ImageUploaded, services: Services) -> list[Message]:
     """Return a report and one extraction request for each model of the picture."""
     started = time.perf_counter()
-    image = await services.storage.get_metadata(
-        tenant=event.tenantId, image_id=event.data.imageId
-    )
+    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=event.data.imageId)
     if image is None:
         DROPPED.labels(STEP.value).inc()
         return []
+    model = services.model
     requests = []
     for name in image.processingOptions.models or []:
-        model = model_spec(services.settings)
         if name != model.name:
             raise UnknownModel(f"This system has no model {name!r}; it has {model.name}.")
         requests.append(

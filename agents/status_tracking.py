@@ -1,7 +1,7 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
@@ -90,7 +90,7 @@ def _changed(row: ImageRow) -> ImageStatusChanged:
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     del services
-    table: Rows = app.tables[image_status.NAME]
+    table = cast(Rows, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
         row, messages = process(event, table)

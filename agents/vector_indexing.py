@@ -7,7 +7,6 @@ import numpy as np
 
 from agents.reports import progress, report
 from deeplens_streams.errors import DeepLensError, DimensionMismatch, UnknownModel
-from deeplens_streams.features import model_spec
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Message, Stage
@@ -29,9 +28,9 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
     vectors = services.vectors
     assert vectors is not None, "the index role has a vector engine"
     data = event.data
-    model = model_spec(services.settings)
+    model = services.model
     if data.modelName != model.name:
-        raise UnknownModel(f"This worker has no model {data.modelName!r}; it has {model.name}.")
+        raise UnknownModel(f"This worker has {model.name}, not {data.modelName!r}.")
     vector = np.asarray(data.featureVector, dtype=np.float32)
     if vector.shape != (model.dimension,) or not np.isfinite(vector).all():
         raise DimensionMismatch(

@@ -4,11 +4,8 @@ A role keeps its consumer group, its changelogs and its folder wherever it runs,
 one process to several, or back, rereads nothing.
 """
 
-import asyncio
-from typing import Any
+from typing import Any, cast
 
-import aiohttp.web
-import faust
 from faust.app.base import App
 from yarl import URL
 
@@ -130,4 +127,4 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
         feed=feed,
         stream_checks=lambda: stream_checks(app.process_apps, feed),
     )
-    web.register(app.web.web_app, context)
+    web.register(cast(Any, app.web).web_app, context)

@@ -2,9 +2,7 @@
 
 from prometheus_client import Counter, Histogram
 
-EVENTS = Counter(
-    "deeplens_events", "Events that a stage brought to their end", ["stage", "result"]
-)
+EVENTS = Counter("deeplens_events", "Events that a stage brought to their end", ["stage", "result"])
 DEAD_LETTERS = Counter("deeplens_dead_letters", "Dead letters written", ["stage", "code"])
 DROPPED = Counter(
     "deeplens_events_dropped",
@@ -14,9 +12,7 @@ DROPPED = Counter(
 STAGE_SECONDS = Histogram(
     "deeplens_stage_seconds", "From taking an event to having its results in Kafka", ["stage"]
 )
-FINISHED = Counter(
-    "deeplens_images_finished", "Pictures that reached their end", ["status"]
-)
+FINISHED = Counter("deeplens_images_finished", "Pictures that reached their end", ["status"])
 DEAD_LETTERS_READ = Counter(
     "deeplens_dead_letters_read", "Dead letters read back from their topic", ["step", "code"]
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deeplens_streams.config import Role, Settings
-from deeplens_streams.features import FeatureExtractor, open_features
+from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model, open_features
 from deeplens_streams.storage import ImageStorage, open_storage
 from deeplens_streams.vectors import VectorStore, open_vectors
 
@@ -14,12 +14,14 @@ class Services:
 
     Attributes
     ----------
+    model : what pictures of this system are stored for.
     features : None where no role of this process needs a vector from a picture.
     vectors : None where this process may not open the engine: Edge belongs to ``index``.
     """
 
     settings: Settings
     storage: ImageStorage
+    model: ModelSpec
     features: FeatureExtractor | None
     vectors: VectorStore | None
 
@@ -44,6 +46,7 @@ def build_services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         storage=open_storage(settings),
+        model=choose_model(settings),
         features=open_features(settings) if needs_model else None,
         vectors=open_vectors(settings) if has_engine and roles & {Role.API, Role.INDEX} else None,
     )

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
@@ -117,11 +118,13 @@ class Stage(Generic[E]):
         while True:
             attempt += 1
             try:
-                results = await self._with_patience(lambda: self.process(event))
+                results = await self._with_patience(partial(self.process, event))
             except Exception as error:
                 final = isinstance(error, DeepLensError) and not error.retryable
                 if not final and attempt < MAX_ATTEMPTS:
-                    log.warning("attempt failed", stage=self.name, attempt=attempt, error=repr(error))
+                    log.warning(
+                        "attempt failed", stage=self.name, attempt=attempt, error=repr(error)
+                    )
                     await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
                     continue
                 await self._deliver(self._failed(event, error, attempt, _origin(incoming)))
@@ -138,9 +141,7 @@ class Stage(Generic[E]):
     async def _deliver(self, messages: list[Message]) -> None:
         """Send all in order; waits as long as Kafka is away."""
         for message in messages:
-            await self._with_patience(
-                lambda message=message: self.sender.send(message.topic, message.event)
-            )
+            await self._with_patience(partial(self.sender.send, message.topic, message.event))
 
     async def _with_patience(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do `work`, waiting with backoff and jitter while a dependency is down."""
@@ -161,9 +162,7 @@ class Stage(Generic[E]):
                     log.info("going on", stage=self.name, waited_s=waited)
                 return result
 
-    def _failed(
-        self, event: E, error: Exception, attempt: int, origin: str
-    ) -> list[Message]:
+    def _failed(self, event: E, error: Exception, attempt: int, origin: str) -> list[Message]:
         """Return the dead letter of an event that was read, and what goes with it."""
         if isinstance(error, DeepLensError):
             known, trace = error, None

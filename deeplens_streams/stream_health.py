@@ -1,6 +1,5 @@
 """Whether the stream side of a process can work: Kafka answers, tables are recovered."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,7 @@ if TYPE_CHECKING:
     from deeplens_streams.web.feed import KafkaStatusFeed
 
 
-async def stream_checks(
-    apps: "Sequence[RoleApp]", feed: "KafkaStatusFeed"
-) -> Mapping[str, Check]:
+async def stream_checks(apps: "Sequence[RoleApp]", feed: "KafkaStatusFeed") -> Mapping[str, Check]:
     """Return the checks ``broker`` and ``tables``."""
     try:
         await feed.ping()

@@ -5,7 +5,7 @@ write only rows of the partition that it reads. Keys are bytes: with text, Faust
 the JSON-quoted key and asks the wrong worker.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deeplens_streams.topics import TABLE_PARTITIONS
 from models.events import derived_id, utc_now
@@ -23,6 +23,7 @@ from models.status import (
 
 if TYPE_CHECKING:
     import faust
+    from faust.types import TableT
 
 NAME = "image_status"
 
@@ -37,7 +38,7 @@ ROCKSDB_OPTIONS = {
 }
 
 
-def register(app: "faust.App") -> "faust.Table":
+def register(app: "faust.App") -> "TableT[Any, Any]":
     """Declare the table on the api role's app."""
     return app.Table(
         NAME,
@@ -115,9 +116,7 @@ def _has_failed(report: StepReport | None) -> bool:
     return report is not None and report.status == StepStatus.FAILED
 
 
-def _state(
-    steps: dict[tuple[str, str | None], StepReport], models: list[str]
-) -> ImageState:
+def _state(steps: dict[tuple[str, str | None], StepReport], models: list[str]) -> ImageState:
     """Return the picture's state as its steps have it."""
     preparation = steps.get((Step.IMAGE_PROCESSING, None))
     if _has_failed(preparation):

@@ -27,6 +27,12 @@ class NotReachable(DependencyUnavailable):
     code = "NOT_REACHABLE"
 
 
+class NotReady(NotReachable):
+    """The system answers that it cannot do this now."""
+
+    code = "NOT_READY"
+
+
 class Refused(DeepLensError):
     """The system refused the request; the message is its own."""
 
@@ -57,17 +63,27 @@ class Api:
             raise DeepLensError(f"{url} is no URL: {error}.") from None
 
     def upload(self, path: Path, *, tenant: str, fields: Mapping[str, str] | None = None) -> Json:
-        """Upload one picture and return the answer; a busy system is asked again, some times."""
+        """Upload one picture and return the answer; a system that is busy or away for a
+        moment is asked again, some times. Bytes that it already has are not stored twice.
+        """
         data = {"tenantId": tenant, **(fields or {})}
-        for attempt in range(1, _ATTEMPTS + 1):
-            with path.open("rb") as file:
-                answer = self._send(
-                    "POST", "/api/v1/images/upload", data=data, files={"file": (path.name, file)}
-                )
-            if answer.status_code not in _BUSY or attempt == _ATTEMPTS:
-                break
-            self._pause(_retry_after(answer, attempt))
-        return _checked(answer)
+        for attempt in range(1, _ATTEMPTS):
+            wait = 2.0 ** (attempt - 1)
+            try:
+                answer = self._upload_once(path, data)
+                if answer.status_code not in _BUSY:
+                    return _checked(answer)
+                wait = _retry_after(answer, default=wait)
+            except NotReachable:
+                pass
+            self._pause(wait)
+        return _checked(self._upload_once(path, data))
+
+    def _upload_once(self, path: Path, data: Mapping[str, str]) -> httpx.Response:
+        with path.open("rb") as file:
+            return self._send(
+                "POST", "/api/v1/images/upload", data=data, files={"file": (path.name, file)}
+            )
 
     def status(self, image_id: str) -> Json:
         return _checked(self._send("GET", f"/api/v1/images/{image_id}/status"))
@@ -111,6 +127,10 @@ class Api:
             return answer.status_code == httpx.codes.OK, answer.json()
         except (httpx.HTTPError, ValueError):
             return False, None
+
+    def require(self) -> None:
+        """Raise `NotReachable` if nothing answers; whether it is ready does not matter."""
+        self._send("GET", "/health/live")
 
     def close(self) -> None:
         self._http.close()
@@ -162,16 +182,16 @@ def _checked(answer: httpx.Response) -> Json:
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise ImageNotFound(message)
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        raise NotReachable(message)
+        raise NotReady(message)
     raise Refused(
         message, status=answer.status_code, error_code=str(body.get("errorCode") or "UNKNOWN")
     )
 
 
-def _retry_after(answer: httpx.Response, attempt: int) -> float:
-    """Return how many seconds to wait: what the answer says, else 1, 2, 4 …"""
+def _retry_after(answer: httpx.Response, *, default: float) -> float:
+    """Return how many seconds the answer asks to wait, within reason."""
     try:
         wait = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
-        wait = 2.0 ** (attempt - 1)
+        wait = default
     return min(max(wait, 0.1), _LONGEST_WAIT_S)

@@ -1,9 +1,11 @@
 """How commands print: tables and bars for people, JSON for programs."""
 
 import json
+import logging
 import sys
 from typing import Any
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -50,3 +52,9 @@ def hits_table(results: list[dict[str, Any]]) -> Table:
     for column in table.columns:
         column.no_wrap = True
     return table
+
+
+def quiet_clients() -> None:
+    """Keep the terminal for people: a command says itself what went wrong."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -10,7 +10,7 @@ from deeplens_streams.config import load_settings
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Default: DEEPLENS_EXTRACTOR_PORT, else 8001."
 )
-def extractor(host: str | None, port: int | None) -> None:
+def extractor(*, host: str | None, port: int | None) -> None:
     """Run the feature extraction service.
 
     Workers use it when DEEPLENS_EXTRACTOR_URL names it, and then need no model themselves.

@@ -61,8 +61,5 @@ class _Deferred(click.Command):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         return load_command(self._target).make_context(*args, **kwargs)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        return ctx.command.invoke(ctx)
-
     def get_short_help_str(self, limit: int = 45) -> str:
         return load_command(self._target).get_short_help_str(limit)

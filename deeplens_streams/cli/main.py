@@ -56,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Python flushes standard output once more at exit; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - a fault of ours is one sentence, too
+        if os.environ.get("DEEPLENS_TRACEBACK"):
+            raise
+        click.echo(
+            f"deeplens: a fault in this program, {type(error).__name__}: {error} "
+            "(DEEPLENS_TRACEBACK=1 shows where)",
+            err=True,
+        )
+        status = EXIT_FAILED
     else:
         status = 0
     sys.exit(status)

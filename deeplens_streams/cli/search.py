@@ -27,6 +27,7 @@ from deeplens_streams.identifiers import check_image_id
 @url_option
 @json_option
 def search(
+    *,
     query: str,
     limit: int,
     threshold: float,

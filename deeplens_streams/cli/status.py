@@ -30,7 +30,7 @@ _COLOURS = {
 @click.option("--follow", is_flag=True, help="Print every change until the last one.")
 @url_option
 @json_option
-def status(image_id: str, follow: bool, url: str, as_json: bool) -> None:
+def status(*, image_id: str, follow: bool, url: str, as_json: bool) -> None:
     """Show where a picture is on its way.
 
     Exits with 1 when the picture has failed. With --follow and --json, each change is one line.

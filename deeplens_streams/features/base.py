@@ -66,6 +66,15 @@ class FeatureExtractor(Protocol):
     async def start(self) -> None:
         """Begin to load; returns at once. Until loaded, `extract` waits and `ping` raises."""
 
+    async def ready(self) -> None:
+        """Start if need be and return when loaded; a service elsewhere is not waited for.
+
+        Raises
+        ------
+        ConfigurationError
+            It can never be loaded here: `WeightsUnavailable`, no such device, no torch.
+        """
+
     async def extract(
         self, data: bytes, *, thumbnail_px: int | None = None, urgent: bool = False
     ) -> Extraction:

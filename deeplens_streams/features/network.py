@@ -100,7 +100,12 @@ class Network:
         built = {layer.convolution: self._place(make(layer), layer.stride) for layer in layers()}
         self._stem = built["conv1"]
         self._blocks = [
-            (built[f"{at}.conv1"], built[f"{at}.conv2"], built[f"{at}.conv3"], built.get(f"{at}.downsample.0"))
+            (
+                built[f"{at}.conv1"],
+                built[f"{at}.conv2"],
+                built[f"{at}.conv3"],
+                built.get(f"{at}.downsample.0"),
+            )
             for at in (
                 f"layer{stage}.{block}"
                 for stage, (blocks, _, _) in enumerate(_STAGES, start=1)
@@ -205,7 +210,11 @@ def _choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def _choose_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it, since emulating it is slower than float32."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32

@@ -75,7 +75,9 @@ def download_weights(report: Progress | None = None) -> Path:
     target = cached_path()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f"{target.name}.", suffix=".partial", dir=target.parent
+        )
     except OSError as error:
         raise WeightsUnavailable(
             f"{target.parent} cannot be written ({error.strerror}); {_REMEDY}."

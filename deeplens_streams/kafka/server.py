@@ -27,7 +27,7 @@ log = structlog.get_logger()
 #: How long a start may take on a slow machine with much to recover.
 START_DEADLINE_S = 90.0
 #: How long Kafka has to write what it holds before it is killed; it survives that as well.
-STOP_GRACE_S = 6.0
+STOP_GRACE_S = 4.0
 _POLL_S = 0.05
 _EXCEPTION = re.compile(r"(Caused by: )?[\w.$]+(Exception|Error): ")
 _ERROR = re.compile(r".* (ERROR|FATAL) ")

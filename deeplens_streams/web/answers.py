@@ -21,8 +21,8 @@ log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: The endpoint's fields as an error answers them: null or empty.
-_BLANK: Final = "deeplens.blank"
-_REQUEST_ID: Final = "deeplens.request_id"
+_BLANK: Final[web.RequestKey[Mapping[str, Any]]] = web.RequestKey("deeplens_blank", dict)
+_REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("deeplens_request_id", str)
 
 _RETRY_AFTER_S = 5
 _RETRY_MOVING_S = 1
@@ -64,7 +64,7 @@ def view(handler: Handler, blank: Mapping[str, Any]) -> Handler:
 
 def request_id(request: web.Request) -> str:
     """Return the ID that names this request in its answer and in the log."""
-    found: str | None = request.get(_REQUEST_ID)
+    found = request.get(_REQUEST_ID)
     if found is None:
         found = request[_REQUEST_ID] = _given_id(request) or uuid.uuid4().hex
     return found

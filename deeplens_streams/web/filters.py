@@ -46,7 +46,9 @@ def _object(text: str | None) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise BadRequest('The field \'filters\' is a JSON object, such as {"contentType": "image/png"}.')
+        raise BadRequest(
+            'The field \'filters\' is a JSON object, such as {"contentType": "image/png"}.'
+        )
     if len(found) > MAX_CONDITIONS:
         raise BadRequest(f"The field 'filters' names up to {MAX_CONDITIONS} fields.")
     return found

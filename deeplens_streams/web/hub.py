@@ -52,8 +52,8 @@ async def processing_status(request: web.Request) -> web.WebSocketResponse:
 
 async def close_all(app: web.Application) -> None:
     """Tell every client that this server goes; they may come back to another."""
-    sockets = list(app[SOCKETS])
-    await asyncio.gather(*(_close(socket, WSCloseCode.GOING_AWAY, "") for socket in sockets))
+    sockets = app[SOCKETS]
+    await asyncio.gather(*(_close(each, WSCloseCode.GOING_AWAY, "") for each in list(sockets)))
 
 
 async def _close(socket: web.WebSocketResponse, code: int, reason: str) -> None:

@@ -1,5 +1,7 @@
 """Under which keys the aiohttp application and a request hold what the views need."""
 
+import asyncio
+
 from aiohttp import web
 
 from deeplens_streams.web.context import WebContext
@@ -11,3 +13,5 @@ SPOOL: web.AppKey[Spool] = web.AppKey("deeplens_spool", Spool)
 ESTIMATES: web.AppKey[Estimates] = web.AppKey("deeplens_estimates", Estimates)
 #: Open websockets, closed when the server shuts down.
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("deeplens_sockets", set)
+#: Query pictures that may be in memory at once.
+SEARCHES: web.AppKey[asyncio.Semaphore] = web.AppKey("deeplens_searches", asyncio.Semaphore)

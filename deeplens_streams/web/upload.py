@@ -94,7 +94,14 @@ async def _take(request: web.Request) -> StoredImage:
         _need_file(form, file, FILE_FIELD)
         checksum = await file.finish()
         header = await spool.run(lambda: inspect(file.path, max_pixels=settings.max_pixels))
-        image = _describe(form, wishes, header, file.size, checksum, context.services.storage)
+        image = _describe(
+            form=form,
+            wishes=wishes,
+            header=header,
+            size=file.size,
+            checksum=checksum,
+            storage=context.services.storage,
+        )
         structlog.contextvars.bind_contextvars(
             correlation_id=image.correlationId, tenant=image.tenantId, image_id=image.imageId
         )
@@ -140,6 +147,7 @@ def _check(form: Form, known: ModelSpec) -> _Wishes:
 
 
 def _describe(
+    *,
     form: Form,
     wishes: _Wishes,
     header: PictureHeader,

@@ -61,9 +61,7 @@ def test_example_survives_the_way_through(name: str, record: type[Event]) -> Non
 
 
 @pytest.mark.parametrize(("name", "record"), CASES)
-def test_unknown_fields_and_a_newer_minor_version_are_taken(
-    name: str, record: type[Event]
-) -> None:
+def test_unknown_fields_and_a_newer_minor_version_are_taken(name: str, record: type[Event]) -> None:
     given = example(name) | {"eventVersion": "1.7", "future": {"a": 1}}
     given["data"]["alsoNew"] = [1, 2]
     event = codec.decode(record, orjson.dumps(given))
@@ -73,11 +71,7 @@ def test_unknown_fields_and_a_newer_minor_version_are_taken(
 
 @pytest.mark.parametrize(
     ("name", "record", "path"),
-    [
-        (name, record, path)
-        for name, record in CASES
-        for path in required_paths(example(name))
-    ],
+    [(name, record, path) for name, record in CASES for path in required_paths(example(name))],
 )
 def test_a_missing_field_is_named(name: str, record: type[Event], path: tuple[str, ...]) -> None:
     given = example(name)

@@ -100,7 +100,7 @@ def test_order_and_repeats_do_not_matter(
 
 
 def test_one_model_of_two_failed_is_partial() -> None:
-    events = good_way()[:-1] + [event(report(Step.VECTOR_INDEXING, StepStatus.FAILED, "other"))]
+    events = [*good_way()[:-1], event(report(Step.VECTOR_INDEXING, StepStatus.FAILED, "other"))]
     row, _ = run(events)
     assert row.status == "partial"
     assert row.errorCode == "UNDECODABLE_IMAGE"
@@ -195,4 +195,4 @@ def test_every_move_is_in_the_table_of_transitions(
 
 @pytest.mark.parametrize("state", list(ImageState))
 def test_every_state_has_its_place_in_the_contract(state: ImageState) -> None:
-    assert state.value in "uploaded|processing|completed|failed|partial|deleted".split("|")
+    assert state.value in ["uploaded", "processing", "completed", "failed", "partial", "deleted"]

@@ -1,0 +1,214 @@
+"""What ``deeplens doctor`` looks at: one plain function a check."""
+
+import asyncio
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from deeplens_streams.cli.broker import partition_counts
+from deeplens_streams.cli.client import Api
+from deeplens_streams.cli.options import default_url
+from deeplens_streams.cli.system import require_folder, require_port
+from deeplens_streams.config import Role, Settings
+from deeplens_streams.errors import BrokerUnavailable, DeepLensError
+from deeplens_streams.features.weights import find_weights
+from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
+from deeplens_streams.kafka.java import find_java
+from deeplens_streams.topics import TOPICS
+
+#: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
+Result = tuple[str, str]
+
+_PROBE_TIMEOUT_S = 5.0
+_LITTLE_ROOM_GB = 2.0
+_NO_ROOM_GB = 0.5
+_NEWEST_PYTHON = (3, 13)
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    check: str
+    state: str
+    detail: str
+
+
+async def python(_settings: Settings) -> Result:
+    version = sys.version_info[:2]
+    text = f"{version[0]}.{version[1]}"
+    if version > _NEWEST_PYTHON:
+        return "warn", f"{text} is newer than what this was tested with; use 3.11 to 3.13"
+    return "ok", text
+
+
+async def model_packages(settings: Settings) -> Result:
+    if not _needs_model(settings):
+        return "ok", "not needed: the extraction service has the model"
+    try:
+        versions = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "torchvision")]
+    except importlib.metadata.PackageNotFoundError as error:
+        return "fail", f"{error.name} is missing; run pip install 'deeplens-streams[model]'"
+    return "ok", ", ".join(versions)
+
+
+async def weights(settings: Settings) -> Result:
+    if not _needs_model(settings):
+        return "ok", "not needed: the extraction service has the model"
+    if settings.untrained:
+        return "warn", "untrained by setting: what is found says little"
+    try:
+        path = await asyncio.to_thread(find_weights, settings)
+    except DeepLensError as error:
+        return "fail", error.message
+    if path is None:
+        return "warn", "not on this machine yet; they are downloaded when first needed"
+    return "ok", str(path)
+
+
+async def device(settings: Settings) -> Result:
+    # What torch can do takes torch to tell; what the driver says is quick.
+    has_driver = await asyncio.to_thread(Path("/dev/nvidiactl").exists)
+    if settings.device == "cuda" and not has_driver:
+        return "fail", "DEEPLENS_DEVICE is cuda and there is no NVIDIA driver; set it to auto"
+    return "ok", f"{settings.device} ({'an NVIDIA driver is there' if has_driver else 'CPU'})"
+
+
+async def java(_settings: Settings) -> Result:
+    try:
+        found = await asyncio.to_thread(find_java)
+    except DeepLensError as error:
+        return "warn", f"{error.message} Only deeplens up needs it."
+    return "ok", f"{found.version} at {found.path}"
+
+
+async def kafka_jars(_settings: Settings) -> Result:
+    jars, repository = read_lock(), default_repository()
+    missing = await asyncio.to_thread(missing_jars, jars, repository)
+    if missing:
+        return "warn", f"{len(missing)} of {len(jars)} are not there yet; deeplens up fetches them"
+    return "ok", f"{len(jars)} in {repository}"
+
+
+async def broker(settings: Settings) -> Result:
+    try:
+        found = await partition_counts(settings)
+    except BrokerUnavailable as error:
+        return "fail", error.message
+    return "ok", f"{settings.broker} answers, {len(found)} topics"
+
+
+async def topics(settings: Settings) -> Result:
+    try:
+        found = await partition_counts(settings)
+    except BrokerUnavailable:
+        return "warn", "unknown: no broker answers"
+    names = {topic.name(settings.namespace): topic.partitions for topic in TOPICS}
+    wrong = [n for n, count in names.items() if found.get(n, count) != count]
+    if wrong:
+        return "fail", f"another number of partitions: {', '.join(wrong)}; see deeplens topics"
+    missing = [name for name in names if name not in found]
+    if missing:
+        return "warn", f"{len(missing)} of {len(names)} are missing; a worker creates them"
+    return "ok", f"all {len(names)}"
+
+
+async def data_folder(settings: Settings) -> Result:
+    try:
+        await asyncio.to_thread(require_folder, settings.data_dir)
+    except DeepLensError as error:
+        return "fail", error.message
+    return "ok", str(settings.data_dir)
+
+
+async def disk(settings: Settings) -> Result:
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = (await asyncio.to_thread(shutil.disk_usage, folder)).free / 1e9
+    state = "ok" if free > _LITTLE_ROOM_GB else "warn" if free > _NO_ROOM_GB else "fail"
+    advice = "" if state == "ok" else "; make room, because a full disk stops Kafka"
+    return state, f"{free:.1f} GB free{advice}"
+
+
+async def web(settings: Settings) -> Result:
+    with Api(default_url(settings)) as api:
+        ready, checks = await asyncio.to_thread(api.readiness)
+    if ready:
+        return "ok", f"the system at {api.url} is ready"
+    if checks is not None:
+        return "warn", f"the system at {api.url} answers and is not ready"
+    try:
+        await asyncio.to_thread(require_port, settings)
+    except DeepLensError as error:
+        return "fail", error.message
+    return "ok", f"port {settings.web_port} is free"
+
+
+async def storage(settings: Settings) -> Result:
+    from deeplens_streams.storage import open_storage  # noqa: PLC0415 - loads every backend
+
+    store = open_storage(settings)
+    try:
+        await store.ping()
+    except DeepLensError as error:
+        return "fail", error.message
+    return "ok", settings.images_url
+
+
+async def vectors(settings: Settings) -> Result:
+    if settings.qdrant_url is None:
+        return "ok", f"embedded, in {settings.vectors_path}"
+    key = settings.qdrant_api_key
+    headers = {"api-key": key.get_secret_value()} if key else {}
+    return await _probe(f"{settings.qdrant_url.rstrip('/')}/readyz", "DEEPLENS_QDRANT_URL", headers)
+
+
+async def extractor(settings: Settings) -> Result:
+    if not settings.extractor_url:
+        return "ok", "in the worker itself"
+    results = [
+        await _probe(f"{url}/health", "DEEPLENS_EXTRACTOR_URL") for url in settings.extractor_url
+    ]
+    failed = [result for result in results if result[0] == "fail"]
+    if not failed:
+        return "ok", f"{len(results)} answer"
+    return ("fail" if len(failed) == len(results) else "warn"), failed[0][1]
+
+
+async def _probe(url: str, setting: str, headers: dict[str, str] | None = None) -> Result:
+    try:
+        async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, headers=headers) as client:
+            answer = await client.get(url)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        return "fail", f"{url} does not answer ({reason}); start it, or correct {setting}"
+    if answer.is_success:
+        return "ok", f"{url} answers"
+    return "fail", f"{url} answers {answer.status_code}"
+
+
+def _needs_model(settings: Settings) -> bool:
+    return not settings.extractor_url and bool({Role.API, Role.EXTRACT} & set(settings.roles))
+
+
+CHECKS: dict[str, Callable[[Settings], Awaitable[Result]]] = {
+    "python": python,
+    "model packages": model_packages,
+    "weights": weights,
+    "device": device,
+    "java": java,
+    "kafka jars": kafka_jars,
+    "data folder": data_folder,
+    "disk": disk,
+    "broker": broker,
+    "topics": topics,
+    "storage": storage,
+    "vectors": vectors,
+    "extractor": extractor,
+    "web": web,
+}

@@ -1,0 +1,202 @@
+"""Kafka and one worker with every role: started in order, watched, stopped the other way."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deeplens_streams.cli import worker_log
+from deeplens_streams.cli.client import Api
+from deeplens_streams.cli.options import default_url
+from deeplens_streams.cli.steps import Steps
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import ConfigurationError, DeepLensError
+from deeplens_streams.features.weights import find_weights
+from deeplens_streams.kafka import KafkaServer
+from deeplens_streams.kafka.guarded import GuardedProcess
+
+#: How long the worker may take to commit and close before it is killed.
+_WORKER_GRACE_S = 5.0
+_POLL_S = 0.1
+#: Looks at the readiness before what is still missing is named: a few seconds.
+_LOOKS_BEFORE_NAMING = 50
+
+
+class SystemFailed(DeepLensError):
+    """A part of the system ended by itself."""
+
+    code = "SYSTEM_FAILED"
+
+
+class System:
+    """Everything that one machine needs, in child processes that end with this one.
+
+    Parameters
+    ----------
+    settings : ``broker`` and ``roles`` are replaced by the system's own.
+    hold : descriptors that the children's guards keep open until the children have ended.
+    """
+
+    def __init__(self, settings: Settings, steps: Steps, *, hold: Sequence[int] = ()) -> None:
+        self.settings = settings
+        self.url = default_url(settings)
+        self.untrained = settings.untrained
+        self.logs = settings.data_dir / "logs"
+        self.worker_log = self.logs / "worker.log"
+        self._steps = steps
+        self._hold = hold
+        self._kafka = KafkaServer(settings.data_dir / "kafka", progress=steps.jars, hold=hold)
+        self._worker: GuardedProcess | None = None
+        self._weights: GuardedProcess | None = None
+        self._logged_before = 0
+
+    async def start(self) -> None:
+        """Start all parts and return when uploads and searches are answered.
+
+        Raises
+        ------
+        DeepLensError
+            A part cannot start; `stop` still has to follow.
+        """
+        self._steps.say("starting Apache Kafka")
+        weights = asyncio.create_task(self._ensure_weights())
+        kafka = asyncio.create_task(asyncio.to_thread(self._kafka.start))
+        try:
+            await asyncio.gather(weights, kafka)
+        except BaseException:
+            # A thread cannot be cancelled: it is told, and waited for.
+            self.kill()
+            weights.cancel()
+            await asyncio.wait([weights, kafka])
+            raise
+        self._steps.say("starting the worker")
+        self._start_worker()
+        await self._wait_until_ready()
+
+    async def watch(self) -> None:
+        """Return never; raise `SystemFailed` when a part has ended by itself."""
+        while True:
+            self._check()
+            await asyncio.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """Stop all parts, the worker first, and return when they are gone."""
+        for part in (self._weights, self._worker, self._kafka):
+            if part is not None:
+                part.stop()
+
+    def kill(self) -> None:
+        """End all parts at once; `stop` still has to follow."""
+        for part in (self._weights, self._worker, self._kafka):
+            if part is not None:
+                part.kill()
+
+    async def _ensure_weights(self) -> None:
+        """Try to have the model's weights on this machine; without them, go on untrained."""
+        settings = self.settings
+        if settings.untrained or settings.extractor_url or find_weights(settings):
+            return
+        log = self.logs / "weights.log"
+        log.unlink(missing_ok=True)
+        self._weights = GuardedProcess(
+            [sys.executable, "-m", "deeplens_streams.features.weights"],
+            log=log,
+            grace_s=1.0,
+            hold=self._hold,
+        )
+        status = await asyncio.to_thread(self._weights.wait)
+        if status != 0:
+            self.untrained = True
+            said = worker_log.last_words(log) or "No weights for the model can be had."
+            self._steps.warn(
+                f"{said}\nGoing on with an UNTRAINED network: everything works, and what it "
+                "finds says little. The model is called resnet50-untrained."
+            )
+
+    def _start_worker(self) -> None:
+        worker_log.rotate(self.worker_log)
+        self._logged_before = worker_log.size(self.worker_log)
+        environment = {
+            **os.environ,
+            "DEEPLENS_BROKER": f"kafka://{self._kafka.bootstrap}",
+            "DEEPLENS_ROLES": "all",
+            "DEEPLENS_DATA_DIR": str(self.settings.data_dir),
+            "DEEPLENS_WEB_HOST": self.settings.web_host,
+            "DEEPLENS_WEB_PORT": str(self.settings.web_port),
+            "DEEPLENS_WEIGHTS": "untrained" if self.untrained else self.settings.weights,
+            "DEEPLENS_LOG_FORMAT": "json",
+        }
+        self._worker = GuardedProcess(
+            [sys.executable, "-m", "faust", "-A", "deeplens_streams", "worker", "-l", "info"],
+            log=self.worker_log,
+            env=environment,
+            grace_s=_WORKER_GRACE_S,
+            hold=self._hold,
+        )
+
+    async def _wait_until_ready(self) -> None:
+        looks = 0
+        with Api(self.url) as api:
+            while True:
+                self._check()
+                ready, checks = await asyncio.to_thread(api.readiness)
+                if ready:
+                    return
+                looks += 1
+                if looks % _LOOKS_BEFORE_NAMING == 0:
+                    self._steps.say(f"starting the worker ({_missing(checks)})")
+                await asyncio.sleep(_POLL_S)
+
+    def _check(self) -> None:
+        if self._worker is not None and self._worker.poll() is not None:
+            said = worker_log.last_words(self.worker_log, self._logged_before)
+            raise SystemFailed(
+                f"The worker ended: {said or 'it said nothing'} (log: {self.worker_log})"
+            )
+        if not self._kafka.is_running():
+            raise SystemFailed(
+                f"Kafka ended: {self._kafka.last_words()} (log: {self._kafka.log_path})"
+            )
+
+
+def require_port(settings: Settings) -> None:
+    """Raise `ConfigurationError` unless the web server can listen where it is to."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.web_host, settings.web_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Port {settings.web_port} on {settings.web_host} cannot be used "
+            f"({(error.strerror or str(error)).lower()}); choose another with --port."
+        ) from None
+
+
+def require_folder(folder: Path) -> None:
+    """Make the folder if there is none; raise `ConfigurationError` unless it can be written."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data folder {folder} cannot be written ({(error.strerror or '').lower()}); "
+            "choose another with --data-dir."
+        ) from None
+
+
+def _missing(checks: dict[str, object] | None) -> str:
+    """Name what is not ready yet, in the words of the health check."""
+    if checks is None:
+        return "it does not answer yet"
+    found = checks.get("checks")
+    named = found.items() if isinstance(found, dict) else ()
+    missing = [name for name, check in named if not (isinstance(check, dict) and check.get("ok"))]
+    return f"waiting for {', '.join(missing)}" if missing else "not ready yet"

@@ -1,0 +1,146 @@
+"""``deeplens up``: the whole system on this machine, until Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from deeplens_streams.cli import console
+from deeplens_streams.cli.demo import TENANT, Demo
+from deeplens_streams.cli.steps import Steps
+from deeplens_streams.cli.system import System, require_folder, require_port
+from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.errors import ConfigurationError, DeepLensError
+from deeplens_streams.kafka.folder_lock import FolderLock
+
+_PARENT_POLL_S = 0.5
+
+
+@click.command()
+@click.option("--no-demo", is_flag=True, help="Leave a new data folder empty.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Default: DEEPLENS_WEB_PORT, else 8080."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Keeps everything. Default: DEEPLENS_DATA_DIR, else var.",
+)
+@click.option("--with-parent", is_flag=True, hidden=True, help="Stop when the parent is gone.")
+def up(*, no_demo: bool, port: int | None, data_dir: Path | None, with_parent: bool) -> None:
+    """Start Kafka and a worker with every role on this machine.
+
+    On a new data folder it also ingests a dozen sample pictures for the tenant demo and
+    searches once. Ctrl-C stops everything (exit code 0), a second one at once; nothing stays
+    behind, even when this command is killed.
+    """
+    given = {"web_port": port, "data_dir": data_dir}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    if "broker" in settings.model_fields_set:
+        raise ConfigurationError(
+            "DEEPLENS_BROKER is set and deeplens up starts a Kafka of its own; unset it, or "
+            "run deeplens worker."
+        )
+    console.quiet_clients()
+    require_folder(settings.data_dir)
+    with FolderLock(settings.data_dir) as lock:
+        require_port(settings)
+        asyncio.run(_run(settings, demo=not no_demo, with_parent=with_parent, lock=lock.fileno()))
+
+
+async def _run(settings: Settings, *, demo: bool, with_parent: bool, lock: int) -> None:
+    is_new = not (settings.data_dir / "kafka").exists()
+    steps = Steps(console.err())
+    system = System(settings, steps, hold=[lock])
+    main = asyncio.create_task(_start_and_watch(system, steps, demo=demo and is_new))
+    parent = asyncio.create_task(_parent_gone()) if with_parent else None
+    signals = _StopSignals(main, hurry=system.kill)
+    if parent is not None:
+        parent.add_done_callback(lambda _: signals.stop())
+    try:
+        with contextlib.suppress(asyncio.CancelledError):  # it is how a signal ends it
+            await main
+    finally:
+        if parent is not None:
+            parent.cancel()
+        with steps:
+            steps.say("stopping")
+            await asyncio.to_thread(system.stop)
+        signals.restore()
+
+
+async def _start_and_watch(system: System, steps: Steps, *, demo: bool) -> None:
+    with steps:
+        await system.start()
+    _say_where(system)
+    watch = asyncio.create_task(system.watch())
+    try:
+        if demo:
+            await _demonstrate(system, watch)
+        await watch
+    finally:
+        watch.cancel()
+
+
+async def _demonstrate(system: System, watch: "asyncio.Task[None]") -> None:
+    """Run the demonstration; what fails in it is said, and the system stays up."""
+    demo = Demo(system.url, console.out())
+    thread = asyncio.create_task(asyncio.to_thread(demo))
+    try:
+        await asyncio.wait([thread, watch], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not thread.done():
+            demo.stop()
+            await asyncio.wait([thread])
+        error = None if thread.cancelled() else thread.exception()
+    if isinstance(error, DeepLensError):
+        console.err().print(f"deeplens: the demonstration: {error.message}", markup=False)
+    elif error is not None:
+        raise error
+
+
+def _say_where(system: System) -> None:
+    out = console.out()
+    upload = f"curl -F tenantId={TENANT} -F file=@photo.jpg {system.url}/api/v1/images/upload"
+    out.print(f"page    {system.url}/", markup=False)
+    out.print(f"upload  {upload}", markup=False)
+    out.print(f"data    {system.settings.data_dir} (log: {system.worker_log})", markup=False)
+
+
+class _StopSignals:
+    """The first SIGINT, SIGTERM or SIGHUP cancels a task; a later one hurries."""
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self, task: "asyncio.Task[None]", *, hurry: Callable[[], None]) -> None:
+        self._task = task
+        self._hurry = hurry
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        for number in self._SIGNALS:
+            self._loop.add_signal_handler(number, self._on_signal)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._task.cancel()
+
+    def restore(self) -> None:
+        for number in self._SIGNALS:
+            self._loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._stopping:
+            self._hurry()
+        else:
+            self.stop()
+
+
+async def _parent_gone() -> None:
+    """Return when the process that started this one has ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - the kernel sends no event for it
+        await asyncio.sleep(_PARENT_POLL_S)

@@ -1,0 +1,171 @@
+"""The model in this process: a pool that decodes, a batcher, and one thread that infers."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import ConfigurationError, DeepLensError, ExtractorUnavailable
+from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.batcher import Batcher
+from deeplens_streams.features.decoding import Decoded, decode
+from deeplens_streams.features.weights import download_weights, find_weights
+
+if TYPE_CHECKING:
+    from deeplens_streams.features.network import Network
+
+_DECODE_THREADS = 2
+_CLOSE_TIMEOUT_S = 15.0
+
+Pixels = npt.NDArray[np.uint8]
+Vector = npt.NDArray[np.float32]
+
+log = structlog.get_logger()
+
+
+class LocalFeatures:
+    """Decodes, batches and infers here; torch is imported when `start` is called.
+
+    The child process of `ChildFeatures` runs this. It suits a process that has nothing else
+    to do: in one with a busy event loop the interpreter lock would slow both down.
+    """
+
+    def __init__(self, settings: Settings, model: ModelSpec) -> None:
+        self._settings = settings
+        self._model = model
+        self._decoders = ThreadPoolExecutor(_DECODE_THREADS, "decode")
+        # A search must not queue behind a worker's whole backlog.
+        self._urgent_decoder = ThreadPoolExecutor(1, "decode-urgent")
+        self._inference = ThreadPoolExecutor(1, "inference")
+        self._batcher: Batcher[Pixels, Vector] = Batcher(
+            self._infer,
+            size=settings.batch_size,
+            wait_s=settings.batch_wait_ms / 1000,
+            executor=self._inference,
+        )
+        self._network: Network | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._closing = Event()
+
+    @property
+    def model(self) -> ModelSpec:
+        return self._model
+
+    async def start(self) -> None:
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), name="load the model")
+
+    async def ready(self) -> None:
+        await self.start()
+        assert self._loading is not None
+        await asyncio.shield(self._loading)
+
+    async def extract(
+        self, data: bytes, *, thumbnail_px: int | None = None, urgent: bool = False
+    ) -> Extraction:
+        began = time.perf_counter()
+        decoded = await self._decode(data, thumbnail_px, urgent=urgent)
+        await self._loaded()
+        vector = await self._batcher.submit(decoded.pixels, urgent=urgent)
+        return Extraction(
+            vector=vector,
+            thumbnail=decoded.thumbnail,
+            width=decoded.width,
+            height=decoded.height,
+            format=decoded.format,
+            processing_ms=(time.perf_counter() - began) * 1000,
+        )
+
+    async def ping(self) -> None:
+        if self._closing.is_set():
+            raise ExtractorUnavailable("The model is shutting down.")
+        if self._loading is None or not self._loading.done():
+            raise ExtractorUnavailable("The model is loading.")
+        await self._loaded()
+
+    async def close(self) -> None:
+        self._closing.set()
+        await self._batcher.close()
+        if self._loading is not None:
+            done, _ = await asyncio.wait({self._loading}, timeout=_CLOSE_TIMEOUT_S)
+            for task in done:
+                task.exception()  # it was logged; nobody else may ask
+        for pool in (self._decoders, self._urgent_decoder, self._inference):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _decode(self, data: bytes, thumbnail_px: int | None, *, urgent: bool) -> Decoded:
+        pool = self._urgent_decoder if urgent else self._decoders
+        work = partial(
+            decode,
+            data,
+            self._model,
+            max_pixels=self._settings.max_pixels,
+            thumbnail_px=thumbnail_px,
+        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        except RuntimeError as error:
+            if self._closing.is_set():
+                raise ExtractorUnavailable("The model is shutting down.") from error
+            raise
+
+    async def _loaded(self) -> None:
+        """Wait for the model; a failure to load is no fault of the picture that waits."""
+        try:
+            await self.ready()
+        except ConfigurationError as error:
+            raise ExtractorUnavailable(error.message) from error
+
+    async def _load(self) -> None:
+        began = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        try:
+            self._network = await loop.run_in_executor(self._inference, self._open_network)
+        except DeepLensError as error:
+            log.error("the model cannot be loaded", reason=error.message)
+            raise
+        except Exception as error:
+            log.exception("the model cannot be loaded")
+            raise ConfigurationError(f"The model cannot be loaded: {error}") from error
+        log.info(
+            "the model is loaded",
+            model=self._model.name,
+            version=self._model.version,
+            device=str(self._network.device),
+            dtype=str(self._network.dtype).removeprefix("torch."),
+            seconds=round(time.perf_counter() - began, 2),
+        )
+
+    def _open_network(self) -> "Network":
+        weights = None
+        if self._model.weights is not None:
+            weights = find_weights(self._settings) or download_weights(self._report_download)
+        try:
+            from deeplens_streams.features.network import Network  # noqa: PLC0415 -- imports torch
+        except ImportError as error:
+            raise ConfigurationError(
+                f"torch is not installed ({error}); install deeplens-streams[model], or set "
+                "DEEPLENS_EXTRACTOR_URL to an extraction service."
+            ) from error
+        network = Network(
+            self._model, weights, device=self._settings.device, threads=self._settings.threads
+        )
+        network.warm_up((1, self._settings.batch_size))
+        return network
+
+    def _report_download(self, done: int, total: int | None) -> None:
+        if self._closing.is_set():
+            raise ExtractorUnavailable("The model is shutting down.")
+        if done == total:
+            log.info("the weights are downloaded", megabytes=round(done / 1e6))
+
+    def _infer(self, batch: list[Pixels]) -> list[Vector]:
+        assert self._network is not None  # nothing is submitted before it is loaded
+        return list(self._network(np.stack(batch)))

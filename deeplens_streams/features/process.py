@@ -1,0 +1,90 @@
+"""The model's process: ``python -m deeplens_streams.features.process FD``, for `ChildFeatures`.
+
+It serves one parent over an inherited socket and ends when the parent is gone, however that
+ended.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.features.frames import Header, read_frame, write_frame
+from deeplens_streams.features.local import LocalFeatures
+from deeplens_streams.features.models import choose_model
+from deeplens_streams.logs import configure_logging
+
+#: Below uploads and searches, which people wait for; extraction takes what they leave.
+_NICENESS = 5
+
+
+def main() -> None:
+    # A Ctrl-C reaches the whole process group; when to end is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+async def _serve(connection: socket.socket) -> NoReturn:
+    reader, writer = await asyncio.open_connection(sock=connection)
+    first = await read_frame(reader)
+    if first is None:
+        os._exit(0)
+    settings = Settings(**first[0])
+    configure_logging(settings)
+    try:
+        features = LocalFeatures(settings, choose_model(settings))
+    except DeepLensError as error:
+        await _fail(writer, error)
+        os._exit(1)
+    tasks = {asyncio.create_task(_announce(features, writer))}
+    while (frame := await read_frame(reader)) is not None:
+        task = asyncio.create_task(_answer(features, writer, *frame))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    # Not through the interpreter's own exit, which waits for a thread that may be importing,
+    # downloading or decoding: there is nothing to save and nobody to tell.
+    os._exit(0)
+
+
+async def _announce(features: LocalFeatures, writer: asyncio.StreamWriter) -> None:
+    try:
+        await features.ready()
+    except DeepLensError as error:
+        await _fail(writer, error)
+    else:
+        write_frame(writer, {"ready": True})
+        await writer.drain()
+
+
+async def _fail(writer: asyncio.StreamWriter, error: DeepLensError) -> None:
+    write_frame(writer, {"failed": error.code, "message": error.message})
+    await writer.drain()
+
+
+async def _answer(
+    features: LocalFeatures, writer: asyncio.StreamWriter, request: Header, data: bytes
+) -> None:
+    answer: Header = {"id": request["id"]}
+    bodies: tuple[bytes, ...] = ()
+    try:
+        found = await features.extract(
+            data, thumbnail_px=request["thumbnail_px"], urgent=request["urgent"]
+        )
+        bodies = (found.vector.tobytes(), found.thumbnail or b"")
+        answer |= {"width": found.width, "height": found.height, "format": found.format}
+    except DeepLensError as error:
+        answer |= {"error": error.code, "message": error.message}
+    except Exception as error:  # the parent counts attempts and keeps the reason
+        answer |= {"error": DeepLensError.code, "message": f"{type(error).__name__}: {error}"}
+    write_frame(writer, answer, *bodies)
+    await writer.drain()
+
+
+if __name__ == "__main__":
+    main()

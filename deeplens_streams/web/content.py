@@ -1,0 +1,146 @@
+"""``…/content`` and ``…/thumbnail``: the bytes, for browsers too."""
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from deeplens_streams.errors import NotFound, RangeNotSatisfiable
+from deeplens_streams.web.answers import error_answer
+from deeplens_streams.web.images import find_image
+from deeplens_streams.web.keys import CONTEXT
+from models.images import StoredImage
+
+log = structlog.get_logger()
+
+BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
+
+#: Bytes of an ID never change; a deleted image is gone from caches after this many seconds.
+_CACHE: Final = "private, max-age=300"
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+class ThumbnailNotFound(NotFound):
+    """There is no thumbnail of this image yet; it comes when the picture is processed."""
+
+    code = "THUMBNAIL_NOT_FOUND"
+
+
+async def content(request: web.Request) -> web.StreamResponse:
+    image = await find_image(request)
+    headers = {
+        "ETag": f'"{image.checksumSha256}"',
+        "Cache-Control": _CACHE,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": _disposition(image.fileName),
+    }
+    if _is_known(request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    try:
+        part = _asked_part(request, image.fileSize, headers["ETag"])
+    except RangeNotSatisfiable as error:
+        answer = error_answer(request, error)
+        answer.headers["Content-Range"] = f"bytes */{image.fileSize}"
+        return answer
+    start, end = part or (0, image.fileSize)
+    headers |= {"Content-Type": image.contentType, "Content-Length": str(end - start)}
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.fileSize}"
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    await _send(request, response, image, start, end)
+    return response
+
+
+async def thumbnail(request: web.Request) -> web.Response:
+    image = await find_image(request)
+    storage = request.app[CONTEXT].services.storage
+    data = await storage.get(tenant=image.tenantId, key=image.thumbnailKey)
+    if data is None:
+        if not image.processingOptions.generateThumbnail:
+            raise ThumbnailNotFound("No thumbnail of this image was asked for at upload.")
+        raise ThumbnailNotFound
+    headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "Cache-Control": _CACHE}
+    if _is_known(request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=data, content_type="image/jpeg", headers=headers)
+
+
+def _disposition(file_name: str) -> str:
+    """Return the header; the name is in it twice, for browsers old and new (RFC 6266)."""
+    plain = re.sub(r'[^ -~]|["\\%]', "_", file_name)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(file_name, safe='')}"
+
+
+def _is_known(request: web.Request, etag: str) -> bool:
+    """Tell whether the client has these bytes already (If-None-Match compares weakly)."""
+    given = request.headers.get("If-None-Match")
+    if given is None:
+        return False
+    known = {each.strip().removeprefix("W/") for each in given.split(",")}
+    return "*" in known or etag in known
+
+
+def _asked_part(request: web.Request, size: int, etag: str) -> tuple[int, int] | None:
+    """Return from where to before where, or None for everything.
+
+    Several ranges, or a header of another form, are answered with everything, as RFC 9110
+    allows.
+
+    Raises
+    ------
+    RangeNotSatisfiable
+        The range begins behind the end.
+    """
+    match = _RANGE.fullmatch(request.headers.get("Range", ""))
+    if match is None or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    if not first:  # the last so many bytes
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None  # malformed, not unsatisfiable
+    if start >= size:
+        raise RangeNotSatisfiable
+    return start, end
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, image: StoredImage, start: int, end: int
+) -> None:
+    """Stream the bytes; nothing is sent before storage has given the first of them."""
+    storage = request.app[CONTEXT].services.storage
+    chunks = storage.stream(tenant=image.tenantId, key=image.originalKey, start=start, end=end)
+    try:
+        first = await anext(chunks, b"")
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return
+        await _write(response, first, chunks)
+    except ConnectionError:
+        raise
+    except Exception:
+        if not response.prepared:
+            raise
+        # Half an answer is out: only a broken connection tells the client that it is half.
+        log.exception("sending a picture failed", image_id=image.imageId)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError from None
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+async def _write(response: web.StreamResponse, first: bytes, chunks: AsyncIterator[bytes]) -> None:
+    await response.write(first)
+    async for chunk in chunks:
+        await response.write(chunk)
+    await response.write_eof()

@@ -1,0 +1,166 @@
+"""``GET /api/v1/images/{imageId}`` and the listing: what is known of pictures."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
+from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.web import links
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.fields import whole_number
+from deeplens_streams.web.keys import CONTEXT
+from models.images import StoredImage
+from models.status import ImageState
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "imageId": None,
+    "tenantId": None,
+    "fileName": None,
+    "contentType": None,
+    "fileSize": None,
+    "checksumSha256": None,
+    "uploadedAt": None,
+    "uploadedBy": None,
+    "tags": {},
+    "metadata": None,
+    "processingOptions": None,
+    "correlationId": None,
+    "status": None,
+    "contentUrl": None,
+    "thumbnailUrl": None,
+    "statusCheckUrl": None,
+    "errorCode": None,
+}
+
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "images": [],
+    "nextCursor": None,
+    "errorCode": None,
+}
+
+#: Images that one request with a status looks at; it goes on from the cursor.
+MAX_WALK: Final = 1000
+_WALK_PAGE: Final = 100
+
+
+async def find_image(request: web.Request) -> StoredImage:
+    """Return the image of the address; one of another tenant than the query's is unknown."""
+    image_id = check_image_id(request.match_info["image_id"])
+    storage = request.app[CONTEXT].services.storage
+    tenant = request.query.get("tenantId")
+    if tenant is not None:
+        image = await storage.get_metadata(tenant=check_tenant_id(tenant), image_id=image_id)
+    else:
+        image = await storage.find(image_id)
+    if image is None:
+        raise ImageNotFound
+    return image
+
+
+async def metadata(request: web.Request) -> web.Response:
+    image = await find_image(request)
+    states = await _states([image], request.app[CONTEXT])
+    answer = {**BLANK, "success": True, **image_object(image, states.get(image.imageId))}
+    return json_answer(answer)
+
+
+def image_object(image: StoredImage, state: str | None) -> dict[str, Any]:
+    """Return what clients may see of an image; `state` is None while nobody can tell."""
+    return {
+        "imageId": image.imageId,
+        "tenantId": image.tenantId,
+        "fileName": image.fileName,
+        "contentType": image.contentType,
+        "fileSize": image.fileSize,
+        "checksumSha256": image.checksumSha256,
+        "uploadedAt": image.uploadedAt,
+        "uploadedBy": image.uploadedBy,
+        "tags": image.tags,
+        "metadata": image.metadata.to_wire(),
+        "processingOptions": image.processingOptions.to_wire(),
+        "correlationId": image.correlationId,
+        "status": state,
+        "contentUrl": links.content_url(image.imageId),
+        "thumbnailUrl": links.thumbnail_url(image.imageId)
+        if image.processingOptions.generateThumbnail
+        else None,
+        "statusCheckUrl": links.status_url(image.imageId),
+    }
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer a tenant's images, newest first; with a status, those that have it now."""
+    context, query = request.app[CONTEXT], request.query
+    tenant = check_tenant_id(query.get("tenantId"))
+    limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
+    cursor = query.get("cursor") or None
+    wanted = _wanted_state(query.get("status"))
+    if wanted is None:
+        page = await context.services.storage.list_images(tenant=tenant, limit=limit, cursor=cursor)
+        states = await _states(page.images, context)
+        found = [image_object(image, states.get(image.imageId)) for image in page.images]
+        after = page.cursor
+    else:
+        found, after = await _walk(context, tenant, wanted, limit, cursor)
+    return json_answer({**LIST_BLANK, "success": True, "images": found, "nextCursor": after})
+
+
+def _wanted_state(value: str | None) -> ImageState | None:
+    if not value:
+        return None
+    try:
+        return ImageState(value)
+    except ValueError:
+        known = ", ".join(state.value for state in ImageState)
+        raise BadRequest(f"The status is one of {known}.") from None
+
+
+async def _walk(
+    context: WebContext, tenant: str, wanted: ImageState, limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Look through pages for images of one state; bounded, so it may return fewer than there are.
+
+    Raises
+    ------
+    RowMoving
+        Nobody can tell the state of some image: leaving it out would be a lie.
+    """
+    storage = context.services.storage
+    found: list[dict[str, Any]] = []
+    for _ in range(MAX_WALK // _WALK_PAGE):
+        page = await storage.list_images(tenant=tenant, limit=_WALK_PAGE, cursor=cursor)
+        states = await _states(page.images, context)
+        if len(states) < len(page.images):
+            raise RowMoving
+        for position, image in enumerate(page.images, start=1):
+            if states[image.imageId] != wanted:
+                continue
+            found.append(image_object(image, wanted))
+            if len(found) == limit and position < len(page.images):
+                # The cursor after this very image, which only a page that ends with it has.
+                page = await storage.list_images(tenant=tenant, limit=position, cursor=cursor)
+                return found, page.cursor
+        cursor = page.cursor
+        if cursor is None or len(found) == limit:
+            break
+    return found, cursor
+
+
+async def _states(images: list[StoredImage], context: WebContext) -> dict[str, str]:
+    """Return the state of each image; empty while the table cannot tell."""
+    if not images:
+        return {}
+    try:
+        rows = await context.rows.rows([image.imageId for image in images])
+    except DependencyUnavailable:
+        return {}
+    return {
+        image.imageId: row.status if (row := rows.get(image.imageId)) else ImageState.UPLOADED
+        for image in images
+    }

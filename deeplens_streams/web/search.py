@@ -1,0 +1,177 @@
+"""``POST /api/v1/images/search``: by a picture or by an image that is stored already."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from aiohttp import web
+
+from deeplens_streams.errors import (
+    BadRequest,
+    ExtractorUnavailable,
+    ImageNotFound,
+    ImageNotSearchable,
+    VectorsUnavailable,
+)
+from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.features.pictures import inspect
+from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.services import Services
+from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
+from deeplens_streams.web import fields, links
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.filters import parse_filters
+from deeplens_streams.web.keys import CONTEXT, SEARCHES, SPOOL
+from deeplens_streams.web.metrics import SEARCH_SECONDS
+from deeplens_streams.web.model import configured_model
+from deeplens_streams.web.multipart import Form, read_form
+from deeplens_streams.web.spool import SpooledFile
+from models.events import utc_now
+
+FILE_FIELD: Final = "queryImage"
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "queryProcessingTimeMs": None,
+    "resultCount": None,
+    "results": [],
+    "timestamp": None,
+    "errorCode": None,
+}
+
+#: Query pictures held in memory at once; more wait on the disk.
+MAX_IN_MEMORY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """The form's fields, checked."""
+
+    tenant: str
+    model: ModelSpec
+    limit: int
+    threshold: float
+    #: None when the query is a picture.
+    image_id: str | None
+    where: SearchFilter
+
+
+async def search(request: web.Request) -> web.Response:
+    started = time.perf_counter()
+    context, spool = request.app[CONTEXT], request.app[SPOOL]
+    services = context.services
+    async with spool.open() as file:
+        form = await read_form(
+            request,
+            file_field=FILE_FIELD,
+            into=file,
+            max_bytes=services.settings.max_upload_bytes,
+        )
+        query = _check(form, file, configured_model(services))
+        engine = _engine(services)
+        if query.image_id is None:
+            async with request.app[SEARCHES]:
+                vector = await _picture_vector(request, file)
+        else:
+            vector = await _stored_vector(services, engine, query, query.image_id)
+    hits = await engine.search(
+        vector,
+        tenant=query.tenant,
+        model=query.model.name,
+        limit=query.limit,
+        threshold=query.threshold,
+        where=query.where,
+    )
+    took = time.perf_counter() - started
+    SEARCH_SECONDS.observe(took)
+    answer = {
+        **BLANK,
+        "success": True,
+        "message": _message(len(hits), query.model),
+        "queryProcessingTimeMs": round(took * 1000, 3),
+        "resultCount": len(hits),
+        "results": [_result(hit) for hit in hits],
+        "timestamp": utc_now(),
+    }
+    return json_answer(answer)
+
+
+def _check(form: Form, file: SpooledFile, known: ModelSpec) -> _Query:
+    tenant = check_tenant_id(form.one("tenantId"))
+    given_id = form.one("imageId")
+    if form.has_file == (given_id is not None):
+        raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or an 'imageId'.")
+    if form.has_file and file.size == 0:
+        raise BadRequest(f"The picture in the field {FILE_FIELD!r} is empty.")
+    image_id = None if given_id is None else check_image_id(given_id)
+    name = form.one("modelName")
+    if name is not None:
+        fields.check_model(name, known)
+    return _Query(
+        tenant=tenant,
+        model=known,
+        limit=fields.whole_number(form.one("limit"), "limit", default=10, low=1, high=100),
+        threshold=fields.number(form, "threshold", default=0.7, low=-1, high=1),
+        image_id=image_id,
+        where=parse_filters(form.one("filters"), exclude_image_id=image_id),
+    )
+
+
+def _engine(services: Services) -> VectorStore:
+    if services.vectors is None:
+        raise VectorsUnavailable(
+            "This worker cannot search: the embedded vector engine belongs to the worker with "
+            "the index role. Ask that one, or set DEEPLENS_QDRANT_URL."
+        )
+    return services.vectors
+
+
+async def _picture_vector(request: web.Request, file: SpooledFile) -> npt.NDArray[np.float32]:
+    services, spool = request.app[CONTEXT].services, request.app[SPOOL]
+    if services.features is None:
+        raise ExtractorUnavailable(
+            "This worker has no model; search by imageId, or ask a worker that has one."
+        )
+    await file.finish()
+    # The same refusals as for uploads, before anything is decoded.
+    await spool.run(lambda: inspect(file.path, max_pixels=services.settings.max_pixels))
+    data = await spool.run(file.path.read_bytes)
+    return (await services.features.extract(data, urgent=True)).vector
+
+
+async def _stored_vector(
+    services: Services, engine: VectorStore, query: _Query, image_id: str
+) -> npt.NDArray[np.float32]:
+    image = await services.storage.get_metadata(tenant=query.tenant, image_id=image_id)
+    if image is None:
+        raise ImageNotFound
+    vector = await engine.get_vector(tenant=query.tenant, model=query.model.name, image_id=image_id)
+    if vector is None:
+        raise ImageNotSearchable
+    return vector
+
+
+def _message(count: int, model: ModelSpec) -> str:
+    found = "One picture is" if count == 1 else f"{count or 'No'} pictures are"
+    sentence = f"{found} like it."
+    return f"{sentence} {model.warning}" if model.warning else sentence
+
+
+def _result(hit: Hit) -> dict[str, Any]:
+    payload = hit.payload
+    return {
+        "imageId": hit.image_id,
+        "similarityScore": hit.score,
+        "fileName": payload.get("fileName"),
+        "thumbnailUrl": payload.get("thumbnailUrl", links.thumbnail_url(hit.image_id)),
+        "uploadedAt": payload.get("uploadedAt"),
+        "metadata": payload.get("metadata") or {},
+    }
+
+
+def search_slots() -> asyncio.Semaphore:
+    return asyncio.Semaphore(MAX_IN_MEMORY)

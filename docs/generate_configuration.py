@@ -1,0 +1,58 @@
+"""Write docs/configuration.md from the settings' own docstrings: ``make docs``."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+from deeplens_streams.config import Role, Settings
+
+_HEAD = """# Configuration
+
+Every setting is an environment variable, read once when a process starts. Nothing has to be set:
+the defaults run everything on one machine.
+
+This page is generated from `deeplens_streams/config.py` by `make docs`.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+_TAIL = """
+The roles of `DEEPLENS_ROLES`:
+
+| role | runs |
+|---|---|
+"""
+
+_ROLES = {
+    Role.API: "HTTP, websockets, the status table, notifications and dead letters",
+    Role.PROCESS: "from an upload to one extraction request for each model",
+    Role.EXTRACT: "decoding, thumbnails and feature vectors",
+    Role.INDEX: "vectors into the vector engine",
+}
+
+
+def page() -> str:
+    """Return the page's text."""
+    rows = [
+        f"| `DEEPLENS_{name.upper()}` | {_default(field)} | {_meaning(field)} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    roles = [f"| `{role.value}` | {_ROLES[role]} |" for role in Role]
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(roles) + "\n"
+
+
+def _default(field: Any) -> str:
+    value = field.default
+    if isinstance(value, tuple):
+        value = "all" if value and all(isinstance(each, Role) for each in value) else ""
+    return f"`{value}`" if value not in {None, ""} else "none"
+
+
+def _meaning(field: Any) -> str:
+    text = " ".join((field.description or "").split()).replace("``", "`").replace("|", "\\|")
+    choices = [each for each in get_args(field.annotation) if isinstance(each, str)]
+    return f"{text} One of {', '.join(f'`{each}`' for each in choices)}." if choices else text
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("configuration.md").write_text(page())

@@ -1,0 +1,440 @@
+"""Uploads: the answer's fields, every refusal, and that a refused one leaves nothing."""
+
+import asyncio
+import hashlib
+import io
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import FormData
+from PIL import Image
+
+from deeplens_streams.errors import (
+    BrokerUnavailable,
+    DeepLensError,
+    StorageFull,
+    StorageUnavailable,
+)
+from deeplens_streams.storage import ImageStorage
+from deeplens_streams.web import intake, upload
+from models.images import StoredImage
+from tests.photographs import photograph
+from tests.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
+
+IMAGE_ID = re.compile(r"img_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path, max_upload_bytes=3_000_000, max_pixels=4_000_000) as found:
+        yield found
+
+
+def form(data: bytes | None, *, name: str = "a.jpg", **fields: str) -> FormData:
+    made = FormData()
+    # At least one part with a file name: without it, aiohttp would not send a multipart form.
+    made.add_field("note", b"x", filename="note.txt")
+    for key, value in fields.items():
+        made.add_field(key, value)
+    if data is not None:
+        made.add_field("file", data, filename=name)
+    return made
+
+
+async def refused(served: Web, body: Any, status: int, code: str, **kwargs: Any) -> dict[str, Any]:
+    async with served.client.post(UPLOAD, data=body, **kwargs) as response:
+        answer: dict[str, Any] = await response.json()
+    assert (response.status, answer["errorCode"]) == (status, code)
+    assert answer.keys() == upload.BLANK.keys()
+    assert answer["success"] is False
+    assert answer["message"].endswith(".")
+    others = answer.keys() - {"success", "message", "errorCode"}
+    assert not any(answer[name] for name in others)
+    await nothing_left(served)
+    return answer
+
+
+async def nothing_left(served: Web) -> None:
+    await until(lambda: not served.spooled)
+    assert served.published == []
+    listed = await served.storage.list_images(tenant=TENANT, limit=10)
+    assert listed.images == []
+
+
+async def test_an_accepted_upload(served: Web) -> None:
+    data = photograph("rocket").data
+    answer = await served.upload(
+        data,
+        "rocket.jpg",
+        uploadedBy="ann",
+        priority="high",
+        skipDuplicateCheck="true",
+        generateThumbnail="false",
+        **{"tags[colour]": "blue", "tags[place]": "Cape Canaveral"},
+    )
+    assert answer.keys() == upload.BLANK.keys()
+    image_id = answer["imageId"]
+    assert IMAGE_ID.fullmatch(image_id)
+    assert answer["success"] is True
+    assert answer["status"] == "uploaded"
+    assert answer["statusCheckUrl"] == f"/api/v1/images/{image_id}/status"
+    assert answer["webSocketUrl"] == f"/hub/processing-status?imageId={image_id}"
+    assert answer["uploadTimeMs"] > 0
+    assert answer["estimatedProcessingTimeSeconds"] is None
+    assert answer["duplicateOf"] is None
+    assert answer["errorCode"] is None
+    assert answer["timestamp"].endswith("Z")
+    assert answer["processingOptions"] == {
+        "models": ["memory-projections"],
+        "priority": "high",
+        "skipDuplicateCheck": True,
+        "generateThumbnail": False,
+    }
+    assert served.spooled == []
+
+    image = await served.storage.find(image_id)
+    assert image is not None
+    assert image.tenantId == TENANT
+    assert image.uploadedBy == "ann"
+    assert image.tags == {"colour": "blue", "place": "Cape Canaveral"}
+    assert image.checksumSha256 == hashlib.sha256(data).hexdigest()
+    assert image.fileSize == len(data)
+    assert await served.storage.get(tenant=TENANT, key=image.originalKey) == data
+
+    (event,) = served.published
+    assert event.eventId == event.correlationId == image.correlationId
+    assert uuid.UUID(event.eventId)
+    assert event.data.imageId == image_id
+    assert event.data.filePath == image.originalKey
+    assert event.data.metadata is not None
+    assert event.data.metadata.format == "JPEG"
+    assert event.data.metadata.width == 640
+
+
+async def test_format_is_told_by_content(served: Web) -> None:
+    answer = await served.upload(photograph("chelsea").data, "not-a-dog.jpg")
+    image = await served.storage.find(answer["imageId"])
+    assert image is not None
+    assert image.contentType == "image/png"
+    assert image.fileName == "not-a-dog.jpg"
+
+
+async def test_fields_may_follow_the_file(served: Web) -> None:
+    made = FormData()
+    made.add_field("file", photograph("rocket").data, filename="a.jpg")
+    made.add_field("tenantId", TENANT)
+    made.add_field("models", "memory-projections, memory-projections")
+    async with served.client.post(UPLOAD, data=made) as response:
+        assert response.status == 202
+        assert (await response.json())["processingOptions"]["models"] == ["memory-projections"]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("../../etc/passwd.jpg", "passwd.jpg"),
+        ("C:\\photos\\me.jpg", "me.jpg"),
+        ("a\u202egpj.exe", "agpj.exe"),
+        ("…/", "image"),
+        ("..", "image"),
+        ("ünïcode 猫.jpg", "ünïcode 猫.jpg"),
+        ("x" * 300 + ".jpg", "x" * 251 + ".jpg"),
+    ],
+)
+async def test_file_names_are_made_safe(served: Web, given: str, shown: str) -> None:
+    made = FormData(quote_fields=False)
+    made.add_field("tenantId", TENANT)
+    made.add_field("file", photograph("rocket").data, filename=given)
+    async with served.client.post(UPLOAD, data=made) as response:
+        assert response.status == 202
+    assert served.published[0].data.fileName == shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"tenantId": "Demo"}, "INVALID_TENANT_ID"),
+        ({"tenantId": "a/b"}, "INVALID_TENANT_ID"),
+        ({"tenantId": ""}, "INVALID_TENANT_ID"),
+        ({"priority": "urgent"}, "BAD_REQUEST"),
+        ({"generateThumbnail": "maybe"}, "BAD_REQUEST"),
+        ({"skipDuplicateCheck": "1"}, "BAD_REQUEST"),
+        ({"models": "resnet50,clip"}, "UNKNOWN_MODEL"),
+        ({"uploadedBy": "x" * 129}, "BAD_REQUEST"),
+        ({"uploadedBy": "a\x07b"}, "BAD_REQUEST"),
+        ({"tags[a.b]": "c"}, "BAD_REQUEST"),
+        ({"tags[]": "c"}, "BAD_REQUEST"),
+        ({"tags[a]": "x" * 257}, "BAD_REQUEST"),
+        ({f"tags[k{number}]": "v" for number in range(33)}, "BAD_REQUEST"),
+        ({f"field{number}": "v" for number in range(120)}, "BAD_REQUEST"),
+        ({"filters": "x" * 20_000}, "BAD_REQUEST"),
+    ],
+)
+async def test_bad_fields(served: Web, fields: dict[str, str], code: str) -> None:
+    given = {"tenantId": TENANT} | fields
+    await refused(served, form(photograph("rocket").data, **given), 400, code)
+
+
+async def test_no_tenant(served: Web) -> None:
+    await refused(served, form(photograph("rocket").data), 400, "INVALID_TENANT_ID")
+
+
+async def test_no_file(served: Web) -> None:
+    await refused(served, form(None, tenantId=TENANT), 400, "BAD_REQUEST")
+
+
+async def test_empty_file(served: Web) -> None:
+    await refused(served, form(b"", tenantId=TENANT), 400, "BAD_REQUEST")
+
+
+async def test_two_files(served: Web) -> None:
+    made = form(photograph("rocket").data, tenantId=TENANT)
+    made.add_field("file", photograph("rocket").data, filename="b.jpg")
+    await refused(served, made, 400, "BAD_REQUEST")
+
+
+async def test_a_field_twice(served: Web) -> None:
+    made = form(photograph("rocket").data, tenantId=TENANT)
+    made.add_field("tenantId", "other")
+    await refused(served, made, 400, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "multipart/form-data", f"multipart/form-data; boundary={'x' * 300}", ""],
+)
+async def test_no_form(served: Web, kind: str) -> None:
+    await refused(served, b"{}", 400, "BAD_REQUEST", headers={"Content-Type": kind})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"garbage",
+        b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\nabc",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n",
+        b'--x\r\nContent-Disposition: form-data; name="tenantId"\r\n\r\n\xff\xfe\r\n--x--\r\n',
+        b"--x\r\n" + b"A" * 10_000 + b": b\r\n\r\n\r\n--x--\r\n",
+    ],
+)
+async def test_broken_forms(served: Web, body: bytes) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    await refused(served, body, 400, "BAD_REQUEST", headers=headers)
+
+
+@pytest.mark.parametrize("size", [3_000_001, 3_900_000, 12_000_000])
+async def test_too_many_bytes(served: Web, size: int) -> None:
+    answer = await refused(served, form(noise_jpeg(size), tenantId=TENANT), 413, "TOO_LARGE")
+    assert "3,000,000 bytes" in answer["message"]
+
+
+async def test_as_many_bytes_as_allowed(served: Web) -> None:
+    answer = await served.upload(noise_jpeg(3_000_000))
+    image = await served.storage.find(answer["imageId"])
+    assert image is not None
+    assert image.fileSize == 3_000_000
+
+
+async def test_an_endless_body_is_cut_off(served: Web) -> None:
+    """Without a length in the header, what was read is counted."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        while sent < 8_000_000:
+            yield bytes(65_536)
+            sent += 65_536
+        yield b"\r\n--x--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    await refused(served, endless(), 413, "TOO_LARGE", headers=headers)
+
+
+async def test_too_many_pixels(served: Web) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    answer = await refused(
+        served, form(buffer.getvalue(), tenantId=TENANT), 413, "TOO_MANY_PIXELS"
+    )
+    assert "megapixels" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"<html><script>alert(1)</script></html>",
+        b"%PDF-1.7",
+        b"x",
+    ],
+)
+async def test_unsupported_formats(served: Web, data: bytes) -> None:
+    await refused(served, form(data, tenantId=TENANT), 415, "UNSUPPORTED_FORMAT")
+
+
+async def test_a_damaged_header(served: Web) -> None:
+    data = photograph("chelsea").data[:20]
+    await refused(served, form(data, tenantId=TENANT), 400, "UNDECODABLE_IMAGE")
+
+
+async def test_a_body_that_is_cut_short_is_accepted(served: Web) -> None:
+    """Only decoding finds it, and decoding comes later."""
+    await served.upload(photograph("rocket").data[:20_000])
+
+
+class FaultyStorage:
+    """A storage of which one write fails, once it has done its work."""
+
+    def __init__(self, real: ImageStorage) -> None:
+        self._real = real
+        self.fault: tuple[str, DeepLensError | asyncio.Event] | None = None
+        self.reached = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def _then(self, name: str) -> None:
+        if self.fault is None or self.fault[0] != name:
+            return
+        self.reached.set()
+        what = self.fault[1]
+        if isinstance(what, asyncio.Event):
+            await what.wait()
+        else:
+            raise what
+
+    async def put_original(self, **options: Any) -> None:
+        await self._real.put_original(**options)
+        self.key = options["key"]
+        await self._then("put_original")
+
+    async def put_pointer(self, **options: Any) -> None:
+        await self._real.put_pointer(**options)
+        await self._then("put_pointer")
+
+    async def put_metadata(self, image: StoredImage) -> None:
+        await self._real.put_metadata(image)
+        await self._then("put_metadata")
+
+    async def delete_object(self, **options: Any) -> None:
+        await self._then("delete_object")
+        await self._real.delete_object(**options)
+
+
+@pytest.fixture
+async def faulty(served: Web) -> FaultyStorage:
+    return FaultyStorage(served.storage)
+
+
+@pytest.mark.parametrize("write", ["put_original", "put_pointer", "put_metadata"])
+@pytest.mark.parametrize(
+    ("error", "status"), [(StorageUnavailable, 503), (StorageFull, 507)], ids=["away", "full"]
+)
+async def test_a_write_that_fails_leaves_nothing(
+    tmp_path: Path, write: str, error: Callable[[], DeepLensError], status: int
+) -> None:
+    async with running(tmp_path) as plain:
+        storage = FaultyStorage(plain.storage)
+    storage.fault = (write, error())
+    async with running(tmp_path, storage=storage) as served:
+        data = form(photograph("rocket").data, tenantId=TENANT)
+        async with served.client.post(UPLOAD, data=data) as response:
+            answer = await response.json()
+        assert response.status == status
+        assert answer["errorCode"] == error().code
+        assert response.headers["Retry-After"]
+        await nothing_left(served)
+        assert await served.storage.get(tenant=TENANT, key=storage.key) is None
+
+
+async def test_a_broker_that_is_away_leaves_nothing(served: Web) -> None:
+    served.broker_fault = BrokerUnavailable()
+    data = form(photograph("rocket").data, tenantId=TENANT)
+    await refused(served, data, 503, "BROKER_UNAVAILABLE")
+
+
+async def test_an_unforeseen_error_leaves_nothing(served: Web) -> None:
+    served.broker_fault = RuntimeError("a secret")  # type: ignore[assignment] # what nobody foresaw
+    data = form(photograph("rocket").data, tenantId=TENANT)
+    answer = await refused(served, data, 500, "INTERNAL")
+    assert "secret" not in answer["message"]
+
+
+async def test_removal_goes_on_until_storage_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_UNDO_PATIENCE_S", 0.05)
+    monkeypatch.setattr(intake, "_UNDO_BACKOFF_S", 0.05)
+    async with running(tmp_path) as plain:
+        storage = FaultyStorage(plain.storage)
+    storage.fault = ("delete_object", StorageUnavailable())
+    async with running(tmp_path, storage=storage) as served:
+        served.broker_fault = BrokerUnavailable()
+        data = form(photograph("rocket").data, tenantId=TENANT)
+        async with served.client.post(UPLOAD, data=data) as response:
+            assert response.status == 503
+        assert await served.storage.get(tenant=TENANT, key=storage.key) is not None
+        storage.fault = None
+        await until(lambda: not intake._undoing)
+        assert await served.storage.get(tenant=TENANT, key=storage.key) is None
+
+
+async def test_a_request_cancelled_between_writes_leaves_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as plain:
+        storage = FaultyStorage(plain.storage)
+        answer = await plain.upload(photograph("rocket").data)
+        image = await plain.storage.find(answer["imageId"])
+    assert image is not None
+    storage.fault = ("put_metadata", asyncio.Event())
+
+    async def publish(_event: object) -> None: ...
+
+    source = tmp_path / "picture"
+    source.write_bytes(photograph("rocket").data)
+    task = asyncio.create_task(
+        intake.accept(image, source=source, storage=storage, publish=publish)  # type: ignore[arg-type] # passes calls on
+    )
+    await storage.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await storage.find(image.imageId) is None
+    assert await storage.get(tenant=TENANT, key=image.originalKey) is None
+
+
+async def test_a_client_that_hangs_up_leaves_nothing(served: Web) -> None:
+    host, port = served.client.host, served.client.port
+    _, writer = await asyncio.open_connection(host, port)
+    head = (
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    writer.write(head.encode() + bytes(1_000_000))
+    await writer.drain()
+    await until(lambda: served.spooled)
+    writer.close()
+    await writer.wait_closed()
+    await nothing_left(served)
+
+
+async def test_leftovers_go_at_start_and_the_folder_is_private(tmp_path: Path) -> None:
+    spool = tmp_path / "state" / "spool"
+    spool.mkdir(parents=True, mode=0o755)
+    (spool / "0123.upload").write_bytes(b"left by a killed process")
+    async with running(tmp_path) as served:
+        assert served.spooled == []
+        assert spool.stat().st_mode & 0o777 == 0o700
+
+
+async def test_the_estimate_is_measured(served: Web) -> None:
+    first = await served.upload(photograph("rocket").data)
+    await served.index(first["imageId"])
+    second = await served.upload(photograph("rocket").data)
+    assert 0 <= second["estimatedProcessingTimeSeconds"] < 60

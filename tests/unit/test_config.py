@@ -1,0 +1,66 @@
+"""Settings are read once, frozen, and wrong ones are refused with a sentence."""
+
+import pytest
+from pydantic import ValidationError
+
+from deeplens_streams.config import ALL_ROLES, Role, load_settings
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.topics import TABLE_PARTITIONS, TOPICS
+
+
+def test_defaults_run_everything_on_this_machine() -> None:
+    settings = load_settings()
+    assert settings.roles == ALL_ROLES
+    assert settings.is_loopback
+    assert settings.canonical_url == "http://127.0.0.1:8080"
+    assert settings.images_url.startswith("file:///")
+    assert settings.bootstrap_servers == ["127.0.0.1:9092"]
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLENS_BROKER", "kafka://a:1;kafka://b:2")
+    monkeypatch.setenv("DEEPLENS_ROLES", "index, api")
+    monkeypatch.setenv("DEEPLENS_EXTRACTOR_URL", "http://x:8001/, http://y:8001")
+    settings = load_settings()
+    assert settings.bootstrap_servers == ["a:1", "b:2"]
+    assert settings.roles == (Role.API, Role.INDEX)
+    assert settings.extractor_url == ("http://x:8001", "http://y:8001")
+    with pytest.raises(ValidationError):
+        settings.broker = "other"  # type: ignore[misc]  # frozen: that is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ROLES", "api,cook", "'cook' is no role"),
+        ("ROLES", " , ", "roles is empty"),
+        ("WEB_PORT", "0", "DEEPLENS_WEB_PORT"),
+        ("WEB_PORT", "http", "DEEPLENS_WEB_PORT"),
+        ("DEVICE", "tpu", "DEEPLENS_DEVICE"),
+        ("NAMESPACE", "../x", "DEEPLENS_NAMESPACE"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"DEEPLENS_{name}", value)
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings()
+
+
+def test_topics_are_the_contracts() -> None:
+    partitions = {topic.base: topic.partitions for topic in TOPICS}
+    assert partitions == {
+        "deeplens.images.uploaded": 6,
+        "deeplens.features.extraction": 4,
+        "deeplens.vectors.indexing": 4,
+        "deeplens.images.progress": TABLE_PARTITIONS,
+        "deeplens.images.status": TABLE_PARTITIONS,
+        "deeplens.processing.completed": 2,
+        "deeplens.processing.failed": 2,
+    }
+    settings = load_settings(replication=3)
+    for topic in TOPICS:
+        config = topic.config(settings)
+        assert config["min.insync.replicas"] == "2"
+        assert ("retention.ms" in config) is (config["cleanup.policy"] == "delete")
