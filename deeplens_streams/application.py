@@ -4,9 +4,11 @@ A role keeps its consumer group, its changelogs and its folder wherever it runs,
 one process to several, or back, rereads nothing.
 """
 
-from typing import Any, cast
+from typing import cast
 
 from faust.app.base import App
+from faust.web.base import BlueprintManager
+from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from agents import AGENTS
@@ -91,12 +93,6 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         web_port=settings.web_port,
         web_host=URL(settings.canonical_url).host or "127.0.0.1",
         canonical_url=settings.canonical_url,
-        # Faust's own views serve data without authentication.
-        web_tables_enabled=False,
-        web_router_enabled=False,
-        web_graph_enabled=False,
-        web_stats_enabled=True,
-        web_metrics_enabled=False,
         web_application_options=web.application_options(settings),
         worker_redirect_stdouts=False,
     )
@@ -127,4 +123,7 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
         feed=feed,
         stream_checks=lambda: stream_checks(app.process_apps, feed),
     )
-    web.register(cast(Any, app.web).web_app, context)
+    server = cast(Web, app.web)
+    # Faust's own views serve data without authentication, and take "/".
+    server.blueprints = BlueprintManager([])
+    web.register(server.web_app, context)

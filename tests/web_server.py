@@ -17,6 +17,7 @@ from PIL import Image
 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
+from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ImageStorage, open_storage
@@ -112,6 +113,7 @@ class Web:
         services = Services(
             settings=self.settings,
             storage=self.storage,
+            model=self.model,
             features=self.features,
             vectors=self.vectors,
         )
@@ -126,6 +128,10 @@ class Web:
         return app
 
     @property
+    def model(self) -> ModelSpec:
+        return MemoryFeatures().model
+
+    @property
     def spooled(self) -> list[Path]:
         """What lies in the folder for uploads under way."""
         return list(self.settings.spool_path.iterdir())
@@ -136,7 +142,7 @@ class Web:
         form.add_field("tenantId", fields.pop("tenantId", TENANT))
         for key, value in fields.items():
             form.add_field(key, value)
-        form.add_field("file", data, filename=name)
+        form.add_field("file", io.BytesIO(data), filename=name)
         async with self.client.post(UPLOAD, data=form) as response:
             answer: dict[str, Any] = await response.json()
             assert response.status == 202, answer
@@ -167,7 +173,7 @@ class Web:
         }
         vector = np.asarray(found.vector, dtype=np.float32)
         point = VectorPoint(image_id=image_id, vector=vector, payload=payload)
-        name = model or self.features.model.name
+        name = model or self.model.name
         await self.vectors.upsert([point], tenant=image.tenantId, model=name)
         row = done_row(image_id, models=[name], tenant=image.tenantId)
         row.uploadedAt = image.uploadedAt

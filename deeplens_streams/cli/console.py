@@ -10,15 +10,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+_PLAIN_WIDTH = 200
+
 
 def out() -> Console:
     """Return the console for results."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _console(sys.stdout.isatty())
 
 
 def err() -> Console:
     """Return the console for progress and complaints."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return _console(sys.stderr.isatty(), stderr=True)
+
+
+def _console(on_terminal: bool, *, stderr: bool = False) -> Console:
+    # Elsewhere nobody's window is narrow, and a line is one line.
+    width = None if on_terminal else _PLAIN_WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=not on_terminal, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -40,14 +48,13 @@ def progress_bar(console: Console) -> Progress:
 
 def hits_table(results: list[dict[str, Any]]) -> Table:
     """Return search results as a table, the best first."""
-    table = Table("", "score", "file", "image", "uploaded", box=None, pad_edge=False)
+    table = Table("", "score", "file", "image", box=None, pad_edge=False, padding=(0, 2))
     for rank, hit in enumerate(results, 1):
         table.add_row(
             str(rank),
             f"{hit['similarityScore']:.4f}",
             str(hit.get("fileName") or ""),
             str(hit["imageId"]),
-            str(hit.get("uploadedAt") or ""),
         )
     for column in table.columns:
         column.no_wrap = True

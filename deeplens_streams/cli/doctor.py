@@ -45,7 +45,7 @@ async def _check(name: str, settings: Settings) -> Finding:
             state, detail = await CHECKS[name](settings)
     except TimeoutError:
         state, detail = "fail", "it did not answer in time"
-    except Exception as error:  # noqa: BLE001 - the fault is the finding
+    except Exception as error:
         state, detail = "fail", f"{type(error).__name__}: {error}"
     return Finding(name, state, detail)
 

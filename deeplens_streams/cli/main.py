@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Python flushes standard output once more at exit; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001 - a fault of ours is one sentence, too
+    except Exception as error:
         if os.environ.get("DEEPLENS_TRACEBACK"):
             raise
         click.echo(

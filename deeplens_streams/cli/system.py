@@ -60,19 +60,22 @@ class System:
         DeepLensError
             A part cannot start; `stop` still has to follow.
         """
-        self._steps.say("starting Apache Kafka")
+        self._steps.say("starting")
         weights = asyncio.create_task(self._ensure_weights())
-        kafka = asyncio.create_task(asyncio.to_thread(self._kafka.start))
+        kafka = asyncio.create_task(asyncio.to_thread(self._kafka.prepare))
         try:
-            await asyncio.gather(weights, kafka)
+            # The worker loads its model and looks for Kafka while Kafka starts.
+            await asyncio.shield(kafka)
+            kafka = asyncio.create_task(asyncio.to_thread(self._kafka.start))
+            await weights
+            self._start_worker()
+            await self._wait_for(kafka)
         except BaseException:
             # A thread cannot be cancelled: it is told, and waited for.
             self.kill()
             weights.cancel()
             await asyncio.wait([weights, kafka])
             raise
-        self._steps.say("starting the worker")
-        self._start_worker()
         await self._wait_until_ready()
 
     async def watch(self) -> None:
@@ -136,6 +139,13 @@ class System:
             hold=self._hold,
         )
 
+    async def _wait_for(self, kafka: "asyncio.Task[None]") -> None:
+        """Return when Kafka has started; raise if it cannot, or the worker ends meanwhile."""
+        while not kafka.done():
+            self._check_worker()
+            await asyncio.wait([kafka], timeout=_POLL_S)
+        kafka.result()
+
     async def _wait_until_ready(self) -> None:
         looks = 0
         with Api(self.url) as api:
@@ -146,18 +156,21 @@ class System:
                     return
                 looks += 1
                 if looks % _LOOKS_BEFORE_NAMING == 0:
-                    self._steps.say(f"starting the worker ({_missing(checks)})")
+                    self._steps.say(f"starting ({_missing(checks)})")
                 await asyncio.sleep(_POLL_S)
 
     def _check(self) -> None:
+        self._check_worker()
+        if not self._kafka.is_running():
+            raise SystemFailed(
+                f"Kafka ended: {self._kafka.last_words()} (log: {self._kafka.log_path})"
+            )
+
+    def _check_worker(self) -> None:
         if self._worker is not None and self._worker.poll() is not None:
             said = worker_log.last_words(self.worker_log, self._logged_before)
             raise SystemFailed(
                 f"The worker ended: {said or 'it said nothing'} (log: {self.worker_log})"
-            )
-        if not self._kafka.is_running():
-            raise SystemFailed(
-                f"Kafka ended: {self._kafka.last_words()} (log: {self._kafka.log_path})"
             )
 
 

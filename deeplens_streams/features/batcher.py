@@ -1,10 +1,10 @@
 """Dynamic micro-batching: many callers, one function that is cheapest for several items at once."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,17 +24,19 @@ class _Entry(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and runs them together, one batch at a time.
+    """Collects items and runs them together.
 
     A batch leaves when it is full, when its first item has waited long enough, or at once
-    when an urgent item comes. While one batch runs the next one gathers.
+    when an urgent item comes, as soon as one of the `parallel` lanes is free. While all are
+    taken the next batches gather; what waits is shared out evenly to the lanes that are free.
 
     Parameters
     ----------
-    run : blocking; one result for each item, in order.
+    run : blocking; one result for each item, in order. Called from `parallel` threads at once.
     size : items in one batch, at the most.
     wait_s : how long the first item of a batch waits for more, in seconds.
     executor : where `run` runs.
+    parallel : batches at once, at the most.
     """
 
     def __init__(
@@ -44,16 +46,17 @@ class Batcher(Generic[Item, Result]):
         size: int,
         wait_s: float,
         executor: Executor,
+        parallel: int = 1,
     ) -> None:
         self._run = run
         self._size = size
         self._wait_s = wait_s
         self._executor = executor
+        self._parallel = parallel
         self._urgent: deque[_Entry[Item, Result]] = deque()
         self._patient: deque[_Entry[Item, Result]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._batch: list[_Entry[Item, Result]] = []
+        self._running: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._closed = False
 
     async def submit(self, item: Item, *, urgent: bool = False) -> Result:
@@ -75,55 +78,48 @@ class Batcher(Generic[Item, Result]):
         return await entry.future
 
     async def close(self) -> None:
-        """Fail what waits, and return when the running batch is done or has had its time."""
+        """Fail what waits, and return when running batches are done or have had their time."""
         self._closed = True
         self._stop_timer()
-        for entry in (*self._urgent, *self._patient, *self._batch):
+        running = [entry for batch in self._running.values() for entry in batch]
+        for entry in (*self._urgent, *self._patient, *running):
             if not entry.future.done():
                 entry.future.set_exception(_closing())
         self._urgent.clear()
         self._patient.clear()
-        if self._running is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._running), _CLOSE_TIMEOUT_S)
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=_CLOSE_TIMEOUT_S)
 
     def _consider(self) -> None:
-        """Send a batch off if it is time, else make sure that somebody asks again."""
-        if self._running is not None or self._closed:
-            return
+        """Send off what it is time for, and make sure that somebody asks again for the rest."""
+        self._stop_timer()
         self._drop_cancelled()
-        waiting = len(self._urgent) + len(self._patient)
-        if not waiting:
-            return
-        loop = asyncio.get_running_loop()
-        due = min(queue[0].submitted for queue in (self._urgent, self._patient) if queue)
-        due += self._wait_s
-        if self._urgent or waiting >= self._size or loop.time() >= due:
+        while not self._closed and len(self._running) < self._parallel:
+            if not (self._urgent or self._patient):
+                return
+            due = self._due()
+            if asyncio.get_running_loop().time() < due:
+                self._timer = asyncio.get_running_loop().call_at(due, self._consider)
+                return
             self._dispatch()
-        elif self._timer is None:
-            self._timer = loop.call_at(due, self._time_is_up)
 
-    def _time_is_up(self) -> None:
-        self._timer = None
-        if self._running is None and not self._closed:
-            self._drop_cancelled()
-            self._dispatch()
+    def _due(self) -> float:
+        """Return when the next batch is to leave, on the loop's clock."""
+        if self._urgent or len(self._patient) >= self._size:
+            return 0.0
+        return self._patient[0].submitted + self._wait_s
 
     def _dispatch(self) -> None:
-        self._stop_timer()
-        batch = []
-        while len(batch) < self._size and (self._urgent or self._patient):
-            batch.append((self._urgent or self._patient).popleft())
-        if batch:
-            self._batch = batch
-            self._running = asyncio.create_task(self._serve(batch))
+        waiting, free = len(self._urgent) + len(self._patient), self._parallel - len(self._running)
+        take = min(self._size, math.ceil(waiting / free))
+        batch = [(self._urgent or self._patient).popleft() for _ in range(take)]
+        task = asyncio.create_task(self._attempt(batch))
+        self._running[task] = batch
+        task.add_done_callback(self._done)
 
-    async def _serve(self, batch: list[_Entry[Item, Result]]) -> None:
-        try:
-            await self._attempt(batch)
-        finally:
-            self._running = None
-            self._batch = []
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        if not task.cancelled():
             self._consider()
 
     async def _attempt(self, batch: list[_Entry[Item, Result]]) -> None:

@@ -9,7 +9,7 @@ _WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` (loaded) as RGB: alpha on white, 16 bits scaled to 8, CMYK and LAB converted."""
+    """Return the loaded `image` as RGB: alpha on white, 16 bits scaled to 8."""
     mode = image.mode
     if mode.startswith("I;16"):
         return _from_16_bits(image).convert("RGB")

@@ -53,7 +53,7 @@ class MemoryFeatures:
         data: bytes,
         *,
         thumbnail_px: int | None = None,
-        urgent: bool = False,  # noqa: ARG002 -- nobody waits here
+        urgent: bool = False,
     ) -> Extraction:
         began = time.perf_counter()
         decoded = await asyncio.to_thread(

@@ -6,7 +6,6 @@ loading the weights together, and because batch norms are folded while the layer
 Importing this module imports torch.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,9 @@ def layers() -> Iterator[Layer]:
 
 
 class Network:
-    """A loaded model: uint8 pixels in, normalised vectors out. For one thread at a time.
+    """A loaded model: uint8 pixels in, normalised vectors out.
+
+    Several threads may call it at once; on the CPU each call keeps to its own thread.
 
     Raises
     ------
@@ -91,9 +92,7 @@ class Network:
         *,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         dtype: torch.dtype | None = None,
-        threads: int | None = None,
     ) -> None:
-        torch.set_num_threads(threads or _usable_cores())
         self.device = _choose_device(device)
         self.dtype = dtype or _choose_dtype(self.device)
         make = _untrained() if weights is None else _from_file(weights)
@@ -130,6 +129,7 @@ class Network:
         -------
         (n, 2048) float32, each row L2-normalised.
         """
+        torch.set_num_threads(1)  # of this thread: OpenMP keeps it for each caller
         # Pixels lie channels-last already: a permuted view is all that the network wants.
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
         x = x.mul_(self._scale).sub_(self._shift).to(self.dtype)
@@ -215,12 +215,6 @@ def _choose_dtype(device: torch.device) -> torch.dtype:
             if torch.cuda.is_bf16_supported(including_emulation=False)
             else torch.float32
         )
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

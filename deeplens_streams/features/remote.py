@@ -67,7 +67,7 @@ class RemoteFeatures:
         data: bytes,
         *,
         thumbnail_px: int | None = None,
-        urgent: bool = False,  # noqa: ARG002 -- the service has one lane
+        urgent: bool = False,
     ) -> Extraction:
         began = time.perf_counter()
         answer = await self._ask(data)

@@ -67,6 +67,7 @@ class KafkaServer:
         self._progress = progress
         self._hold = hold
         self._ports: Ports | None = None
+        self._java: list[str | Path] | None = None
         self._process: GuardedProcess | None = None
         self._stopping = threading.Event()
         #: Bytes of the log that earlier runs wrote.
@@ -74,8 +75,8 @@ class KafkaServer:
 
     @property
     def bootstrap(self) -> str:
-        """``127.0.0.1:port``, for clients; known once started."""
-        assert self._ports is not None, "not started"
+        """``127.0.0.1:port``, for clients; known once prepared or started."""
+        assert self._ports is not None, "neither prepared nor started"
         return f"127.0.0.1:{self._ports.broker}"
 
     @property
@@ -88,16 +89,15 @@ class KafkaServer:
         assert self._process is not None, "not started"
         return self._process.pid
 
-    def start(self, deadline_s: float = START_DEADLINE_S) -> None:
-        """Start Kafka and return when it takes requests.
+    def prepare(self) -> None:
+        """Find all that is needed and choose the port, so that `bootstrap` is known.
 
         Raises
         ------
         JavaMissing, JarsUnavailable
             What it runs on cannot be had.
         KafkaDidNotStart
-            The port is taken, the folder cannot be written, Kafka ended, or `deadline_s`
-            seconds passed. Nothing is left running.
+            The port is taken or the folder cannot be written.
         """
         java = find_java().path
         jars = kafka_jars(self._progress)
@@ -109,18 +109,31 @@ class KafkaServer:
             raise KafkaDidNotStart(
                 f"Kafka cannot keep its data in {self.folder}: {error.strerror}."
             ) from None
-        properties = str(self.folder / "server.properties")
-        java_command: list[str | Path] = [
+        self._java = [
             java,
             *JVM_FLAGS,
             "-cp",
             os.pathsep.join(map(str, jars)),
             f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
         ]
+
+    def start(self, deadline_s: float = START_DEADLINE_S) -> None:
+        """Start Kafka and return when it takes requests; prepares it if that is to be done.
+
+        Raises
+        ------
+        KafkaDidNotStart
+            Kafka ended, or `deadline_s` seconds passed. Nothing is left running. And what
+            `prepare` raises.
+        """
+        if self._java is None:
+            self.prepare()
+        assert self._java is not None
+        properties = self.folder / "server.properties"
         try:
             if not (self.folder / "data" / "meta.properties").exists():
-                self._format([*java_command, *_FORMAT, properties])
-            self._process = self._spawn([*java_command, "kafka.Kafka", properties])
+                self._format([*self._java, *_FORMAT, properties])
+            self._process = self._spawn([*self._java, "kafka.Kafka", properties])
             asyncio.run(self._wait_until_ready(time.monotonic() + deadline_s))
         except BaseException:
             self.kill()

@@ -34,7 +34,8 @@ _WHOLE_MAX = 16 * MIB
 _PART = 8 * MIB
 """A part of a larger one; S3 takes none under 5 MiB."""
 _PARTS_AT_ONCE = 2
-_BUDGET_MIB = 48
+_BUDGET_MIB = 32
+"""Of all uploads in flight; what the allocator keeps beside it is about as much again."""
 _DEPTH = 3
 """Levels below a tenant's metadata folder: day, minute, object."""
 

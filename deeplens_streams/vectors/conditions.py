@@ -1,6 +1,6 @@
 """A search's conditions and a point's payload, in the form that every engine can match."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,16 +10,15 @@ import orjson
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.vectors.base import Hit, SearchFilter, point_id
 
-TAG_PAIRS = "_tagPairs"
-"""Where a point's tags are kept a second time, each as one text: a client's tag may be called
-anything, and dots, brackets and quotes mean something in a payload path."""
+TERMS = "_terms"
+"""The payload field that says once more, each as one text, what a point can be filtered by. One
+index serves every filter, and a tag may be called anything: in a payload's paths dots, brackets
+and quotes would mean something."""
 
-KEYWORD_FIELDS = ("fileName", "contentType", "uploadedBy", TAG_PAIRS)
-"""Payload fields that conditions compare as a whole."""
 TIME_FIELD = "uploadedAt"
 
-_TAGS = "tags."
-_PLAIN_FIELDS = ("fileName", "contentType", "uploadedBy")
+_FIELDS = ("fileName", "contentType", "uploadedBy")
+_TAGS = "tags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +27,12 @@ class Conditions:
 
     Attributes
     ----------
-    any_of : payload field and the texts of which it, or one of its items, must be equal to one.
+    any_of : groups of terms; of each group a point must have one.
     uploaded_from, uploaded_before : from is inclusive, before is not.
     excluded_point : a point's ID.
     """
 
-    any_of: tuple[tuple[str, tuple[str, ...]], ...]
+    any_of: tuple[tuple[str, ...], ...]
     uploaded_from: datetime | None
     uploaded_before: datetime | None
     excluded_point: str | None
@@ -60,36 +59,39 @@ def conditions(where: SearchFilter, *, model: str) -> Conditions:
 
 
 def stored_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `payload` with its tags in the form that conditions match."""
-    tags: Mapping[str, str] = payload.get("tags") or {}
-    return {**payload, TAG_PAIRS: [_pair(key, value) for key, value in tags.items()]}
+    """Return `payload` with the terms that conditions match."""
+    terms = [_term(field, payload[field]) for field in _FIELDS if payload.get(field) is not None]
+    tags: Mapping[str, str] = payload.get(_TAGS) or {}
+    terms += [_term(_TAGS, key, value) for key, value in tags.items()]
+    return {**payload, TERMS: terms}
 
 
 def to_hit(payload: Mapping[str, Any], score: float) -> Hit:
     """Return a stored point as a result; rounding in an engine may leave -1 to 1 by a little."""
-    shown = {key: value for key, value in payload.items() if key != TAG_PAIRS}
+    shown = {key: value for key, value in payload.items() if key != TERMS}
     return Hit(image_id=shown["imageId"], score=min(1.0, max(-1.0, score)), payload=shown)
 
 
-def _any_of(field: str, values: Any) -> tuple[str, tuple[str, ...]]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+def _any_of(field: str, values: Any) -> tuple[str, ...]:
+    listed = isinstance(values, Sequence) and not isinstance(values, str)
+    if not listed or not all(isinstance(value, str) for value in values):
         raise BadRequest(f"The filter {field} takes texts.")
+    name, _, key = field.partition(".")
+    if field in _FIELDS:
+        path = [field]
+    elif name == _TAGS and key:
+        path = [name, key]
+    else:
+        raise BadRequest(f"{field!r} is no filter; use {', '.join(_FIELDS)} or tags.KEY.")
     try:
-        for text in (field, *values):
-            text.encode()
-    except UnicodeEncodeError:
+        return tuple(_term(*path, value) for value in values)
+    except orjson.JSONEncodeError:
         raise BadRequest("A filter holds half a character.") from None
-    if field in _PLAIN_FIELDS:
-        return field, tuple(values)
-    if field.startswith(_TAGS) and field != _TAGS:
-        key = field.removeprefix(_TAGS)
-        return TAG_PAIRS, tuple(_pair(key, value) for value in values)
-    raise BadRequest(f"{field!r} is no filter; use {', '.join(_PLAIN_FIELDS)} or tags.KEY.")
 
 
-def _pair(key: str, value: str) -> str:
-    """Return one text for a tag, a different one for each tag."""
-    return orjson.dumps([key, value]).decode()
+def _term(*parts: str) -> str:
+    """Return one text for a field or a tag and its value, a different one for each."""
+    return orjson.dumps(parts).decode()
 
 
 def _time(text: str | None) -> datetime | None:

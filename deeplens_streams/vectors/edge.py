@@ -8,6 +8,7 @@ for a Qdrant server.
 """
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorPoint, point_id
 from deeplens_streams.vectors.checks import checked_collection, checked_points, checked_vector
 from deeplens_streams.vectors.conditions import (
+    TERMS,
     TIME_FIELD,
     Conditions,
     conditions,
@@ -43,6 +45,10 @@ log = structlog.get_logger()
 _BATCH = 64
 """Points in one call: the process does nothing else for about 5 ms."""
 
+RESERVE_BYTES = 256 * 1024 * 1024
+"""Free space below which nothing is written. Edge writes through mapped files, and a disk that
+fills up under one ends the process with SIGBUS; no error could be caught."""
+
 _T = TypeVar("_T")
 
 
@@ -53,9 +59,12 @@ class EdgeVectors:
     ----------
     folder : taken by this process at `start`, or at the first call.
     max_open : collections open at once.
+    reserve_bytes : free space on the folder's disk below which writes raise `StorageFull`.
     """
 
-    def __init__(self, folder: Path, *, max_open: int) -> None:
+    def __init__(self, folder: Path, *, max_open: int, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self._folder = folder
+        self._reserve = reserve_bytes
         self._lock = FolderLock(folder)
         self._shelf = EdgeShelf(folder, max_open=max_open)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edge")
@@ -84,6 +93,7 @@ class EdgeVectors:
         ]
 
         def write(batch: list[edge.Point]) -> None:
+            self._check_room()
             shard = self._shelf.get(name) or self._shelf.create(name, dimension=vectors[0].size)
             shard.update(edge.UpdateOperation.upsert_points(batch))
             self._shelf.changed(name, len(batch))
@@ -136,6 +146,7 @@ class EdgeVectors:
         gone: list[edge.PointId] = [point_id(image_id=each, model=model) for each in image_ids]
 
         def remove() -> None:
+            self._check_room()
             shard = self._shelf.get(name)
             if shard is not None and gone:
                 shard.update(edge.UpdateOperation.delete_points(gone))
@@ -173,6 +184,10 @@ class EdgeVectors:
         finally:
             self._lock.release()
 
+    def _check_room(self) -> None:
+        if shutil.disk_usage(self._folder).free < self._reserve:
+            raise StorageFull("There is no room left for vectors; make room and try again.")
+
     async def _run(self, job: Callable[[], _T]) -> _T:
         """Do `job` in the engine's thread. A caller that is cancelled leaves it to finish."""
         if self._closed:
@@ -200,17 +215,12 @@ def _faults() -> Iterator[None]:
                 f"The vector does not fit its collection: {reason.rpartition('error: ')[2]}."
             ) from error
         log.error("the vector engine failed", reason=reason)
-        if "No space left" in reason:
-            raise StorageFull(
-                "There is no room left for vectors; make room and try again."
-            ) from error
         raise VectorsUnavailable from error
 
 
 def _filter(wanted: Conditions) -> edge.Filter | None:
     must: list[edge.ConditionType] = [
-        edge.FieldCondition(field, match=edge.MatchAny(list(values)))
-        for field, values in wanted.any_of
+        edge.FieldCondition(TERMS, match=edge.MatchAny(list(terms))) for terms in wanted.any_of
     ]
     if wanted.uploaded_from is not None or wanted.uploaded_before is not None:
         since, before = wanted.uploaded_from, wanted.uploaded_before

@@ -15,6 +15,7 @@ from deeplens_streams.vectors.checks import (
     checked_vector,
 )
 from deeplens_streams.vectors.conditions import (
+    TERMS,
     TIME_FIELD,
     Conditions,
     conditions,
@@ -92,10 +93,8 @@ class MemoryVectors:
 
 
 def _holds(wanted: Conditions, payload: dict[str, Any]) -> bool:
-    for field, values in wanted.any_of:
-        found = payload.get(field)
-        if not any(value in values for value in (found if isinstance(found, list) else [found])):
-            return False
+    if not all(set(terms) & set(payload[TERMS]) for terms in wanted.any_of):
+        return False
     if wanted.uploaded_from is None and wanted.uploaded_before is None:
         return True
     uploaded = datetime.fromisoformat(payload[TIME_FIELD])

@@ -20,7 +20,7 @@ from deeplens_streams.vectors.checks import (
     checked_vector,
 )
 from deeplens_streams.vectors.conditions import (
-    KEYWORD_FIELDS,
+    TERMS,
     TIME_FIELD,
     Conditions,
     conditions,
@@ -49,12 +49,12 @@ def connect(url: str, api_key: str | None) -> AsyncQdrantClient:
         )
 
 
-class _Missing(Exception):
-    """There is no such collection."""
+class _Missing(VectorsUnavailable):
+    """The vector engine has no such collection now; try again later."""
 
 
-class _Exists(Exception):
-    """There is such a collection already."""
+class _Exists(VectorsUnavailable):
+    """The vector engine has such a collection already; try again later."""
 
 
 class ServerVectors:
@@ -181,8 +181,10 @@ class ServerVectors:
     async def _create(self, name: str, dimension: int) -> int:
         """Make the collection unless another worker does, and return its dimension."""
         params = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
-        indexes = dict.fromkeys(KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD)
-        indexes[TIME_FIELD] = models.PayloadSchemaType.DATETIME
+        indexes = {
+            TERMS: models.PayloadSchemaType.KEYWORD,
+            TIME_FIELD: models.PayloadSchemaType.DATETIME,
+        }
         try:
             with _faults():
                 await self._client.create_collection(name, vectors_config=params)
@@ -235,8 +237,8 @@ def _faults() -> Iterator[None]:
 
 def _filter(wanted: Conditions) -> models.Filter | None:
     must: list[models.Condition] = [
-        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-        for field, values in wanted.any_of
+        models.FieldCondition(key=TERMS, match=models.MatchAny(any=list(terms)))
+        for terms in wanted.any_of
     ]
     if wanted.uploaded_from is not None or wanted.uploaded_before is not None:
         between = models.DatetimeRange(gte=wanted.uploaded_from, lt=wanted.uploaded_before)

@@ -26,7 +26,6 @@ from deeplens_streams.web.answers import Handler, add_headers, errors_as_json, v
 from deeplens_streams.web.context import Check, RowSource, StatusFeed, WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SEARCHES, SOCKETS, SPOOL
-from deeplens_streams.web.model import configured_model
 from deeplens_streams.web.spool import Spool
 
 __all__ = [
@@ -92,7 +91,6 @@ def register(web_app: web.Application, context: WebContext) -> None:
     web_app[SOCKETS] = set()
     web_app[SEARCHES] = search.search_slots()
     context.feed.on_change(estimates.watch)
-    configured_model(context.services)  # reads a file of weights once, before any request
 
     async def start(_app: web.Application) -> None:
         await spool.prepare()

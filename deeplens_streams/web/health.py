@@ -12,7 +12,6 @@ from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import Check, WebContext
 from deeplens_streams.web.keys import CONTEXT
-from deeplens_streams.web.model import configured_model
 
 #: Seconds that a dependency has for its answer.
 DEADLINE_S: Final = 2.0
@@ -41,7 +40,7 @@ async def ready(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     checks = await _all_checks(context)
     failed = [name for name, check in checks.items() if not check.ok]
-    model = configured_model(context.services)
+    model = context.services.model
     answer = {
         **READY_BLANK,
         "success": not failed,

@@ -104,6 +104,7 @@ class _Follower:
         self._estimates = app[ESTIMATES]
         self._socket = socket
         self._seen: tuple[object, ...] = ()
+        self._is_over = False
 
     async def follow(self, image_id: str) -> None:
         """Send every change until the image's end; `ImageNotFound` if there is none."""
@@ -113,7 +114,7 @@ class _Follower:
             if row is None:
                 raise ImageNotFound
             await self._show(row)
-            while row.status not in FINAL_STATES:
+            while not self._is_over:
                 try:
                     row = await asyncio.wait_for(changes.get(), _POLL_S)
                 except TimeoutError:
@@ -133,7 +134,7 @@ class _Follower:
         version = _version(row)
         if version <= self._seen:
             return
-        self._seen = version
+        self._seen, self._is_over = version, row.status in FINAL_STATES
         message = orjson.dumps(status_object(row, self._estimates)).decode()
         async with asyncio.timeout(_SEND_S):
             await self._socket.send_str(message)

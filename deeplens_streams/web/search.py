@@ -26,7 +26,6 @@ from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.filters import parse_filters
 from deeplens_streams.web.keys import CONTEXT, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
-from deeplens_streams.web.model import configured_model
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
 from models.events import utc_now
@@ -71,7 +70,7 @@ async def search(request: web.Request) -> web.Response:
             into=file,
             max_bytes=services.settings.max_upload_bytes,
         )
-        query = _check(form, file, configured_model(services))
+        query = _check(form, file, services.model)
         engine = _engine(services)
         if query.image_id is None:
             async with request.app[SEARCHES]:

@@ -18,7 +18,6 @@ from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.intake import accept
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SPOOL
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
-from deeplens_streams.web.model import configured_model
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
 from models.events import PictureFacts, ProcessingOptions, new_event_id, utc_now
@@ -90,7 +89,7 @@ async def _take(request: web.Request) -> StoredImage:
         form = await read_form(
             request, file_field=FILE_FIELD, into=file, max_bytes=settings.max_upload_bytes
         )
-        wishes = _check(form, configured_model(context.services))
+        wishes = _check(form, context.services.model)
         _need_file(form, file, FILE_FIELD)
         checksum = await file.finish()
         header = await spool.run(lambda: inspect(file.path, max_pixels=settings.max_pixels))

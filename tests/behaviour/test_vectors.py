@@ -22,6 +22,7 @@ from deeplens_streams.errors import (
     ConfigurationError,
     DimensionMismatch,
     InvalidTenantId,
+    StorageFull,
     UnknownModel,
     VectorsUnavailable,
 )
@@ -280,11 +281,11 @@ async def test_filters_by_field(vectors: VectorStore) -> None:
 
 
 async def test_filters_by_any_tag(vectors: VectorStore) -> None:
-    odd = ["a.b", 'a"b', "a[0]", "a[]", "a=b", "北京", " ", "tags.a", "a\\", "_tagPairs", "a\x1fb"]
+    odd = ["a.b", 'a"b', "a[0]", "a[]", "a=b", "北京", " ", "tags.a", "a\\", "_terms", "a\x1fb"]
     await vectors.upsert(
         [
             *(point(AHEAD, fileName=f"{i}", tags={key: "v.1"}) for i, key in enumerate(odd)),
-            point(AHEAD, fileName="split", tags={"a": "b=v.1"}),
+            point(AHEAD, fileName="split", tags={"a": "b=v.1", "fileName": "none"}),
             point(AHEAD, fileName="both", tags={"x": "1", "y": "2"}),
             point(AHEAD, fileName="none", tags={}),
         ],
@@ -294,6 +295,7 @@ async def test_filters_by_any_tag(vectors: VectorStore) -> None:
         where = SearchFilter(equals={f"tags.{key}": ["v.1", "other"]})
         assert await names(vectors, where) == [f"{i}"]
         assert await names(vectors, SearchFilter(equals={f"tags.{key}": ["v"]})) == []
+    assert await names(vectors, SearchFilter(equals={"fileName": ["none"]})) == ["none"]
     for y, expected in (("2", ["both"]), ("1", [])):
         where = SearchFilter(equals={"tags.x": ["1"], "tags.y": [y]})
         assert await names(vectors, where) == expected
@@ -322,6 +324,7 @@ async def test_filters_by_time(vectors: VectorStore) -> None:
         SearchFilter(equals={"tags": ["x"]}),
         SearchFilter(equals={"fileName": "one.jpg"}),
         SearchFilter(equals={"fileName": [1]}),  # type: ignore[list-item]  # what a client sends
+        SearchFilter(equals={"fileName": 1}),  # type: ignore[dict-item]  # as above
         SearchFilter(equals={"fileName": ["\ud800"]}),
         SearchFilter(uploaded_from="yesterday"),
         SearchFilter(uploaded_before="2025-03-09T12:00:00"),
@@ -464,6 +467,21 @@ async def test_an_unwritable_edge_folder_is_a_sentence(tmp_path: Path) -> None:
     vectors = EdgeVectors(tmp_path / "file", max_open=1)
     with pytest.raises(ConfigurationError, match="Vectors cannot be kept in"):
         await vectors.start()
+    await vectors.close()
+
+
+async def test_edge_writes_nothing_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    stored = point(unit(1))
+    await vectors.upsert([stored], **HERE)
+    await vectors.close()
+    vectors = EdgeVectors(tmp_path, max_open=1, reserve_bytes=2**62)
+    with pytest.raises(StorageFull):
+        await vectors.upsert([point(unit(2))], **HERE)
+    with pytest.raises(StorageFull):
+        await vectors.delete([stored.image_id], **HERE)
+    (hit,) = await vectors.search(unit(1), **HERE, limit=5, threshold=-1)
+    assert hit.image_id == stored.image_id
     await vectors.close()
 
 

@@ -41,7 +41,7 @@ def form(data: bytes | None, *, name: str = "a.jpg", **fields: str) -> FormData:
     for key, value in fields.items():
         made.add_field(key, value)
     if data is not None:
-        made.add_field("file", data, filename=name)
+        made.add_field("file", io.BytesIO(data), filename=name)
     return made
 
 

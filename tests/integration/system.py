@@ -127,7 +127,7 @@ class Client:
         await self.http.close()
 
     async def post(self, path: str, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(default_to_multipart=True)
         for name, value in fields.items():
             if isinstance(value, bytes):
                 form.add_field(name, value, filename="picture.jpg", content_type="image/jpeg")

@@ -51,7 +51,7 @@ def test_time_is_cut_to_whole_milliseconds(text: str, ms: int) -> None:
     "text", ["", "now", "2025-03-09T12:00:00", "1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z"]
 )
 def test_a_time_that_cannot_be_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"isoformat|offset|cannot be when"):
         layout.epoch_ms(text)
 
 

@@ -1,0 +1,68 @@
+# One door to the project: `make help` names what is behind it.
+# Everything is installed into .venv, from locks with hashes; nothing else is touched.
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+UV := $(BIN)/uv --quiet
+INSTALL := $(UV) pip install --python $(BIN)/python
+COMPILE := $(BIN)/uv --quiet pip compile setup.cfg --universal \
+	--python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+# Options passed on: make run ARGS=--no-demo, make test ARGS='-k storage'.
+ARGS ?=
+# The Python that .venv is made with: the first of these that is 3.11 to 3.13.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench check-weights lock relock
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
+	do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+# `exec` and the option: when make is killed, even by SIGKILL, the system goes with it.
+run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no-demo --port 8081'.
+	@exec $(BIN)/deeplens up --with-parent $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
+	@exec $(BIN)/python -m pytest -q $(ARGS)
+
+check: $(VENV)/.dev ## Lint, formatting, types and the direction of imports.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure throughput and latency.
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+check-weights: $(VENV)/.dev ## Test search with the pretrained weights, where they are.
+	@exec $(BIN)/python -m pytest -q -rs tests/weights $(ARGS)
+
+lock: $(VENV)/.uv ## Bring requirements*.lock up to date with setup.cfg, changing as little as needed.
+	@$(COMPILE) --extra model --extra embedded --output-file requirements.lock $(ARGS)
+	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+relock: ## The same, with the newest versions of everything.
+	@$(MAKE) --no-print-directory lock ARGS=--upgrade
+
+$(VENV)/.uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=…" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/.run: requirements.lock setup.cfg | $(VENV)/.uv
+	@echo "installing what it runs on; the first time takes some minutes"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "installing the development tools"
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,348 @@
+"""Status over HTTP and by websocket, and the rows that workers ask each other for."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import WSMsgType
+
+from deeplens_streams.errors import RowMoving
+from deeplens_streams.web import hub, status
+from deeplens_streams.web.context import Check
+from models.status import ImageRow, Step, StepStatus
+from tests.photographs import photograph
+from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
+
+HUB = "/hub/processing-status"
+ROCKET = photograph("rocket").data
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path) as found:
+        yield found
+
+
+def new_id() -> str:
+    return f"img_{uuid.uuid4()}"
+
+
+async def get(served: Web, path: str, expected: int = 200) -> dict[str, Any]:
+    async with served.client.get(path) as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == expected, answer
+        return answer
+
+
+async def status_of(served: Web, image_id: str) -> dict[str, Any]:
+    answer = await get(served, f"/api/v1/images/{image_id}/status")
+    assert answer.keys() == status.BLANK.keys()
+    assert answer["success"] is True
+    return answer
+
+
+async def test_an_upload_has_a_status_at_once(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    answer = await get(served, uploaded["statusCheckUrl"])
+    assert answer.keys() == status.BLANK.keys()
+    assert answer["status"] == "uploaded"
+    assert answer["imageId"] == uploaded["imageId"]
+    assert answer["tenantId"] == TENANT
+    assert answer["percentComplete"] == 0
+    assert answer["estimatedTimeRemainingSeconds"] is None
+    assert answer["searchableAfter"] is None
+    assert answer["uploadedAt"] == uploaded["timestamp"]
+    assert answer["correlationId"] == served.published[0].eventId
+    assert [step["step"] for step in answer["processingSteps"]] == list(Step)
+    assert {step["status"] for step in answer["processingSteps"]} == {"pending"}
+    assert answer["processingSteps"][0] == {
+        "step": "image_processing",
+        "status": "pending",
+        "duration": None,
+        "attempt": 0,
+        "modelName": None,
+        "collectionName": None,
+        "errorMessage": None,
+    }
+
+
+async def test_a_thumbnail_that_nobody_wants_is_skipped(served: Web) -> None:
+    uploaded = await served.upload(ROCKET, generateThumbnail="false")
+    steps = (await status_of(served, uploaded["imageId"]))["processingSteps"]
+    assert [step["status"] for step in steps] == ["pending", "skipped", "pending", "pending"]
+
+
+async def test_the_prefix_may_be_left_out(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    bare = uploaded["imageId"].removeprefix("img_")
+    assert (await status_of(served, bare.upper()))["imageId"] == uploaded["imageId"]
+
+
+async def test_progress_is_measured(served: Web) -> None:
+    image_id = new_id()
+    steps = [
+        report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED, duration=2.5),
+        report(Step.FEATURE_EXTRACTION, StepStatus.RETRYING, attempt=2, modelName="b"),
+    ]
+    served.rows.held[image_id] = row_of(image_id, "processing", steps, models=["a", "b"])
+    answer = await status_of(served, image_id)
+    assert [(step["step"], step["modelName"]) for step in answer["processingSteps"]] == [
+        ("image_processing", None),
+        ("thumbnail_generation", None),
+        ("feature_extraction", "a"),
+        ("feature_extraction", "b"),
+        ("vector_indexing", "a"),
+        ("vector_indexing", "b"),
+    ]
+    assert answer["percentComplete"] == 17
+    assert answer["processingSteps"][3]["attempt"] == 2
+
+
+async def test_an_image_at_its_end(served: Web) -> None:
+    image_id = new_id()
+    served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+    answer = await status_of(served, image_id)
+    assert answer["status"] == "completed"
+    assert answer["percentComplete"] == 100
+    assert answer["estimatedTimeRemainingSeconds"] == 0
+    assert answer["searchableAfter"].endswith("Z")
+
+
+async def test_a_failed_image_says_why_and_what_was_not_tried(served: Web) -> None:
+    image_id = new_id()
+    steps = [report(Step.IMAGE_PROCESSING, StepStatus.FAILED, errorMessage="It is damaged.")]
+    served.rows.held[image_id] = row_of(
+        image_id, "failed", steps, errorCode="UNDECODABLE_IMAGE", errorMessage="It is damaged."
+    )
+    answer = await status_of(served, image_id)
+    assert answer["success"] is True
+    assert answer["errorCode"] == "UNDECODABLE_IMAGE"
+    assert answer["errorMessage"] == "It is damaged."
+    states = [step["status"] for step in answer["processingSteps"]]
+    assert states == ["failed", "skipped", "skipped", "skipped"]
+
+
+async def test_time_left_is_measured(served: Web) -> None:
+    for took in (10, 20, 30):
+        row = done_row(new_id(), models=["resnet50"])
+        hour = row.uploadedAt[:17]
+        row.uploadedAt, row.searchableAfter = f"{hour}00.000Z", f"{hour}{took}.000Z"
+        served.feed.tell(row)
+    image_id = new_id()
+    served.rows.held[image_id] = row_of(image_id, "processing", [])
+    answer = await status_of(served, image_id)
+    assert 15 < answer["estimatedTimeRemainingSeconds"] <= 20
+
+
+@pytest.mark.parametrize("bad", ["x", "img_", "img_123", "..%2F..", f"img_{uuid.uuid4()}0"])
+async def test_what_is_no_image_id(served: Web, bad: str) -> None:
+    answer = await get(served, f"/api/v1/images/{bad}/status", 400)
+    assert answer["errorCode"] == "INVALID_IMAGE_ID"
+    assert answer["processingSteps"] == []
+    assert answer.keys() == status.BLANK.keys()
+
+
+async def test_an_unknown_image(served: Web) -> None:
+    answer = await get(served, f"/api/v1/images/{new_id()}/status", 404)
+    assert answer["errorCode"] == "IMAGE_NOT_FOUND"
+
+
+async def test_a_row_that_moves_is_no_missing_image(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    served.rows.moving = True
+    async with served.client.get(uploaded["statusCheckUrl"]) as response:
+        answer = await response.json()
+    assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
+    assert answer["errorCode"] == RowMoving.code
+
+
+# The websocket ----------------------------------------------------------------------------------
+
+
+def steps_row(image_id: str, *statuses: StepStatus, **more: Any) -> ImageRow:
+    """Return a row under way whose first steps have `statuses`."""
+    reports = [
+        report(step, each, modelName=None if step in list(Step)[:2] else "resnet50")
+        for step, each in zip(Step, statuses, strict=False)
+    ]
+    return row_of(image_id, "processing", reports, **more)
+
+
+async def test_the_socket_follows_to_the_end(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    image_id = uploaded["imageId"]
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        first = await socket.receive_json(timeout=5)
+        assert first.keys() == status.BLANK.keys()
+        assert first["status"] == "uploaded"
+        served.feed.tell(steps_row(image_id, StepStatus.IN_PROGRESS))
+        served.feed.tell(steps_row(image_id, StepStatus.COMPLETED))
+        served.feed.tell(done_row(image_id, models=["resnet50"]))
+        percents = [(await socket.receive_json(timeout=5))["percentComplete"] for _ in range(3)]
+        assert percents == [0, 25, 100]
+        message = await socket.receive(timeout=5)
+        assert (message.type, socket.close_code) == (WSMsgType.CLOSE, 1000)
+    await until(lambda: not served.feed.watchers[image_id])
+
+
+async def test_the_socket_never_goes_back(served: Web) -> None:
+    image_id = new_id()
+    served.rows.held[image_id] = steps_row(
+        image_id, StepStatus.COMPLETED, StepStatus.COMPLETED, StepStatus.IN_PROGRESS
+    )
+    async with served.client.ws_connect(f"{HUB}?imageId={image_id}") as socket:
+        assert (await socket.receive_json(timeout=5))["percentComplete"] == 50
+        served.feed.tell(served.rows.held[image_id])  # a repeat
+        served.feed.tell(steps_row(image_id, StepStatus.COMPLETED))  # late
+        # A retry opens a new generation, which begins again.
+        served.feed.tell(row_of(image_id, "processing", [], generation=2))
+        served.feed.tell(done_row(image_id, models=["resnet50"]))  # the old one's end, late
+        end = done_row(image_id, models=["resnet50"])
+        end.generation = 2
+        served.feed.tell(end)
+        assert (await socket.receive_json(timeout=5))["percentComplete"] == 0
+        assert (await socket.receive_json(timeout=5))["percentComplete"] == 100
+
+
+async def test_an_image_at_its_end_is_told_once(served: Web) -> None:
+    image_id = new_id()
+    served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+    async with served.client.ws_connect(f"{HUB}?imageId={image_id}") as socket:
+        assert (await socket.receive_json(timeout=5))["status"] == "completed"
+        assert (await socket.receive(timeout=5)).data == 1000
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [(f"?imageId={uuid.uuid4()}", 4404), ("?imageId=x", 4400), ("", 4400)],
+)
+async def test_the_socket_refuses(served: Web, query: str, code: int) -> None:
+    async with served.client.ws_connect(HUB + query) as socket:
+        message = await socket.receive(timeout=5)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, code)
+        assert message.extra
+
+
+async def test_a_lost_message_hangs_nobody(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    uploaded = await served.upload(ROCKET)
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await socket.receive_json(timeout=5)
+        image_id = uploaded["imageId"]
+        served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+        assert (await socket.receive_json(timeout=5))["status"] == "completed"
+
+
+async def test_the_socket_waits_while_a_row_moves(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_RETRY_S", 0.01)
+    uploaded = await served.upload(ROCKET)
+    served.rows.moving = True
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await until(lambda: served.feed.watchers[uploaded["imageId"]])
+        served.rows.moving = False
+        assert (await socket.receive_json(timeout=5))["status"] == "uploaded"
+
+
+async def test_the_client_may_hang_up(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await socket.receive_json(timeout=5)
+        await socket.send_str("whatever")
+    await until(lambda: not served.feed.watchers[uploaded["imageId"]])
+
+
+async def test_the_server_says_goodbye(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await socket.receive_json(timeout=5)
+        closing = asyncio.create_task(served.client.server.close())
+        assert (await socket.receive(timeout=5)).data == 1001
+        await socket.close()
+        await closing
+
+
+async def test_a_plain_request_to_the_hub(served: Web) -> None:
+    answer = await get(served, f"{HUB}?imageId={new_id()}", 400)
+    assert answer["errorCode"] == "BAD_REQUEST"
+
+
+# Between workers, and for people ----------------------------------------------------------------
+
+
+async def test_rows_for_other_workers(served: Web) -> None:
+    image_id = new_id()
+    row = served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+    assert (await get(served, f"/internal/rows/{image_id}"))["row"] == row.to_wire()
+    answer = await get(served, f"/internal/rows/{new_id()}", 404)
+    assert answer["row"] is None
+    body = {"ids": [image_id, new_id()]}
+    async with served.client.post("/internal/rows", json=body) as response:
+        assert (await response.json())["rows"] == {image_id: row.to_wire()}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"ids": "x"}', b'{"ids": ["x"]}', b'{"ids": ["' + b'","' * 2000 + b'"]}'],
+)
+async def test_bad_questions_of_workers(served: Web, body: bytes) -> None:
+    async with served.client.post("/internal/rows", data=body) as response:
+        assert response.status == 400
+        assert (await response.json())["rows"] == {}
+
+
+async def test_the_table_page_by_page(served: Web) -> None:
+    ids = sorted(new_id() for _ in range(5))
+    for image_id in ids:
+        served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+    seen, after = [], ""
+    while after is not None:
+        page = await get(served, f"/tables/image_status?limit=2&after={after}")
+        assert page["worker"].startswith("http://")
+        seen += [row["imageId"] for row in page["rows"]]
+        after = page["nextAfter"]
+    assert seen == ids
+    async with served.client.get("/tables", headers={"Accept": "application/json"}) as response:
+        assert len((await response.json())["rows"]) == 5
+    answer = await get(served, f"/tables/image_status/{ids[0]}")
+    assert answer["row"]["status"] == "completed"
+    await get(served, f"/tables/image_status/{new_id()}", 404)
+    await get(served, "/tables/image_status?limit=x", 400)
+    await get(served, "/tables/image_status?after=x", 400)
+
+
+# Health -----------------------------------------------------------------------------------------
+
+
+async def test_ready_names_every_dependency(served: Web) -> None:
+    answer = await get(served, "/health/ready")
+    assert answer["checks"].keys() == {"broker", "tables", "storage", "vectors", "extractor"}
+    assert answer["status"] == "ready"
+    assert answer["model"]["name"] == served.model.name
+    assert answer["warning"] == served.model.warning
+
+
+async def test_not_ready_says_why(served: Web) -> None:
+    served.checks["tables"] = Check(ok=False, detail="Recovering.")
+    answer = await get(served, "/health/ready", 503)
+    assert answer["success"] is False
+    assert answer["errorCode"] == "NOT_READY"
+    assert answer["checks"]["tables"] == {"ok": False, "detail": "Recovering."}
+    assert "tables" in answer["message"]
+    assert (await get(served, "/health/live"))["success"] is True
+
+
+async def test_metrics(served: Web) -> None:
+    await served.upload(ROCKET)
+    async with served.client.get("/metrics") as response:
+        text = await response.text()
+    assert response.headers["Content-Type"].startswith("text/plain")
+    assert 'deeplens_uploads_total{result="accepted"}' in text
+    assert "deeplens_upload_seconds_bucket" in text
