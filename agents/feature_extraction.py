@@ -37,7 +37,11 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         raise DimensionMismatch(
             f"{model.name} makes {model.dimension} numbers, not {event.data.expectedDimension}."
         )
-    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=event.data.imageId)
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId,
+        image_id=event.data.imageId,
+        uploaded_at=event.data.uploadedAt,
+    )
     if image is None:
         DROPPED.labels(STEP.value).inc()
         return []
@@ -75,6 +79,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
                 "height": extraction.height,
                 "format": extraction.format,
             },
+            uploadedAt=image.uploadedAt,
         ),
     )
     thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED

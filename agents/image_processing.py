@@ -29,7 +29,11 @@ STEP = Step.IMAGE_PROCESSING
 async def process(event: ImageUploaded, services: Services) -> list[Message]:
     """Return a report and one extraction request for each model of the picture."""
     started = time.perf_counter()
-    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=event.data.imageId)
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId,
+        image_id=event.data.imageId,
+        uploaded_at=event.data.uploadedAt,
+    )
     if image is None:
         DROPPED.labels(STEP.value).inc()
         return []
@@ -53,6 +57,7 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
                     modelVersion=model.version,
                     expectedDimension=model.dimension,
                     extractionOptions=ExtractionOptions(),
+                    uploadedAt=image.uploadedAt,
                 ),
                 retryPolicy=RetryPolicy(),
             )

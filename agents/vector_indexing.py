@@ -36,7 +36,9 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         raise DimensionMismatch(
             f"{model.name} makes {model.dimension} finite numbers; the event has {vector.size}."
         )
-    image = await services.storage.get_metadata(tenant=event.tenantId, image_id=data.imageId)
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId, image_id=data.imageId, uploaded_at=data.uploadedAt
+    )
     if image is None:
         DROPPED.labels(STEP.value).inc()
         return []

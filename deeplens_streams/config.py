@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     batch_wait_ms: float = Field(default=4.0, ge=0, le=1000)
     """How long an idle model waits for a batch to fill."""
     threads: int | None = Field(default=None, ge=1)
-    """Threads of one forward pass on the CPU. Default: one a core."""
+    """Threads that run the model on the CPU, each with a batch of its own. Default: one a core."""
     extract_concurrency: int = Field(default=24, ge=1, le=512)
     """Pictures that one extract worker has in hand at once."""
 

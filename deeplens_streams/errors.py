@@ -145,12 +145,11 @@ class StorageUnavailable(DependencyUnavailable):
     code = "STORAGE_UNAVAILABLE"
 
 
-class StorageFull(DeepLensError):
+class StorageFull(DependencyUnavailable):
     """There is no room left for images; make room and try again."""
 
     code = "STORAGE_FULL"
     http_status = 507
-    retryable = True
 
 
 class VectorsUnavailable(DependencyUnavailable):

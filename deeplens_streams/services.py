@@ -26,7 +26,15 @@ class Services:
     vectors: VectorStore | None
 
     async def start(self) -> None:
-        """Begin what takes time; returns at once."""
+        """Take the vector engine and begin to load the model.
+
+        Raises
+        ------
+        ConfigurationError
+            Another process has the engine's folder, or it cannot be written.
+        """
+        if self.vectors is not None:
+            await self.vectors.start()
         if self.features is not None:
             await self.features.start()
 

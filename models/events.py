@@ -84,6 +84,8 @@ class ImageUploadedData(WireRecord, include_metadata=False):
     uploadedBy: str | None = None
     checksumSha256: str | None = None
     metadata: PictureFacts | None = None
+    #: With the tenant and the image ID it names the metadata object; not in the contract.
+    uploadedAt: str | None = None
 
 
 class ImageUploaded(Event, include_metadata=False):
@@ -117,6 +119,8 @@ class FeatureExtractionData(WireRecord, include_metadata=False):
     expectedDimension: int
     modelVersion: str | None = None
     extractionOptions: ExtractionOptions | None = None
+    #: As in `ImageUploadedData`.
+    uploadedAt: str | None = None
 
 
 class FeatureExtractionRequested(Event, include_metadata=False):
@@ -142,6 +146,8 @@ class VectorIndexingData(WireRecord, include_metadata=False):
     featureVector: list[float]
     vectorMetadata: VectorMetadata
     imageMetadata: dict[str, Any] | None = None
+    #: As in `ImageUploadedData`.
+    uploadedAt: str | None = None
 
 
 class VectorIndexingRequested(Event, include_metadata=False):

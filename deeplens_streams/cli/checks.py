@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ import httpx
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.cli.client import Api
 from deeplens_streams.cli.options import default_url
-from deeplens_streams.cli.system import require_folder, require_port
+from deeplens_streams.cli.system import require_port
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError
 from deeplens_streams.features.weights import find_weights
@@ -118,21 +119,26 @@ async def topics(settings: Settings) -> Result:
 
 
 async def data_folder(settings: Settings) -> Result:
-    try:
-        await asyncio.to_thread(require_folder, settings.data_dir)
-    except DeepLensError as error:
-        return "fail", error.message
-    return "ok", str(settings.data_dir)
+    folder = settings.data_dir
+    there = await asyncio.to_thread(_nearest, folder)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        return "fail", f"{there} cannot be written; set DEEPLENS_DATA_DIR to a folder that can"
+    return "ok", f"{folder}{'' if there == folder else ' (made when first needed)'}"
 
 
 async def disk(settings: Settings) -> Result:
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
+    folder = await asyncio.to_thread(_nearest, settings.data_dir)
     free = (await asyncio.to_thread(shutil.disk_usage, folder)).free / 1e9
     state = "ok" if free > _LITTLE_ROOM_GB else "warn" if free > _NO_ROOM_GB else "fail"
     advice = "" if state == "ok" else "; make room, because a full disk stops Kafka"
     return state, f"{free:.1f} GB free{advice}"
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path itself, or what there is of it."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 async def web(settings: Settings) -> Result:
@@ -150,6 +156,8 @@ async def web(settings: Settings) -> Result:
 
 
 async def storage(settings: Settings) -> Result:
+    if settings.images_url.startswith("file:") and not settings.data_dir.exists():
+        return "ok", f"{settings.images_url} (made when first needed)"
     from deeplens_streams.storage import open_storage  # noqa: PLC0415 - loads every backend
 
     store = open_storage(settings)

@@ -20,7 +20,7 @@ _PATIENCE_S = 20.0
 def doctor(*, as_json: bool) -> None:
     """Check what this machine and its settings need.
 
-    Nothing is changed, and neither tables nor vectors are opened. Exits with 1 if a check
+    Neither tables nor vectors are opened. Exits with 1 if a check
     fails; a warning is something that a default copes with.
     """
     settings = load_settings()

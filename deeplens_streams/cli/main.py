@@ -1,7 +1,7 @@
 """The ``deeplens`` command: ours and Faust's, under one name.
 
 Exit codes: 0 it worked; 1 it failed; 2 it was called wrongly; 3 the system that it talks to
-cannot be reached or is not ready; 130 Ctrl-C; 141 the reader of a pipe went away.
+cannot be reached or is not ready; 130 Ctrl-C.
 """
 
 import os
@@ -19,7 +19,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 _ABOUT_US = {"--help", "-h", "--version"}
 
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # Python flushes standard output once more at exit; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_BROKEN_PIPE
+        status = EXIT_FAILED
     except Exception as error:
         if os.environ.get("DEEPLENS_TRACEBACK"):
             raise

@@ -94,14 +94,17 @@ class Batcher(Generic[Item, Result]):
         """Send off what it is time for, and make sure that somebody asks again for the rest."""
         self._stop_timer()
         self._drop_cancelled()
-        while not self._closed and len(self._running) < self._parallel:
-            if not (self._urgent or self._patient):
-                return
-            due = self._due()
-            if asyncio.get_running_loop().time() < due:
-                self._timer = asyncio.get_running_loop().call_at(due, self._consider)
-                return
-            self._dispatch()
+        if self._closed or not self._waiting() or len(self._running) == self._parallel:
+            return
+        loop, due = asyncio.get_running_loop(), self._due()
+        if loop.time() < due:
+            self._timer = loop.call_at(due, self._consider)
+            return
+        while self._waiting() and (free := self._parallel - len(self._running)):
+            self._dispatch(min(self._size, math.ceil(self._waiting() / free)))
+
+    def _waiting(self) -> int:
+        return len(self._urgent) + len(self._patient)
 
     def _due(self) -> float:
         """Return when the next batch is to leave, on the loop's clock."""
@@ -109,10 +112,8 @@ class Batcher(Generic[Item, Result]):
             return 0.0
         return self._patient[0].submitted + self._wait_s
 
-    def _dispatch(self) -> None:
-        waiting, free = len(self._urgent) + len(self._patient), self._parallel - len(self._running)
-        take = min(self._size, math.ceil(waiting / free))
-        batch = [(self._urgent or self._patient).popleft() for _ in range(take)]
+    def _dispatch(self, count: int) -> None:
+        batch = [(self._urgent or self._patient).popleft() for _ in range(count)]
         task = asyncio.create_task(self._attempt(batch))
         self._running[task] = batch
         task.add_done_callback(self._done)

@@ -17,7 +17,7 @@ from deeplens_streams.errors import ConfigurationError, DeepLensError, Extractor
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
 from deeplens_streams.features.decoding import Decoded, decode
-from deeplens_streams.features.weights import download_weights, find_weights
+from deeplens_streams.features.weights import check_weights, download_weights, find_weights
 
 if TYPE_CHECKING:
     from deeplens_streams.features.network import Network
@@ -55,16 +55,9 @@ class LocalFeatures:
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS, "decode")
         # A search must not queue behind a worker's whole backlog.
         self._urgent_decoder = ThreadPoolExecutor(1, "decode-urgent")
-        lanes = 1 if settings.device == "cuda" else settings.threads or usable_cores()
-        self._inference = ThreadPoolExecutor(lanes, "inference")
-        self._batcher: Batcher[Pixels, Vector] = Batcher(
-            self._infer,
-            size=settings.batch_size,
-            wait_s=settings.batch_wait_ms / 1000,
-            executor=self._inference,
-            parallel=lanes,
-        )
-        self._network: Network | None = None
+        self._threads = settings.threads or usable_cores()
+        self._inference = ThreadPoolExecutor(self._threads, "inference")
+        self._batcher: Batcher[Pixels, Vector] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._closing = Event()
 
@@ -86,8 +79,8 @@ class LocalFeatures:
     ) -> Extraction:
         began = time.perf_counter()
         decoded = await self._decode(data, thumbnail_px, urgent=urgent)
-        await self._loaded()
-        vector = await self._batcher.submit(decoded.pixels, urgent=urgent)
+        batcher = await self._loaded()
+        vector = await batcher.submit(decoded.pixels, urgent=urgent)
         return Extraction(
             vector=vector,
             thumbnail=decoded.thumbnail,
@@ -106,11 +99,12 @@ class LocalFeatures:
 
     async def close(self) -> None:
         self._closing.set()
-        await self._batcher.close()
         if self._loading is not None:
             done, _ = await asyncio.wait({self._loading}, timeout=_CLOSE_TIMEOUT_S)
             for task in done:
                 task.exception()  # it was logged; nobody else may ask
+        if self._batcher is not None:
+            await self._batcher.close()
         for pool in (self._decoders, self._urgent_decoder, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -130,30 +124,39 @@ class LocalFeatures:
                 raise ExtractorUnavailable("The model is shutting down.") from error
             raise
 
-    async def _loaded(self) -> None:
+    async def _loaded(self) -> Batcher[Pixels, Vector]:
         """Wait for the model; a failure to load is no fault of the picture that waits."""
         try:
             await self.ready()
         except ConfigurationError as error:
             raise ExtractorUnavailable(error.message) from error
+        assert self._batcher is not None
+        return self._batcher
 
     async def _load(self) -> None:
         began = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
-            self._network = await loop.run_in_executor(self._inference, self._open_network)
+            network = await loop.run_in_executor(self._inference, self._open_network)
         except DeepLensError as error:
             log.error("the model cannot be loaded", reason=error.message)
             raise
         except Exception as error:
             log.exception("the model cannot be loaded")
             raise ConfigurationError(f"The model cannot be loaded: {error}") from error
+        self._batcher = Batcher(
+            lambda batch: list(network(np.stack(batch))),
+            size=self._settings.batch_size,
+            wait_s=self._settings.batch_wait_ms / 1000,
+            executor=self._inference,
+            parallel=1 if network.device.type == "cuda" else self._threads,
+        )
         log.info(
             "the model is loaded",
             model=self._model.name,
             version=self._model.version,
-            device=str(self._network.device),
-            dtype=str(self._network.dtype).removeprefix("torch."),
+            device=str(network.device),
+            dtype=str(network.dtype).removeprefix("torch."),
             seconds=round(time.perf_counter() - began, 2),
         )
 
@@ -161,6 +164,8 @@ class LocalFeatures:
         weights = None
         if self._model.weights is not None:
             weights = find_weights(self._settings) or download_weights(self._report_download)
+            if self._settings.weights == "auto":
+                check_weights(weights)
         try:
             from deeplens_streams.features.network import Network  # noqa: PLC0415 -- imports torch
         except ImportError as error:
@@ -177,7 +182,3 @@ class LocalFeatures:
             raise ExtractorUnavailable("The model is shutting down.")
         if done == total:
             log.info("the weights are downloaded", megabytes=round(done / 1e6))
-
-    def _infer(self, batch: list[Pixels]) -> list[Vector]:
-        assert self._network is not None  # nothing is submitted before it is loaded
-        return list(self._network(np.stack(batch)))

@@ -133,17 +133,11 @@ class RemoteFeatures:
             answer = orjson.loads(body)
             if status != _OK:
                 raise _refusal(url, status, answer)
-            if answer["model_name"] != self._model.name:
-                raise ExtractorUnavailable(
-                    f"The extraction service at {url} has the model {answer['model_name']}, and "
-                    f"{self._model.name} is configured; give both the same DEEPLENS_WEIGHTS."
-                )
+            self._check_model(url, answer["model_name"])
             answer["features"] = _vector(answer["features"], self._model.dimension)
             return {name: answer[name] for name in _ANSWER}
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ExtractorUnavailable(
-                f"What answers at {url} is no extraction service of this version (HTTP {status})."
-            ) from error
+            raise _stranger(url, status) from error
 
     async def _ping(self, url: str) -> None:
         try:
@@ -153,6 +147,17 @@ class RemoteFeatures:
             raise _away(url, error) from error
         if response.status != _OK:
             raise _refusal(url, response.status, body)
+        try:
+            self._check_model(url, orjson.loads(body)["model_name"])
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise _stranger(url, response.status) from error
+
+    def _check_model(self, url: str, name: object) -> None:
+        if name != self._model.name:
+            raise ExtractorUnavailable(
+                f"The extraction service at {url} has the model {name}, and "
+                f"{self._model.name} is configured; give both the same DEEPLENS_WEIGHTS."
+            )
 
     def _in_order(self) -> list[str]:
         """Return the services, the next one in turn first, those that failed lately last."""
@@ -191,3 +196,9 @@ def _refusal(url: str, status: int, answer: Any) -> DeepLensError:
 def _away(url: str, error: Exception) -> ExtractorUnavailable:
     reason = str(error) or type(error).__name__
     return ExtractorUnavailable(f"The extraction service at {url} does not answer: {reason}")
+
+
+def _stranger(url: str, status: int) -> ExtractorUnavailable:
+    return ExtractorUnavailable(
+        f"What answers at {url} is no extraction service of this version (HTTP {status})."
+    )

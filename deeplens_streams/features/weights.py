@@ -20,7 +20,7 @@ import click
 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
-from deeplens_streams.features.models import WEIGHTS_SHA256_PREFIX, WEIGHTS_URL
+from deeplens_streams.features.models import WEIGHTS_SHA256_PREFIX, WEIGHTS_URL, file_sha256
 
 _CONNECT_TIMEOUT_S = 8.0
 _CHUNK = 1 << 18
@@ -56,6 +56,18 @@ def find_weights(settings: Settings) -> Path | None:
             "IMAGENET1K_V2 weights, to auto, or to untrained."
         )
     return configured
+
+
+def check_weights(path: Path) -> None:
+    """Raise `WeightsUnavailable` unless the file is torchvision's, whole and unchanged.
+
+    The model's name and version stand for these weights and for no others.
+    """
+    if not file_sha256(path).startswith(WEIGHTS_SHA256_PREFIX):
+        raise WeightsUnavailable(
+            f"{path} is damaged or holds other weights; delete it to have it downloaded again, "
+            f"or {_REMEDY}."
+        )
 
 
 def download_weights(report: Progress | None = None) -> Path:

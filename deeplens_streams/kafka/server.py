@@ -190,7 +190,8 @@ class KafkaServer:
     def _format(self, command: Sequence[str | Path]) -> None:
         """Prepare the data folder of a Kafka that never ran."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        self._process = self._spawn([*command, "--cluster-id", cluster])
+        # One word: an ID that begins with "-" would be taken for an option.
+        self._process = self._spawn([*command, f"--cluster-id={cluster}"])
         status = self._process.wait()
         self._process.stop()
         if status != 0:

@@ -50,8 +50,13 @@ class ImageStorage(Protocol):
     async def find(self, image_id: str) -> StoredImage | None:
         """Return the metadata by image ID alone, or None."""
 
-    async def get_metadata(self, *, tenant: str, image_id: str) -> StoredImage | None:
-        """Return the metadata if the image exists and is this tenant's, else None."""
+    async def get_metadata(
+        self, *, tenant: str, image_id: str, uploaded_at: str | None = None
+    ) -> StoredImage | None:
+        """Return the metadata if the image exists and is this tenant's, else None.
+
+        With `uploaded_at`, which every event of the pipeline carries, the pointer is not read.
+        """
 
     async def get(self, *, tenant: str, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is none."""

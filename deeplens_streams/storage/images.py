@@ -114,7 +114,19 @@ class ObjectImages:
         located = await self._locate(image_id)
         return await self._metadata(located[1]) if located else None
 
-    async def get_metadata(self, *, tenant: str, image_id: str) -> StoredImage | None:
+    async def get_metadata(
+        self, *, tenant: str, image_id: str, uploaded_at: str | None = None
+    ) -> StoredImage | None:
+        if uploaded_at is not None:
+            try:
+                ms = layout.epoch_ms(uploaded_at)
+            except ValueError:
+                return None  # no image of ours has such a time
+            return await self._metadata(
+                layout.metadata_key(
+                    tenant=check_tenant_id(tenant), image_id=check_image_id(image_id), ms=ms
+                )
+            )
         located = await self._locate(image_id)
         if located is None or located[0] != check_tenant_id(tenant):
             return None

@@ -75,6 +75,15 @@ class VectorStore(Protocol):
     when a SIGKILL of this process would lose nothing.
     """
 
+    async def start(self) -> None:
+        """Take what is this process's alone.
+
+        Raises
+        ------
+        ConfigurationError
+            Another process has it, or it cannot be written.
+        """
+
     async def upsert(self, points: Sequence[VectorPoint], *, tenant: str, model: str) -> None:
         """Store points, creating the collection at the first; a repeat replaces."""
 

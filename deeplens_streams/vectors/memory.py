@@ -33,6 +33,9 @@ class MemoryVectors:
         self._collections: dict[str, dict[str, _Row]] = {}
         self._dimensions: dict[str, int] = {}
 
+    async def start(self) -> None:
+        pass
+
     async def upsert(self, points: Sequence[VectorPoint], *, tenant: str, model: str) -> None:
         name = checked_collection(tenant=tenant, model=model)
         vectors = checked_points(points)

@@ -65,6 +65,9 @@ class ServerVectors:
         #: Of collections that were seen. One that is removed is seen to be gone at its next use.
         self._dimensions: dict[str, int] = {}
 
+    async def start(self) -> None:
+        pass
+
     async def upsert(self, points: Sequence[VectorPoint], *, tenant: str, model: str) -> None:
         name = checked_collection(tenant=tenant, model=model)
         vectors = checked_points(points)

@@ -40,7 +40,7 @@ class StatusFeed(Protocol):
         """Receive the changes of one image from now on."""
 
     def on_change(self, listener: Callable[[ImageRow], None]) -> None:
-        """Call `listener` with every changed row."""
+        """Call `listener` with every row that reached its end, and those that are watched."""
 
 
 @dataclass(frozen=True, slots=True)

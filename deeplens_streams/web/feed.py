@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import orjson
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -14,9 +15,9 @@ from mode import Service
 
 from deeplens_streams import codec
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import BrokerUnavailable, MalformedEvent
+from deeplens_streams.errors import BrokerUnavailable, DeepLensError
 from deeplens_streams.topics import STATUS
-from models.status import ImageRow, ImageStatusChanged
+from models.status import FINAL_STATES, ImageRow, ImageStatusChanged
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class KafkaStatusFeed(Service):
                 del self._watchers[image_id]
 
     def on_change(self, listener: Callable[[ImageRow], None]) -> None:
-        """Call `listener` with every changed row."""
+        """Call `listener` with every row that reached its end, and those that are watched."""
         self._listeners.append(listener)
 
     async def ping(self) -> None:
@@ -94,9 +95,13 @@ class KafkaStatusFeed(Service):
         if value is None:
             return  # a tombstone: the row is gone
         try:
+            # Most rows are of pictures that nobody watches: a look is enough.
+            data = orjson.loads(value)["data"]
+            if data["imageId"] not in self._watchers and data["status"] not in FINAL_STATES:
+                return
             row = codec.decode(ImageStatusChanged, value).data
-        except MalformedEvent as error:
-            log.warning("unreadable status message", reason=error.message)
+        except (DeepLensError, ValueError, KeyError, TypeError) as error:
+            log.warning("unreadable status message", reason=repr(error)[:200])
             return
         for listener in self._listeners:
             listener(row)

@@ -83,6 +83,7 @@ def uploaded_event(image: StoredImage) -> ImageUploaded:
             uploadedBy=image.uploadedBy,
             checksumSha256=image.checksumSha256,
             metadata=image.metadata,
+            uploadedAt=image.uploadedAt,
         ),
         processingOptions=image.processingOptions,
     )

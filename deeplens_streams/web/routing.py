@@ -46,9 +46,7 @@ class TableRows:
         for image_id in image_ids:
             by_owner[await self._owner(image_id)].append(image_id)
         found: dict[str, ImageRow] = {}
-        answers = await asyncio.gather(
-            *(self._ask(owner, ids) for owner, ids in by_owner.items())
-        )
+        answers = await asyncio.gather(*(self._ask(owner, ids) for owner, ids in by_owner.items()))
         for answer in answers:
             found.update(answer)
         return found
@@ -58,9 +56,7 @@ class TableRows:
         row: ImageRow | None = self._table.get(image_id.encode())
         return row
 
-    def local_page(
-        self, *, limit: int, after: str | None
-    ) -> tuple[list[ImageRow], str | None]:
+    def local_page(self, *, limit: int, after: str | None) -> tuple[list[ImageRow], str | None]:
         """Return some of this worker's rows in key order, and what continues them."""
         keys = sorted(_keys_after(self._table, after, limit + 1))[: limit + 1]
         rows = [row for key in keys[:limit] if (row := self._table.get(key)) is not None]

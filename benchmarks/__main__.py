@@ -1,0 +1,159 @@
+"""``make bench``: throughput against the bare loop, and what a client waits for."""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.pictures import of_bytes, photographs
+from deeplens_streams.kafka.server import KafkaServer
+from tests.integration.system import Client, System, Worker
+
+MEGABYTE = 1_000_000
+
+
+def bare_loop(folder: Path) -> float:
+    """Return pictures a second of the bare loop, in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bare_loop", str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(result.stdout)
+
+
+def cpu_seconds(worker: Worker) -> dict[str, float]:
+    """Return the CPU time so far of each process that takes part."""
+    assert worker.process is not None
+    process = psutil.Process(worker.process.pid)
+    java = [each for each in psutil.Process().children(recursive=True) if "java" in each.name()]
+    groups = {
+        "client": [psutil.Process()],
+        "worker": [process],
+        "model": process.children(recursive=True),
+        "Kafka": java,
+    }
+    return {
+        name: sum(sum(each.cpu_times()[:2]) for each in processes)
+        for name, processes in groups.items()
+    }
+
+
+async def throughput(client: Client, pictures: list[bytes]) -> float:
+    """Return pictures a second from the first upload to the last one searchable."""
+    waiting = asyncio.Semaphore(16)
+
+    async def one(picture: bytes) -> str:
+        async with waiting:
+            return await client.upload(picture)
+
+    began = time.perf_counter()
+    ids = await asyncio.gather(*(one(picture) for picture in pictures))
+    await client.until_final(list(ids), 300)
+    return len(pictures) / (time.perf_counter() - began)
+
+
+async def idle_uploads(client: Client, picture: bytes, count: int) -> list[float]:
+    """Return the milliseconds of one upload after another."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        image_id = await client.upload(picture)
+        times.append((time.perf_counter() - began) * 1000)
+        await client.until_final([image_id])
+    return times
+
+
+async def uploads_at_once(client: Client, picture: bytes, count: int) -> list[float]:
+    """Return the milliseconds of each of `count` uploads that begin together."""
+
+    async def one() -> float:
+        began = time.perf_counter()
+        await client.upload(picture)
+        return (time.perf_counter() - began) * 1000
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def searchable_after(client: Client, picture: bytes, count: int) -> list[float]:
+    """Return the milliseconds from an upload's answer to its first hit, on an idle machine."""
+    times = []
+    for _ in range(count):
+        image_id = await client.upload(picture)
+        answered = time.perf_counter()
+        url = f"/hub/processing-status?imageId={image_id}"
+        async with client.http.ws_connect(url) as socket:
+            async for message in socket:
+                if message.json()["status"] == "completed":
+                    break
+        times.append((time.perf_counter() - answered) * 1000)
+    return times
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+async def measure(worker: Worker, client: Client, arguments: argparse.Namespace) -> None:
+    small = list(photographs(arguments.pictures, width=1152, height=864))
+    large = of_bytes(2 * MEGABYTE)
+    print(f"pictures: {len(small)} of 1152 x 864, {sum(map(len, small)) / len(small):.0f} bytes")
+    print(f"large picture: {len(large)} bytes")
+    await throughput(client, small[:40])  # what is compiled and cached at first use
+
+    times = await idle_uploads(client, large, 20)
+    print(f"upload of 2 MB, idle: median {statistics.median(times):.1f} ms (limit 50)")
+    times = await searchable_after(client, small[0], 20)
+    print(f"searchable after it, idle: median {statistics.median(times):.0f} ms (limit 500)")
+
+    busy = asyncio.create_task(throughput(client, small[:200]))
+    await asyncio.sleep(1.5)
+    times = await uploads_at_once(client, large, 50)
+    print(f"50 uploads of 2 MB at once, busy: p95 {percentile(times, 0.95):.0f} ms (limit 700)")
+    await busy
+    await asyncio.sleep(5)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for index, picture in enumerate(small):
+            (Path(folder) / f"{index:04}.jpg").write_bytes(picture)
+        for _ in range(arguments.rounds):
+            bare = await asyncio.to_thread(bare_loop, Path(folder))
+            before = cpu_seconds(worker)
+            system = await throughput(client, small)
+            spent = {name: end - before[name] for name, end in cpu_seconds(worker).items()}
+            print(
+                f"bare loop {bare:.1f} pictures/s, system {system:.1f} pictures/s, "
+                f"ratio {system / bare:.2f} (limit 0.70)"
+            )
+            each = (f"{name} {1000 * used / len(small):.1f}" for name, used in spent.items())
+            print(f"CPU ms a picture: {', '.join(each)}")
+    print(f"resident memory of the worker: {worker.rss() / 2**20:.0f} MiB")
+
+
+async def run(broker: str, folder: Path, arguments: argparse.Namespace) -> None:
+    system = System(broker, "bench", folder, extractor_url="")
+    try:
+        worker = await system.started()
+        await measure(worker, system.client(worker), arguments)
+    finally:
+        await system.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, KafkaServer(Path(name) / "kafka") as kafka:
+        asyncio.run(run(f"kafka://{kafka.bootstrap}", Path(name), arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""The extraction service as the contract has it, and the client that workers use."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import ExtractorUnavailable
+from deeplens_streams.features.memory import MemoryFeatures
+from deeplens_streams.features.models import RESNET50, UNTRAINED
+from deeplens_streams.features.remote import RemoteFeatures
+from deeplens_streams.features.service import build_app
+from tests.photographs import as_jpeg, photograph
+
+SETTINGS = Settings(weights="untrained", max_upload_bytes=300_000, max_pixels=1_000_000)
+PICTURE = as_jpeg(photograph("china").data)
+
+
+def features() -> MemoryFeatures:
+    return MemoryFeatures(max_pixels=SETTINGS.max_pixels, model=UNTRAINED)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[TestClient]:
+    async with TestClient(TestServer(build_app(features(), SETTINGS))) as client:
+        yield client
+
+
+def form(
+    data: bytes | None = PICTURE, *, image_id: str | None = "img_1", **fields: str
+) -> aiohttp.FormData:
+    built = aiohttp.FormData(default_to_multipart=True)
+    if data is not None:
+        built.add_field("file", data, filename="picture.jpg", content_type="image/jpeg")
+    if image_id is not None:
+        fields["image_id"] = image_id
+    for name, value in fields.items():
+        built.add_field(name, value)
+    return built
+
+
+async def test_features_without_metadata(client: TestClient) -> None:
+    response = await client.post("/extract-features", data=form())
+    answer = await response.json()
+    assert response.status == 200
+    assert set(answer) == {
+        "image_id",
+        "features",
+        "feature_dimension",
+        "model_name",
+        "model_version",
+        "processing_time_ms",
+    }
+    assert answer["image_id"] == "img_1"
+    assert answer["feature_dimension"] == len(answer["features"]) == 2048
+    assert np.linalg.norm(answer["features"]) == pytest.approx(1, abs=1e-5)
+    assert answer["model_name"] == "resnet50-untrained"
+    assert answer["model_version"] == UNTRAINED.version
+    assert answer["processing_time_ms"] > 0
+
+
+async def test_features_with_metadata(client: TestClient) -> None:
+    response = await client.post("/extract-features", data=form(return_metadata="true"))
+    answer = await response.json()
+    metadata = (answer["image_width"], answer["image_height"], answer["image_format"])
+    assert metadata == (640, 427, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (form(b"<html>"), 400, "UNSUPPORTED_FORMAT"),
+        (form(PICTURE[: len(PICTURE) // 2]), 400, "UNDECODABLE_IMAGE"),
+        (form(b"x" * 400_000), 413, "TOO_LARGE"),
+        (form(as_jpeg(PICTURE, pixels=1_100_000, quality=50)), 413, "TOO_MANY_PIXELS"),
+        (form(None), 400, "BAD_REQUEST"),
+        (form(b""), 400, "BAD_REQUEST"),
+        (form(image_id=None), 400, "BAD_REQUEST"),
+        (form(image_id="x" * 2000), 413, "TOO_LARGE"),
+        (form(return_metadata="perhaps"), 400, "BAD_REQUEST"),
+        ({"file": "a"}, 400, "BAD_REQUEST"),
+    ],
+    ids=[
+        "html",
+        "cut short",
+        "too many bytes",
+        "too many pixels",
+        "no file",
+        "empty file",
+        "no image ID",
+        "long field",
+        "bad flag",
+        "urlencoded",
+    ],
+)
+async def test_errors(client: TestClient, sent: object, status: int, code: str) -> None:
+    response = await client.post("/extract-features", data=sent)
+    answer = await response.json()
+    assert response.status == status
+    assert set(answer) == {"detail", "error_code"}
+    assert answer["error_code"] == code
+    assert answer["detail"].endswith(".")
+
+
+async def test_a_body_that_is_no_form_is_400(client: TestClient) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = await client.post(
+            "/extract-features", data=b"nonsense", headers={"Content-Type": kind}
+        )
+        assert response.status == 400
+        assert (await response.json())["error_code"] == "BAD_REQUEST"
+
+
+async def test_unknown_routes_answer_as_errors_do(client: TestClient) -> None:
+    response = await client.get("/nowhere")
+    assert response.status == 404
+    assert (await response.json())["error_code"] == "HTTP_404"
+
+
+async def test_health(client: TestClient) -> None:
+    response = await client.get("/health")
+    answer = await response.json()
+    assert response.status == 200
+    assert answer["status"] == "healthy"
+    assert answer["model_loaded"] is True
+    assert answer["weights"] == "untrained"
+    assert {"service", "version"} <= answer.keys()
+
+
+class Loading(MemoryFeatures):
+    async def ping(self) -> None:
+        raise ExtractorUnavailable("The model is loading.")
+
+    async def extract(self, *_: object, **__: object) -> None:  # type: ignore[override]
+        raise ExtractorUnavailable("The model is loading.")
+
+
+async def test_until_the_model_can_answer_it_is_503() -> None:
+    async with TestClient(TestServer(build_app(Loading(), SETTINGS))) as client:
+        health = await client.get("/health")
+        assert (health.status, (await health.json())["model_loaded"]) == (503, False)
+        response = await client.post("/extract-features", data=form())
+        assert response.status == 503
+        assert (await response.json())["error_code"] == "EXTRACTOR_UNAVAILABLE"
+
+
+# The client ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def calling(*urls: object) -> AsyncIterator[RemoteFeatures]:
+    settings = SETTINGS.model_copy(
+        update={"extractor_url": tuple(str(url).rstrip("/") for url in urls)}
+    )
+    remote = RemoteFeatures(settings, UNTRAINED)
+    try:
+        yield remote
+    finally:
+        await remote.close()
+
+
+def counting() -> tuple[web.Application, list[str]]:
+    app, asked = build_app(features(), SETTINGS), list[str]()
+
+    async def count(request: web.Request, _response: web.StreamResponse) -> None:
+        asked.append(request.path)
+
+    app.on_response_prepare.append(count)
+    return app, asked
+
+
+async def test_services_share_the_load_and_a_dead_one_is_passed_over() -> None:
+    (first, asked_first), (second, asked_second) = counting(), counting()
+    async with (
+        TestServer(first) as one,
+        TestServer(second) as two,
+        calling(one.make_url(""), "http://127.0.0.1:9", two.make_url("")) as remote,
+    ):
+        for _ in range(6):
+            await remote.extract(PICTURE)
+        assert len(asked_first) + len(asked_second) == 6
+        assert min(len(asked_first), len(asked_second)) >= 2
+        await one.close()
+        for _ in range(4):
+            await remote.extract(PICTURE)
+        await remote.ping()
+
+
+async def test_when_no_service_answers_it_is_unavailable() -> None:
+    async with calling("http://127.0.0.1:9", "http://127.0.0.1:9/other") as remote:
+        for call in (remote.extract(PICTURE), remote.ping()):
+            with pytest.raises(ExtractorUnavailable, match="does not answer"):
+                await call
+
+
+async def test_a_service_with_another_model_is_refused() -> None:
+    other = build_app(MemoryFeatures(model=RESNET50), SETTINGS)
+    async with TestServer(other) as server, calling(server.make_url("")) as remote:
+        with pytest.raises(ExtractorUnavailable, match="has the model resnet50, and resnet50-untr"):
+            await remote.extract(PICTURE)
+        with pytest.raises(ExtractorUnavailable, match="has the model resnet50"):
+            await remote.ping()
+
+
+async def test_what_is_no_extraction_service_is_unavailable() -> None:
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hello)
+    async with TestServer(app) as server, calling(server.make_url("")) as remote:
+        with pytest.raises(ExtractorUnavailable, match="is no extraction service"):
+            await remote.extract(PICTURE)
+
+
+async def test_a_service_that_loads_is_unavailable() -> None:
+    async with (
+        TestServer(build_app(Loading(), SETTINGS)) as server,
+        calling(server.make_url("")) as remote,
+    ):
+        for call in (remote.extract(PICTURE), remote.ping()):
+            with pytest.raises(ExtractorUnavailable):
+                await call
+
+
+# The process ---------------------------------------------------------------------------------
+
+RUN = (
+    "import sys\n"
+    "from deeplens_streams.config import load_settings\n"
+    "from deeplens_streams.errors import DeepLensError\n"
+    "from deeplens_streams.features.service import run\n"
+    "try:\n"
+    "    run(load_settings())\n"
+    "except DeepLensError as error:\n"
+    "    sys.exit(error.message)\n"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def start_service(port: int) -> asyncio.subprocess.Process:
+    environment = os.environ | {
+        "DEEPLENS_WEIGHTS": "untrained",
+        "DEEPLENS_EXTRACTOR_PORT": str(port),
+    }
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RUN), env=environment, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_the_real_service_from_start_to_end() -> None:
+    port = free_port()
+    service = await start_service(port)
+    try:
+        statuses = set()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            async with asyncio.timeout(120):
+                while 200 not in statuses:
+                    try:
+                        async with session.get("/health") as response:
+                            statuses.add(response.status)
+                    except aiohttp.ClientConnectionError:
+                        await asyncio.sleep(0.02)
+            async with session.post("/extract-features", data=form()) as response:
+                answer = await response.json()
+        assert statuses == {503, 200}
+        assert answer["model_name"] == "resnet50-untrained"
+        assert len(answer["features"]) == 2048
+        async with calling(f"http://127.0.0.1:{port}") as remote:
+            vector = (await remote.extract(PICTURE)).vector
+        assert vector == pytest.approx(np.array(answer["features"], np.float32), abs=1e-6)
+
+        second = await start_service(port)
+        _, told = await second.communicate()
+        assert second.returncode == 1
+        assert told.decode().count("\n") == 1
+        assert f"Cannot listen on 127.0.0.1:{port}" in told.decode()
+    finally:
+        service.send_signal(signal.SIGTERM)
+        _, told = await service.communicate()
+    assert service.returncode == 0
+    assert "Traceback" not in told.decode()

@@ -1,0 +1,116 @@
+"""Kafka itself: it starts, keeps what it has, stops, and is never left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deeplens_streams.cli.broker import partition_counts
+from deeplens_streams.config import load_settings
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
+from deeplens_streams.kafka.ports import is_free
+from deeplens_streams.topics import TOPICS, ensure_topics
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that a Kafka has run in."""
+    path = tmp_path_factory.mktemp("kafka")
+    server = KafkaServer(path)
+    try:
+        server.prepare()
+    except DeepLensError as error:
+        if os.environ.get("DEEPLENS_REQUIRE_KAFKA") == "1":
+            raise
+        pytest.skip(f"no Kafka can run here: {error.message}")
+    with server:
+        asyncio.run(ensure_topics(load_settings(broker=f"kafka://{server.bootstrap}")))
+    return path
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
+
+
+def test_a_second_start_is_where_the_first_was(folder: Path) -> None:
+    with KafkaServer(folder) as server:
+        assert server.is_running()
+        settings = load_settings(broker=f"kafka://{server.bootstrap}")
+        found = asyncio.run(partition_counts(settings))
+        (java,) = psutil.Process(server.pid).children()
+        port = int(server.bootstrap.rpartition(":")[2])
+    assert {topic.name(): topic.partitions for topic in TOPICS}.items() <= found.items()
+    assert not java.is_running()
+    assert is_free(port)
+
+
+def test_another_on_the_remembered_port_is_evaded(folder: Path) -> None:
+    with KafkaServer(folder) as server:
+        first = server.bootstrap
+    with (
+        socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))),
+        KafkaServer(folder) as server,
+    ):
+        assert server.bootstrap != first
+        settings = load_settings(broker=f"kafka://{server.bootstrap}")
+        assert len(asyncio.run(partition_counts(settings))) >= len(TOPICS)
+
+
+def test_a_taken_port_is_one_sentence(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(KafkaDidNotStart, match=f"Port {port} is taken"):
+            KafkaServer(folder, port=port).start()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(KafkaDidNotStart, match="cannot keep its data"):
+        KafkaServer(tmp_path / "file" / "kafka").start()
+
+
+def test_a_kafka_that_ends_says_why(folder: Path, tmp_path: Path) -> None:
+    server = KafkaServer(tmp_path)
+    server.prepare()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.properties").write_text("version=1\nnode.id=7\ncluster.id=abc\n")
+
+    with pytest.raises(KafkaDidNotStart, match="Stored node id 7") as caught:
+        server.start()
+
+    assert "\n" not in caught.value.message
+    assert not server.is_running()
+
+
+def test_a_killed_parent_leaves_no_java(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from deeplens_streams.kafka import KafkaServer; "
+        "server = KafkaServer(Path(sys.argv[1])); server.start(); "
+        "Path(sys.argv[2]).write_text(f'{server.pid} {server.bootstrap} '); time.sleep(600)"
+    )
+    note = tmp_path / "note"
+    with subprocess.Popen([sys.executable, "-c", code, folder, note]) as parent:
+        until(lambda: note.is_file() and note.read_text().endswith(" "))
+        pid, bootstrap = note.read_text().split()
+        guard = psutil.Process(int(pid))
+        (java,) = guard.children()
+        parent.send_signal(signal.SIGKILL)
+
+    until(lambda: not java.is_running() and not guard.is_running())
+    assert is_free(int(bootstrap.rpartition(":")[2]))

@@ -1,0 +1,161 @@
+"""The model's process: its end, its crashes, and what its parent never imports."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage, WeightsUnavailable
+from deeplens_streams.features import open_features
+from deeplens_streams.features.child import ChildFeatures
+from deeplens_streams.features.models import UNTRAINED
+from tests.photographs import photograph
+
+
+def child() -> ChildFeatures:
+    return ChildFeatures(Settings(weights="untrained", log_format="json"), UNTRAINED)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 -- another process changes it
+            await asyncio.sleep(0.01)
+
+
+async def in_hand(features: ChildFeatures, other_than: int | None = None) -> int:
+    """Wait until a process has been sent a picture, and return its ID."""
+    await until(
+        lambda: (
+            features.process_id not in {None, other_than}
+            and any(each.sent for each in features._requests.values())
+        )
+    )
+    assert features.process_id is not None
+    return features.process_id
+
+
+async def test_a_picture_with_which_the_process_ends_twice_is_undecodable() -> None:
+    features = child()
+    task = asyncio.create_task(features.extract(photograph("coffee").data))
+    first = await in_hand(features)
+    os.kill(first, signal.SIGKILL)
+    second = await in_hand(features, other_than=first)
+    os.kill(second, signal.SIGKILL)
+    with pytest.raises(UndecodableImage, match="crash"):
+        await task
+    await features.close()
+    assert not alive(first)
+    assert not alive(second)
+
+
+async def test_after_a_crash_every_picture_is_tried_again() -> None:
+    features = child()
+    await features.ready()
+    pid = features.process_id
+    assert pid is not None
+    names = ("coffee", "china", "rocket", "chelsea")
+    tasks = [asyncio.create_task(features.extract(photograph(name).data)) for name in names]
+    await in_hand(features)
+    os.kill(pid, signal.SIGKILL)
+    found = await asyncio.gather(*tasks)
+    assert [each.vector.shape for each in found] == [(2048,)] * 4
+    again = features.process_id
+    await features.ping()
+    await features.close()
+    assert again is not None
+    assert again != pid
+    assert not alive(again)
+
+
+async def test_closing_while_it_loads_leaves_nothing() -> None:
+    features = child()
+    task = asyncio.create_task(features.extract(photograph("coffee").data))
+    pid = await in_hand(features)
+    with pytest.raises(ExtractorUnavailable, match="loading"):
+        await features.ping()
+    await features.close()
+    with pytest.raises(ExtractorUnavailable):
+        await task
+    with pytest.raises(ExtractorUnavailable):
+        await features.ready()
+    assert not alive(pid)
+
+
+async def test_weights_that_cannot_be_loaded_are_told_and_not_tried_again(tmp_path: Path) -> None:
+    damaged = tmp_path / "resnet50.pth"
+    damaged.write_bytes(b"damaged")
+    features = open_features(Settings(weights=str(damaged), log_format="json"))
+    with pytest.raises(WeightsUnavailable, match="damaged"):
+        await features.ready()
+    with pytest.raises(ExtractorUnavailable, match="damaged"):
+        await features.ping()
+    with pytest.raises(ExtractorUnavailable, match="damaged"):
+        await features.extract(photograph("coffee").data)
+    await features.close()
+
+
+ORPHANED = """
+import asyncio, os, signal
+from deeplens_streams.config import Settings
+from deeplens_streams.features import open_features
+
+async def main():
+    features = open_features(Settings(weights="untrained"))
+    await features.start()
+    while features.process_id is None:
+        await asyncio.sleep(0.01)
+    print(features.process_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_process_ends_with_its_parent_however_that_ends() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ORPHANED), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert await parent.wait() == -signal.SIGKILL
+    await until(lambda: not _running(pid))
+
+
+def _running(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return Path("/proc/self").exists() is False and alive(pid)
+    return state != "Z"
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9"])
+def test_torch_is_never_imported_here(url: str) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from deeplens_streams.config import load_settings\n"
+        "from deeplens_streams.features import open_features\n"
+        "async def main():\n"
+        "    features = open_features(load_settings())\n"
+        "    await features.start()\n"
+        "    await features.close()\n"
+        "asyncio.run(main())\n"
+        "assert not {'torch', 'torchvision'} & set(sys.modules), 'torch was imported'\n"
+    )
+    environment = os.environ | {"DEEPLENS_WEIGHTS": "untrained", "DEEPLENS_EXTRACTOR_URL": url}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=True)
