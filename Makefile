@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench check-weights lock relock
+.PHONY: help run test check bench check-weights docs lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -41,6 +41,9 @@ bench: $(VENV)/.dev ## Measure throughput and latency.
 
 check-weights: $(VENV)/.dev ## Test search with the pretrained weights, where they are.
 	@exec $(BIN)/python -m pytest -q -rs tests/weights $(ARGS)
+
+docs: $(VENV)/.dev ## Write the pages that are made from the code.
+	@exec $(BIN)/python docs/generate_configuration.py
 
 lock: $(VENV)/.uv ## Bring requirements*.lock up to date with setup.cfg, changing as little as needed.
 	@$(COMPILE) --extra model --extra embedded --output-file requirements.lock $(ARGS)

@@ -1,12 +1,12 @@
 """What a worker process starts around its apps: the lock, the topics, the collaborators."""
 
 import asyncio
-import fcntl
+import logging.config
 import os
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
@@ -14,7 +14,10 @@ import structlog
 from mode import Service, ServiceT
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
+from deeplens_streams.errors import BrokerUnavailable, DeepLensError
+from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.logs import logging_config
+from deeplens_streams.services import Services
 from deeplens_streams.topics import ensure_topics
 
 if TYPE_CHECKING:
@@ -29,33 +32,23 @@ BROKER_PATIENCE_S = 60.0
 class Foundation(Service):
     """Started before the apps and stopped after them."""
 
-    def __init__(self, app: "RoleApp", **kwargs: Any) -> None:
-        self.app = app
-        self._lock: int | None = None
+    def __init__(self, worker: "DeepLensWorker", **kwargs: Any) -> None:
+        self.worker = worker
         super().__init__(**kwargs)
 
-    async def on_start(self) -> None:
-        settings = self.app.settings
-        self._lock = lock_folder(settings.state_path)
-        await _topics(settings)
-        await self.app.services.start()
-
     async def on_stop(self) -> None:
-        await self.app.services.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        await self.worker.collaborators.close()
 
     @Service.task
     async def _watch_model(self) -> None:
-        """Stop the worker with a sentence when the model cannot be had."""
-        features = self.app.services.features
+        """End the worker with a sentence when the model cannot be had."""
+        features = self.worker.collaborators.features
         if features is None:
             return
         try:
             await features.ready()
         except DeepLensError as error:
-            await self.crash(error)
+            self.worker.refuse(error.message)
 
 
 async def _topics(settings: Settings) -> None:
@@ -72,38 +65,6 @@ async def _topics(settings: Settings) -> None:
                 log.warning("waiting for Kafka", reason=error.message)
                 waiting = True
             await asyncio.sleep(1)
-
-
-def lock_folder(path: Path) -> int:
-    """Claim a state folder for this process and return the lock's file descriptor.
-
-    The lock goes with the process, so a stale one cannot be.
-
-    Raises
-    ------
-    ConfigurationError
-        Another process has the folder, or it cannot be written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The state folder {path} cannot be written ({error.strerror}); "
-            "set DEEPLENS_STATE_DIR or DEEPLENS_DATA_DIR to a folder that can."
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 20, 0).decode() or "another"
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"The state folder {path} is in use by process {holder.strip()}; "
-            "give each worker its own DEEPLENS_STATE_DIR."
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
 
 
 class Siblings(Service):
@@ -124,19 +85,51 @@ class Siblings(Service):
 class DeepLensWorker(faust.Worker):
     """Faust's worker, which starts every app of the process."""
 
+    _refusal: str | None = None
+
+    @property
+    def role_app(self) -> "RoleApp":
+        return cast("RoleApp", self.app)
+
+    @property
+    def collaborators(self) -> Services:
+        return self.role_app.services
+
     def on_init_dependencies(self) -> Iterable[ServiceT]:
-        app = cast("RoleApp", self.app)
-        siblings = Siblings(app.process_apps[1:])
+        siblings = Siblings(self.role_app.process_apps[1:])
         for other in siblings.apps:
             other.finalize()
             other.beacon.reattach(siblings.beacon)
             other.in_worker = True
-        feed = [app.feed] if app.feed else []
-        return chain([Foundation(app), *feed, siblings], super().on_init_dependencies())
+        feed = [self.role_app.feed] if self.role_app.feed else []
+        return chain([Foundation(self), *feed, siblings], super().on_init_dependencies())
+
+    def refuse(self, sentence: str) -> None:
+        """Stop as if asked to, then exit with 1 and `sentence`."""
+        self._refusal = sentence
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def execute_from_commandline(self) -> NoReturn:
+        settings = self.role_app.settings
+        logging.config.dictConfig(logging_config(settings))
         try:
-            super().execute_from_commandline()
+            with FolderLock(settings.state_path, "give each worker its own DEEPLENS_STATE_DIR"):
+                self.loop.run_until_complete(self._prepare(settings))
+                self._run()
         except DeepLensError as error:
             raise SystemExit(f"deeplens: {error.message}") from None
-        raise AssertionError("Faust's worker always exits")
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    async def _prepare(self, settings: Settings) -> None:
+        """Do what may be refused, before anything joins a consumer group."""
+        await _topics(settings)
+        await self.collaborators.start()
+
+    def _run(self) -> NoReturn:
+        try:
+            super().execute_from_commandline()
+        except SystemExit:
+            if self._refusal is None:
+                raise
+        raise SystemExit(f"deeplens: {self._refusal}")

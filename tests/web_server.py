@@ -98,12 +98,19 @@ class Web:
     checks: dict[str, Check] = field(
         default_factory=lambda: {"broker": Check(ok=True), "tables": Check(ok=True)}
     )
+    #: Whether uploads are indexed at once, as the stream side would.
+    indexes: bool = False
     client: TestClient[web.Request, web.Application] = field(init=False)
+    _work: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def publish(self, event: ImageUploaded) -> None:
         if self.broker_fault is not None:
             raise self.broker_fault
         self.published.append(event)
+        if self.indexes:
+            task = asyncio.create_task(self.index(event.data.imageId))
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
 
     async def stream_checks(self) -> Mapping[str, Check]:
         return self.checks
@@ -138,7 +145,7 @@ class Web:
 
     async def upload(self, data: bytes, name: str = "a.jpg", **fields: str) -> dict[str, Any]:
         """Upload a picture that must be accepted; return the answer."""
-        form = FormData()
+        form = FormData(quote_fields=False)  # names as they are, as browsers send them
         form.add_field("tenantId", fields.pop("tenantId", TENANT))
         for key, value in fields.items():
             form.add_field(key, value)
@@ -247,6 +254,6 @@ async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
     """Wait for what another task brings about."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 -- conditions are of other tasks' making
                 await asyncio.sleep(0.01)
     assert condition()

@@ -74,7 +74,7 @@ class System:
             # A thread cannot be cancelled: it is told, and waited for.
             self.kill()
             weights.cancel()
-            await asyncio.wait([weights, kafka])
+            await asyncio.gather(weights, kafka, return_exceptions=True)
             raise
         await self._wait_until_ready()
 

@@ -15,7 +15,7 @@ from deeplens_streams.cli.steps import Steps
 from deeplens_streams.cli.system import System, require_folder, require_port
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
-from deeplens_streams.kafka.folder_lock import FolderLock
+from deeplens_streams.folder_lock import FolderLock
 
 _PARENT_POLL_S = 0.5
 

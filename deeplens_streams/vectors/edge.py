@@ -27,6 +27,7 @@ from deeplens_streams.errors import (
     StorageFull,
     VectorsUnavailable,
 )
+from deeplens_streams.folder_lock import FolderLock
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorPoint, point_id
 from deeplens_streams.vectors.checks import checked_collection, checked_points, checked_vector
 from deeplens_streams.vectors.conditions import (
@@ -38,7 +39,6 @@ from deeplens_streams.vectors.conditions import (
     to_hit,
 )
 from deeplens_streams.vectors.edge_shelf import EdgeShelf
-from deeplens_streams.vectors.folder_lock import FolderLock
 
 log = structlog.get_logger()
 
@@ -65,7 +65,10 @@ class EdgeVectors:
     def __init__(self, folder: Path, *, max_open: int, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._folder = folder
         self._reserve = reserve_bytes
-        self._lock = FolderLock(folder)
+        self._lock = FolderLock(
+            folder,
+            "give this one another DEEPLENS_DATA_DIR, or use a Qdrant server (DEEPLENS_QDRANT_URL)",
+        )
         self._shelf = EdgeShelf(folder, max_open=max_open)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edge")
         self._closed = False

@@ -155,8 +155,8 @@ async def _stored_vector(
 
 
 def _message(count: int, model: ModelSpec) -> str:
-    found = "One picture is" if count == 1 else f"{count or 'No'} pictures are"
-    sentence = f"{found} like it."
+    pictures = "picture" if count == 1 else "pictures"
+    sentence = f"Found {count} {pictures}." if count else "Found no picture like it."
     return f"{sentence} {model.warning}" if model.warning else sentence
 
 

@@ -227,9 +227,7 @@ async def test_the_socket_refuses(served: Web, query: str, code: int) -> None:
         assert message.extra
 
 
-async def test_a_lost_message_hangs_nobody(
-    served: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_message_hangs_nobody(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_POLL_S", 0.05)
     uploaded = await served.upload(ROCKET)
     async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:

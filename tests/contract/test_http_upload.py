@@ -259,9 +259,7 @@ async def test_an_endless_body_is_cut_off(served: Web) -> None:
 async def test_too_many_pixels(served: Web) -> None:
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
-    answer = await refused(
-        served, form(buffer.getvalue(), tenantId=TENANT), 413, "TOO_MANY_PIXELS"
-    )
+    answer = await refused(served, form(buffer.getvalue(), tenantId=TENANT), 413, "TOO_MANY_PIXELS")
     assert "megapixels" in answer["message"]
 
 
@@ -325,11 +323,6 @@ class FaultyStorage:
     async def delete_object(self, **options: Any) -> None:
         await self._then("delete_object")
         await self._real.delete_object(**options)
-
-
-@pytest.fixture
-async def faulty(served: Web) -> FaultyStorage:
-    return FaultyStorage(served.storage)
 
 
 @pytest.mark.parametrize("write", ["put_original", "put_pointer", "put_metadata"])
@@ -398,7 +391,7 @@ async def test_a_request_cancelled_between_writes_leaves_nothing(tmp_path: Path)
     source = tmp_path / "picture"
     source.write_bytes(photograph("rocket").data)
     task = asyncio.create_task(
-        intake.accept(image, source=source, storage=storage, publish=publish)  # type: ignore[arg-type] # passes calls on
+        intake.accept(image, source=source, storage=storage, publish=publish)
     )
     await storage.reached.wait()
     task.cancel()

@@ -142,11 +142,11 @@ def test_ready_stopped_again_and_killed(up: Up) -> None:
     ).json()
     assert [hit["imageId"] for hit in found["results"]] == [image_id]
 
+    killed = set(up.seen)
     up.end(signal.SIGKILL)
-    until(up.all_gone, what="a killed command's children go as well")
-
-    up.start("--no-demo")  # while nothing is left but the folder
+    up.start("--no-demo")  # at once: it waits until what was killed has stopped
     up.until_ready()
+    assert not [process for process in killed if process.is_running()]
     assert httpx.get(f"{up.url}/api/v1/images/{image_id}/status").json()["status"] == "completed"
     assert up.end(signal.SIGTERM) == 0
     assert up.all_gone()
@@ -191,10 +191,11 @@ def test_with_its_parent(up: Up) -> None:
 
 def test_stopped_while_it_starts(up: Up) -> None:
     up.start("--no-demo")
-    until(lambda: (up.data / "kafka" / "server.properties").exists(), what=up.words())
+    until((up.data / "kafka" / "server.properties").exists, what=up.words())
     up.look()
 
     assert up.end(signal.SIGINT) == 0
+    assert "Traceback" not in up.words()
     until(up.all_gone)
 
 

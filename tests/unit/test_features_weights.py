@@ -72,9 +72,15 @@ def test_auto_finds_the_cached_file(cache: Path) -> None:
     assert find_weights(Settings(weights="untrained")) is None
 
 
-async def test_a_cached_file_that_is_not_torchvisions_is_refused(cache: Path) -> None:
+@pytest.fixture
+def wrong_cache(cache: Path) -> Path:
     cache.parent.mkdir(parents=True)
     cache.write_bytes(BODY)
+    return cache
+
+
+@pytest.mark.usefixtures("wrong_cache")
+async def test_a_cached_file_that_is_not_torchvisions_is_refused() -> None:
     features = LocalFeatures(Settings(weights="auto"), RESNET50)
     with pytest.raises(WeightsUnavailable, match="damaged or holds other weights; delete it"):
         await features.ready()

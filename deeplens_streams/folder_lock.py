@@ -26,8 +26,11 @@ class FolderLock:
     the folder stays locked until they are gone, and `acquire` waits for that.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, advice: str = "stop it, or choose another folder with --data-dir"
+    ) -> None:
         self.path = folder / ".lock"
+        self._advice = advice
         self._fd = -1
 
     def acquire(self, patience_s: float = 15.0) -> None:
@@ -37,20 +40,19 @@ class FolderLock:
         ------
         FolderInUse
             A living process has it; the message says which.
-        OSError
-            The folder cannot be written.
+        ConfigurationError
+            The folder cannot be made or written.
         """
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if self._fd >= 0:
+            return
+        fd = self._open()
         deadline = time.monotonic() + patience_s
         try:
             while not _try_lock(fd):
                 owner = _owner(fd)
                 if owner is None or _is_alive(owner) or time.monotonic() > deadline:
                     who = f"process {owner}" if owner else "another process"
-                    raise FolderInUse(
-                        f"{self.path.parent} is in use by {who}; stop it, or choose another "
-                        "folder with --data-dir."
-                    )
+                    raise FolderInUse(f"{self.path.parent} is in use by {who}; {self._advice}.")
                 time.sleep(_POLL_S)
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
@@ -58,6 +60,15 @@ class FolderLock:
             os.close(fd)
             raise
         self._fd = fd
+
+    def _open(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path.parent} cannot be written ({error.strerror}); {self._advice}."
+            ) from error
 
     def fileno(self) -> int:
         """Return the descriptor, for children that have to be gone before it is free."""

@@ -1,0 +1,66 @@
+"""The form reader, however the network cuts a form."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deeplens_streams.errors import BadRequest
+from deeplens_streams.web.fields import safe_file_name
+from deeplens_streams.web.multipart import _Reader
+from deeplens_streams.web.spool import Spool
+
+# What looks like the boundary, and is not, belongs to the picture.
+PICTURE = b"\r\n--limi\r\n--limit?\r\r\n\r\n----limit" + bytes(range(256)) + b"\r\n--"
+BODY = (
+    b"preamble\r\n"
+    b'--limit\r\nContent-Disposition: form-data; name="tenantId"\r\n\r\ndemo\r\n'
+    b'--limit\r\ncontent-disposition: form-data; name="file"; filename="a\xc3\xa4.jpg"\r\n'
+    b"Content-Type: text/html\r\n\r\n" + PICTURE + b"\r\n"
+    b'--limit\r\nContent-Disposition: form-data; name="other"; filename="b"\r\n\r\nxx\r\n'
+    b'--limit\r\nContent-Disposition: form-data; name="tags[a]"\r\n\r\n\xc3\xa4\r\n'
+    b"--limit--\r\nepilogue"
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100_000])
+async def test_any_cut(tmp_path: Path, size: int) -> None:
+    spool = Spool(tmp_path)
+    async with spool.open() as file:
+        reader = _Reader(b"limit", "file", file)
+        body = BODY.removeprefix(b"preamble\r\n")
+        for start in range(0, len(body), size):
+            reader.feed(body[start : start + size])
+        await file.finish()
+        assert file.path.read_bytes() == PICTURE
+        assert file.size == len(PICTURE)
+        assert reader.ended
+        assert reader.form.file_name == "aä.jpg"
+        assert reader.form.fields == [("tenantId", "demo"), ("tags[a]", "ä")]
+        assert list(reader.form.entries("tags")) == [("a", "ä")]
+    assert not os.listdir(tmp_path)  # noqa: PTH208 -- an async test may not use a Path for it
+    spool.close()
+
+
+def test_a_field_is_there_once() -> None:
+    spool_less = _Reader(b"x", "file", None)  # type: ignore[arg-type] # no picture comes
+    spool_less.form.fields = [("a", "1"), ("b", " "), ("a", "2")]
+    assert spool_less.form.one("b") is None
+    with pytest.raises(BadRequest):
+        spool_less.form.one("a")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("", "image"),
+        (".", "image"),
+        ("a/b\\c.png", "c.png"),
+        ("a\x00\x1b[31mb.png", "a[31mb.png"),
+        (" a b .png ", "a b .png"),
+        ("<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png"),
+        ("x" * 400, "x" * 255),
+    ],
+)
+def test_safe_file_name(given: str, shown: str) -> None:
+    assert safe_file_name(given) == shown

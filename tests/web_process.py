@@ -1,0 +1,35 @@
+"""The web layer as a process of its own: ``python -m tests.web_process FOLDER``."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from deeplens_streams.config import load_settings
+from deeplens_streams.features.memory import MemoryFeatures
+from deeplens_streams.logs import configure_logging
+from deeplens_streams.storage import open_storage
+from deeplens_streams.vectors.memory import MemoryVectors
+from tests.web_server import Web
+
+
+async def main(folder: Path) -> None:
+    """Serve on a free port, which is printed, until killed; images lie in `folder`."""
+    settings = load_settings(data_dir=folder, weights="untrained")
+    configure_logging(settings)
+    served = Web(
+        settings=settings,
+        storage=open_storage(settings),
+        features=MemoryFeatures(),
+        vectors=MemoryVectors(),
+    )
+    runner = web.AppRunner(served.application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)  # noqa: T201 -- the test reads it
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
