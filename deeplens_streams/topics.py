@@ -32,6 +32,7 @@ class Topic:
     Attributes
     ----------
     base : the name without the namespace.
+    separator : between the namespace and the name; Faust's own topics have ``-``.
     retention : the setting that says for how many days; None for a compacted topic.
     max_bytes : of one message.
     purpose : one line for an operator.
@@ -42,9 +43,10 @@ class Topic:
     purpose: str
     retention: str | None = "retention_days"
     max_bytes: int = 1_048_588
+    separator: str = "."
 
     def name(self, namespace: str = "") -> str:
-        return f"{namespace}.{self.base}" if namespace else self.base
+        return f"{namespace}{self.separator}{self.base}" if namespace else self.base
 
     def config(self, settings: Settings) -> dict[str, str]:
         """Return Kafka's own settings for the topic."""
@@ -80,6 +82,17 @@ FAILED = Topic(
 )
 
 TOPICS = (UPLOADED, EXTRACTION, INDEXING, PROGRESS, STATUS, COMPLETED, FAILED)
+
+#: Faust would create it, too, but after its producer has read which topics there are: until the
+#: next look, minutes later, rows could not be written.
+CHANGELOG = Topic(
+    "deeplens-api-image_status-changelog",
+    TABLE_PARTITIONS,
+    "the status table, to recover it from",
+    retention=None,
+    separator="-",
+)
+_CREATED = (*TOPICS, CHANGELOG)
 
 
 class Publisher:
@@ -151,7 +164,7 @@ async def ensure_topics(settings: Settings) -> None:
                 f"No Kafka answers at {settings.broker}; start one, or set DEEPLENS_BROKER."
             ) from None
         existing = await _partitions(admin, settings)
-        for topic in TOPICS:
+        for topic in _CREATED:
             name = topic.name(settings.namespace)
             count = existing.get(name, topic.partitions)
             if count != topic.partitions:
@@ -159,7 +172,7 @@ async def ensure_topics(settings: Settings) -> None:
                     f"The topic {name} has {count} partitions and must have {topic.partitions}; "
                     "delete it, or choose another DEEPLENS_NAMESPACE."
                 )
-        missing = [t for t in TOPICS if t.name(settings.namespace) not in existing]
+        missing = [t for t in _CREATED if t.name(settings.namespace) not in existing]
         if missing:
             await _create(admin, missing, settings)
     finally:
@@ -168,7 +181,7 @@ async def ensure_topics(settings: Settings) -> None:
 
 async def _partitions(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:
     """Return the partition count of each of our topics that exists."""
-    names = [topic.name(settings.namespace) for topic in TOPICS]
+    names = [topic.name(settings.namespace) for topic in _CREATED]
     known = set(await admin.list_topics())
     described = await admin.describe_topics([name for name in names if name in known] or None)
     return {
@@ -202,7 +215,7 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[Topic], settings: Set
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     """Return when every partition can be read: Kafka answers before it has elected leaders."""
-    names = [topic.name(settings.namespace) for topic in TOPICS]
+    names = [topic.name(settings.namespace) for topic in _CREATED]
     async with asyncio.timeout(_ELECTION_S):
         while True:
             described = await admin.describe_topics(names)

@@ -123,8 +123,9 @@ class DeepLensWorker(faust.Worker):
 
     async def _prepare(self, settings: Settings) -> None:
         """Do what may be refused, before anything joins a consumer group."""
-        await _topics(settings)
+        # First, because loading the model is the longest part of a start.
         await self.collaborators.start()
+        await _topics(settings)
 
     def _run(self) -> NoReturn:
         try:

@@ -63,5 +63,8 @@ def hits_table(results: list[dict[str, Any]]) -> Table:
 
 def quiet_clients() -> None:
     """Keep the terminal for people: a command says itself what went wrong."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -93,13 +93,14 @@ async def _demonstrate(system: System, watch: "asyncio.Task[None]") -> None:
     try:
         await asyncio.wait([thread, watch], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        if not thread.done():
+        stopped = not thread.done()
+        if stopped:
             demo.stop()
-            await asyncio.wait([thread])
-        error = None if thread.cancelled() else thread.exception()
-    if isinstance(error, DeepLensError):
+        # Once stopped, what else it says is of no interest.
+        (error,) = await asyncio.gather(thread, return_exceptions=True)
+    if isinstance(error, DeepLensError) and not stopped:
         console.err().print(f"deeplens: the demonstration: {error.message}", markup=False)
-    elif error is not None:
+    elif error is not None and not stopped:
         raise error
 
 

@@ -1,6 +1,7 @@
 """Kafka itself: it starts, keeps what it has, stops, and is never left behind."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -68,6 +69,24 @@ def test_another_on_the_remembered_port_is_evaded(folder: Path) -> None:
         assert server.bootstrap != first
         settings = load_settings(broker=f"kafka://{server.bootstrap}")
         assert len(asyncio.run(partition_counts(settings))) >= len(TOPICS)
+
+
+def test_the_topics_command_creates_and_compares(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def topics(*options: str) -> tuple[int, dict[str, str]]:
+        command = [sys.executable, "-m", "deeplens_streams.cli.main", "topics", "--json", *options]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        rows = json.loads(ended.stdout)["topics"]
+        return ended.returncode, {row["name"]: row["state"] for row in rows}
+
+    monkeypatch.setenv("DEEPLENS_NAMESPACE", "mine")
+    names = {topic.name("mine") for topic in TOPICS}
+    with KafkaServer(folder) as server:
+        monkeypatch.setenv("DEEPLENS_BROKER", f"kafka://{server.bootstrap}")
+        assert topics() == (1, dict.fromkeys(names, "missing"))
+        assert topics("--create") == (0, dict.fromkeys(names, "ok"))
+        assert topics() == (0, dict.fromkeys(names, "ok"))
 
 
 def test_a_taken_port_is_one_sentence(folder: Path) -> None:

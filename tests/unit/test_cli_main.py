@@ -70,6 +70,19 @@ def test_fausts_commands_find_the_app() -> None:
     assert "deeplens.images.progress" in ended.stdout
 
 
+def test_fausts_own_command_can_have_ours() -> None:
+    code = (
+        "from deeplens_streams.cli.groups import add_to_faust; from faust.cli.faust import cli; "
+        "add_to_faust(); cli.main(['status', 'img_1'], prog_name='faust')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 2
+    assert "Usage: faust status [OPTIONS] ID" in ended.stderr
+
+
 def test_a_wrong_setting_is_one_sentence_for_fausts_commands_too() -> None:
     for command in ("agents", "topics", "up"):
         ended = deeplens(command, env={"DEEPLENS_WEB_PORT": "many"})
