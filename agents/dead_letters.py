@@ -6,8 +6,8 @@ import structlog
 
 from deeplens_streams.metrics import DEAD_LETTERS_READ
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import FAILED, Publisher
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import FAILED, Message, Publisher
 from models.events import ProcessingFailed
 
 if TYPE_CHECKING:

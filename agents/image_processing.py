@@ -7,8 +7,8 @@ from agents.reports import progress, report
 from deeplens_streams.errors import DeepLensError, UnknownModel
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import EXTRACTION, UPLOADED, Publisher
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import EXTRACTION, UPLOADED, Message, Publisher
 from models.events import (
     ExtractionOptions,
     FeatureExtractionData,

@@ -6,8 +6,8 @@ import structlog
 
 from deeplens_streams.metrics import PROCESSING_SECONDS
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import COMPLETED, Publisher
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import COMPLETED, Message, Publisher
 from models.events import ProcessingCompleted
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 import time
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.stage import Message
-from deeplens_streams.topics import PROGRESS
+from deeplens_streams.topics import PROGRESS, Message
 from models.events import Event, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageProgress, ImageProgressData, Step, StepReport, StepStatus

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import COMPLETED, PROGRESS, STATUS, Publisher
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import COMPLETED, PROGRESS, STATUS, Message, Publisher
 from models.events import (
     CompletedStep,
     ProcessingCompleted,
@@ -14,7 +14,13 @@ from models.events import (
     new_event_id,
     utc_now,
 )
-from models.status import ImageProgress, ImageRow, ImageState, ImageStatusChanged
+from models.status import (
+    FINAL_STATES,
+    ImageProgress,
+    ImageRow,
+    ImageState,
+    ImageStatusChanged,
+)
 from tables import image_status
 
 if TYPE_CHECKING:
@@ -29,18 +35,33 @@ class Rows(Protocol):
     def __setitem__(self, key: bytes, value: ImageRow) -> None: ...
 
 
-def process(event: ImageProgress, rows: Rows) -> tuple[ImageRow | None, list[Message]]:
-    """Return the changed row and what is to be sent before it is written."""
-    before: ImageRow | None = rows.get(event.data.imageId.encode())
+async def process(event: ImageProgress, rows: Rows) -> list[Message]:
+    """Write the row if the event changes it, and return what is to be sent.
+
+    A report that changes nothing comes from a redelivery. Then what was announced is announced
+    again, as the same events, because the crash may have come between writing and announcing.
+    """
+    key = event.data.imageId.encode()
+    before: ImageRow | None = rows.get(key)
     after = image_status.joined(before, event)
     if after is None:
-        return None, []
-    messages = []
-    if after.status in {ImageState.COMPLETED, ImageState.PARTIAL} and (
-        before is None or before.generation < after.generation or before.status != after.status
-    ):
-        messages.append(Message(COMPLETED, _completed(after)))
-    return after, messages
+        if before is None or before.tenantId != event.tenantId:
+            return []
+        return _announcements(before)
+    rows[key] = after
+    if before is not None and before.status == after.status in FINAL_STATES:
+        return [Message(STATUS, _changed(after))]
+    if after.status in FINAL_STATES:
+        FINISHED.labels(after.status).inc()
+    return _announcements(after)
+
+
+def _announcements(row: ImageRow) -> list[Message]:
+    """Return what others are told of a row."""
+    messages = [Message(STATUS, _changed(row))]
+    if row.status in {ImageState.COMPLETED, ImageState.PARTIAL}:
+        messages.append(Message(COMPLETED, _completed(row)))
+    return messages
 
 
 def _completed(row: ImageRow) -> ProcessingCompleted:
@@ -93,19 +114,7 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
     table = cast(Rows, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
-        row, messages = process(event, table)
-        if row is None:
-            return []
-        # 1. The end is announced; a repeat after a crash is the same event.
-        for message in messages:
-            await publisher.send(message.topic, message.event)
-            FINISHED.labels(row.status).inc()
-        # 2. The row is written, with its changelog.
-        table[row.imageId.encode()] = row
-        # 3. Whoever watches is told. Nobody waits for Kafka's answer here: a lost hint costs
-        # a watcher one poll, and waiting would hold up every other row.
-        await publisher.begin(STATUS, _changed(row))
-        return []
+        return await process(event, table)
 
     stage = Stage("status_tracking", ImageProgress, one, publisher)
 

@@ -9,8 +9,8 @@ from agents.reports import progress, report
 from deeplens_streams.errors import DeepLensError, DimensionMismatch, UnknownModel
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import INDEXING, Publisher
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import INDEXING, Message, Publisher
 from deeplens_streams.vectors import VectorPoint, collection_name
 from models.events import VectorIndexingRequested
 from models.images import StoredImage

@@ -17,7 +17,7 @@ from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
-from deeplens_streams.topics import Publisher
+from deeplens_streams.topics import Message, Publisher
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.routing import TableRows
@@ -114,7 +114,7 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     rows = TableRows(app, app.tables[image_status.NAME], settings)
 
     async def publish_upload(event: ImageUploaded) -> None:
-        await publisher.send(topics.UPLOADED, event)
+        await publisher.send(Message(topics.UPLOADED, event))
 
     context = WebContext(
         services=app.services,

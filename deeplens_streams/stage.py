@@ -22,7 +22,7 @@ from deeplens_streams import codec
 from deeplens_streams.errors import DeepLensError, DependencyUnavailable, MalformedEvent
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS, EVENTS, STAGE_SECONDS
-from deeplens_streams.topics import FAILED, Topic
+from deeplens_streams.topics import FAILED, Message
 from models.events import (
     Event,
     ProcessingFailed,
@@ -44,16 +44,8 @@ MAX_WAIT_S = 15.0
 RAW_BYTES = 4_194_304
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """An event and where it is to go."""
-
-    topic: Topic
-    event: Event
-
-
 class Sender(Protocol):
-    async def send(self, topic: Topic, event: Event) -> None: ...
+    async def send(self, *messages: Message) -> None: ...
 
 
 class Incoming(Protocol):
@@ -77,7 +69,7 @@ class Stage(Generic[E]):
     ----------
     name : of the step, as dead letters call it.
     record : the events that its topic carries.
-    process : one event to what is to be sent, in order.
+    process : one event to what is to be sent.
     sender : sends it.
     on_failure : what to send beside a dead letter.
     """
@@ -139,9 +131,9 @@ class Stage(Generic[E]):
         STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
 
     async def _deliver(self, messages: list[Message]) -> None:
-        """Send all in order; waits as long as Kafka is away."""
-        for message in messages:
-            await self._with_patience(partial(self.sender.send, message.topic, message.event))
+        """Send all; waits as long as Kafka is away."""
+        if messages:
+            await self._with_patience(partial(self.sender.send, *messages))
 
     async def _with_patience(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do `work`, waiting with backoff and jitter while a dependency is down."""

@@ -95,6 +95,14 @@ CHANGELOG = Topic(
 _CREATED = (*TOPICS, CHANGELOG)
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event and where it is to go."""
+
+    topic: Topic
+    event: "Event"
+
+
 class Publisher:
     """Sends events of one app; a sent event is durable when the awaited call returns."""
 
@@ -118,15 +126,16 @@ class Publisher:
         """Return Faust's own topic, to read from; keys and values are raw bytes."""
         return self._topics[topic]
 
-    async def begin(self, topic: Topic, event: "Event") -> Awaitable[Any]:
+    async def begin(self, message: Message) -> Awaitable[Any]:
         """Hand the event to the producer; what is returned is done when Kafka has it."""
+        event = message.event
         key = (event.image_id or event.eventId).encode()
-        return await self._topics[topic].send(
+        return await self._topics[message.topic].send(
             key=key, value=codec.encode(event), headers=cast(Any, codec.headers(event))
         )
 
-    async def send(self, topic: Topic, event: "Event") -> None:
-        """Send one event and return when every in-sync replica has it (acks=all).
+    async def send(self, *messages: Message) -> None:
+        """Send events together and return when every in-sync replica has them (acks=all).
 
         Raises
         ------
@@ -136,7 +145,8 @@ class Publisher:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                await (await self.begin(topic, event))
+                for waiting in [await self.begin(message) for message in messages]:
+                    await waiting
         except TimeoutError:
             raise BrokerUnavailable(
                 f"Kafka did not take the event within {self._timeout:g} s; try again later."

@@ -74,7 +74,11 @@ class KafkaStatusFeed(Service):
     async def _read(self) -> None:
         while not self.should_stop:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.bootstrap_servers, enable_auto_commit=False
+                bootstrap_servers=self._settings.bootstrap_servers,
+                enable_auto_commit=False,
+                # Under load, rows come in bunches: fewer requests, for a little delay.
+                fetch_min_bytes=65_536,
+                fetch_max_wait_ms=40,
             )
             try:
                 await consumer.start()

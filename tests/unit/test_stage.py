@@ -10,8 +10,8 @@ import pytest
 
 from deeplens_streams import codec, stage
 from deeplens_streams.errors import BrokerUnavailable, UndecodableImage, VectorsUnavailable
-from deeplens_streams.stage import Message, Stage
-from deeplens_streams.topics import COMPLETED, FAILED, Topic
+from deeplens_streams.stage import Stage
+from deeplens_streams.topics import COMPLETED, FAILED, Message, Topic
 from models.events import Event, ImageUploaded, ImageUploadedData, ProcessingFailed
 
 IMAGE = "img_98765432-4321-4321-4321-210987654321"
@@ -24,13 +24,14 @@ class Outbox:
         self.sent: list[tuple[Topic, Event]] = []
         self.refusals = refusals
 
-    async def send(self, topic: Topic, event: Event) -> None:
+    async def send(self, *messages: Message) -> None:
         if self.refusals:
             self.refusals -= 1
             raise BrokerUnavailable
-        # What is sent must be readable again.
-        codec.decode(type(event), codec.encode(event))
-        self.sent.append((topic, event))
+        for message in messages:
+            # What is sent must be readable again.
+            codec.decode(type(message.event), codec.encode(message.event))
+            self.sent.append((message.topic, message.event))
 
 
 def uploaded() -> ImageUploaded:
