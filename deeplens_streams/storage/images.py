@@ -46,12 +46,26 @@ class DamagedMetadata(DeepLensError):
     code = "DAMAGED_METADATA"
 
 
+def _link(source: Path, target: Path) -> bool:
+    """Give the file a second name, which is as atomic as a rename and copies nothing.
+
+    False where that cannot be: another file system, one without links, a name that is taken.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(source)
+    except OSError:
+        return False
+    return True
+
+
 class ObjectImages:
     """`ImageStorage` on an obstore store. It needs no closing."""
 
     def __init__(self, store: "ObjectStore") -> None:
         self._store = store
         self._is_local = isinstance(store, LocalStore)
+        self._folder = store.prefix if isinstance(store, LocalStore) else None
         self._has_attributes = not isinstance(store, LocalStore | MemoryStore)
         self._budget = MemoryBudget(_BUDGET_MIB)
 
@@ -68,6 +82,10 @@ class ObjectImages:
     async def put_original(self, *, tenant: str, key: str, source: Path, content_type: str) -> None:
         layout.check_key(tenant=tenant, key=key)
         with storage_faults("store an original"):
+            if self._folder is not None and await asyncio.to_thread(
+                _link, source, self._folder / key
+            ):
+                return
             size = (await asyncio.to_thread(source.stat)).st_size
             # A local file is written piece by piece, which is faster than whole, too.
             in_parts = self._is_local or size > _WHOLE_MAX
