@@ -36,4 +36,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
 
     @app.agent(publisher.channel(FAILED), name="DeadLetterKeeper", concurrency=2)
     async def dead_letters(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

@@ -108,4 +108,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         concurrency=services.settings.extract_concurrency,
     )
     async def feature_extraction(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

@@ -81,4 +81,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
 
     @app.agent(publisher.channel(UPLOADED), name="ImageProcessingWorker", concurrency=8)
     async def image_processing(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

@@ -30,4 +30,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
 
     @app.agent(publisher.channel(COMPLETED), name="Notifier", concurrency=2)
     async def notifications(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

@@ -120,4 +120,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
 
     @app.agent(publisher.channel(PROGRESS), name="StatusTracker")
     async def status_tracking(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

@@ -92,4 +92,4 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
 
     @app.agent(publisher.channel(INDEXING), name="VectorIndexingWorker", concurrency=8)
     async def vector_indexing(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream.events())
+        await stage.run(stream)

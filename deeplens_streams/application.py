@@ -18,6 +18,7 @@ from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
 from deeplens_streams.topics import Message, Publisher
+from deeplens_streams.transport import Transport
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.routing import TableRows
@@ -96,6 +97,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         web_application_options=web.application_options(settings),
         worker_redirect_stdouts=False,
     )
+    app.transport = Transport(app.conf.broker_consumer, app)
     app.settings, app.services, app.role = settings, services, role
     publisher = Publisher(app, settings)
     if serves_web:

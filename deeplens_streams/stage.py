@@ -1,6 +1,6 @@
 """The loop that every agent runs: decode, process, send, and let no exception out.
 
-Faust acknowledges an event whose agent raised, so an error that leaves the loop loses the
+Faust acknowledges an event whose agent raised or was cancelled, so leaving the loop loses the
 event. Here an event is acknowledged after its results are in Kafka: what `process` returned,
 or a dead letter that says why there is none.
 """
@@ -10,7 +10,7 @@ import base64
 import random
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -80,9 +80,14 @@ class Stage(Generic[E]):
     sender: Sender
     on_failure: OnFailure = lambda _event, _error: []
 
-    async def run(self, incoming: AsyncIterator[Any]) -> None:
-        """Handle events for ever."""
-        async for message in incoming:
+    async def run(self, stream: Any) -> None:
+        """Handle a Faust stream's events for ever.
+
+        Faust would acknowledge an event whose handling was cancelled, as it is when a worker
+        stops; so events are acknowledged here, when they are at their end.
+        """
+        stream.enable_acks = False
+        async for message in stream.events():
             while True:
                 try:
                     await self.handle(message)
@@ -92,6 +97,7 @@ class Stage(Generic[E]):
                     await asyncio.sleep(MAX_WAIT_S)
                 else:
                     break
+            message.ack()
 
     async def handle(self, incoming: Incoming) -> None:
         """Bring one message to its end; returns when it may be acknowledged."""

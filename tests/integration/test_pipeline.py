@@ -183,6 +183,16 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System)
     assert await count_points(system, "acme-corp") == len(event_ids)
 
 
+async def test_a_worker_that_is_stopped_at_work_loses_nothing(system: System) -> None:
+    worker = await system.started()
+    client = system.client(worker)
+    ids = await asyncio.gather(*(client.upload(small_picture()) for _ in range(60)))
+    await asyncio.to_thread(worker.stop)
+    worker.start()
+    await worker.until_ready()
+    assert set((await client.until_final(list(ids))).values()) == {"completed"}
+
+
 async def _reached(ids: list[str], count: int) -> bool:
     return len(ids) >= count
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,22 @@ class Outbox:
             # What is sent must be readable again.
             codec.decode(type(message.event), codec.encode(message.event))
             self.sent.append((message.topic, message.event))
+
+
+class Stream:
+    """What is used of a Faust stream."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.values, self.acked, self.enable_acks = values, 0, True
+
+    async def events(self) -> AsyncIterator[Any]:
+        for value in self.values:
+            message = incoming(value)
+            message.ack = self._ack
+            yield message
+
+    def _ack(self) -> None:
+        self.acked += 1
 
 
 def uploaded() -> ImageUploaded:
@@ -177,11 +194,26 @@ async def test_the_loop_outlives_everything() -> None:
     outbox = Outbox()
     process, _ = failing(RuntimeError(), RuntimeError(), RuntimeError())
 
-    async def messages() -> Any:
-        yield incoming(b"garbage")
-        yield incoming(codec.encode(uploaded()))
-        yield incoming(codec.encode(uploaded()))
-
+    stream = Stream(b"garbage", codec.encode(uploaded()), codec.encode(uploaded()))
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox).run(messages())
+        await Stage("s", ImageUploaded, process, outbox).run(stream)
     assert [topic for topic, _ in outbox.sent] == [FAILED, FAILED, COMPLETED]
+    assert stream.acked == 3
+
+
+async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> None:
+    started = asyncio.Event()
+
+    async def process(_event: ImageUploaded) -> list[Message]:
+        started.set()
+        await asyncio.Event().wait()
+        return []
+
+    stream = Stream(codec.encode(uploaded()))
+    task = asyncio.create_task(Stage("s", ImageUploaded, process, Outbox()).run(stream))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.enable_acks is False
+    assert stream.acked == 0
