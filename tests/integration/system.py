@@ -25,14 +25,18 @@ def free_port() -> int:
 
 
 async def until(
-    condition: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 60
+    condition: Callable[[], Awaitable[bool]],
+    what: str,
+    *,
+    seconds: float = 60,
+    poll_s: float = 0.05,
 ) -> None:
     """Poll until `condition` holds; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(poll_s)
 
 
 class Process:
@@ -159,7 +163,9 @@ class Client:
             assert response.status == 200, answer
             return answer
 
-    async def until_final(self, image_ids: list[str], seconds: float = 90) -> dict[str, str]:
+    async def until_final(
+        self, image_ids: list[str], seconds: float = 90, poll_s: float = 0.05
+    ) -> dict[str, str]:
         """Return each image's final status."""
         found: dict[str, str] = {}
 
@@ -172,7 +178,8 @@ class Client:
                     found[image_id] = status
             return True
 
-        await until(all_final, f"{len(image_ids)} images at their end", seconds=seconds)
+        what = f"{len(image_ids)} images at their end"
+        await until(all_final, what, seconds=seconds, poll_s=poll_s)
         return found
 
 
