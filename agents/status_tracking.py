@@ -49,11 +49,15 @@ async def process(event: ImageProgress, rows: Rows) -> list[Message]:
             return []
         return _announcements(before)
     rows[key] = after
-    if before is not None and before.status == after.status in FINAL_STATES:
-        return [Message(STATUS, _changed(after))]
-    if after.status in FINAL_STATES:
+    if before is not None and _ended(before) and before.generation == after.generation:
+        return [Message(STATUS, _changed(after))]  # a late report; the end was announced
+    if _ended(after):
         FINISHED.labels(after.status).inc()
     return _announcements(after)
+
+
+def _ended(row: ImageRow) -> bool:
+    return row.status in FINAL_STATES
 
 
 def _announcements(row: ImageRow) -> list[Message]:
