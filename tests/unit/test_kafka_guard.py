@@ -40,7 +40,10 @@ def is_up(log: Path) -> bool:
 
 
 def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return True
 
 
 def start(tmp_path: Path, code: str, grace_s: float = 5.0) -> tuple[GuardedProcess, psutil.Process]:
