@@ -51,10 +51,12 @@ def build_services(settings: Settings) -> Services:
     has_engine = settings.qdrant_url is not None or Role.INDEX in roles
     # Search needs the model too, where it can search at all.
     needs_model = Role.EXTRACT in roles or (Role.API in roles and has_engine)
+    features = open_features(settings) if needs_model else None
     return Services(
         settings=settings,
         storage=open_storage(settings),
-        model=choose_model(settings),
-        features=open_features(settings) if needs_model else None,
+        # Choosing may read a whole file of weights, for its name: once is enough.
+        model=features.model if features else choose_model(settings),
+        features=features,
         vectors=open_vectors(settings) if has_engine and roles & {Role.API, Role.INDEX} else None,
     )

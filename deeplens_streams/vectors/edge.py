@@ -3,7 +3,7 @@
 Every call of this Edge holds Python's lock for as long as it works, so one thread does as well as
 many and needs no locks: a collection is never closed under a search. For the same reason nothing
 here calls ``optimize()``, which would stop the whole process for tens of seconds at 10,000 points
-of 2048 numbers; without it a search reads every vector (5 ms at 10,000). Larger collections are
+of 2048 numbers; without it a search reads every vector (7 ms at 10,000). Larger collections are
 for a Qdrant server.
 """
 
