@@ -1,8 +1,11 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from deeplens_streams.errors import TableUnavailable
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
@@ -26,6 +29,9 @@ from tables import image_status
 if TYPE_CHECKING:
     import faust
 
+#: Rows that are announced together, at the most.
+BUNCH = 64
+
 
 class Rows(Protocol):
     """What is used of the Faust table."""
@@ -42,18 +48,29 @@ async def process(event: ImageProgress, rows: Rows) -> list[Message]:
     again, as the same events, because the crash may have come between writing and announcing.
     """
     key = event.data.imageId.encode()
-    before: ImageRow | None = rows.get(key)
+    with _table_faults():
+        before: ImageRow | None = rows.get(key)
     after = image_status.joined(before, event)
     if after is None:
         if before is None or before.tenantId != event.tenantId:
             return []
         return _announcements(before)
-    rows[key] = after
+    with _table_faults():
+        rows[key] = after
     if before is not None and _ended(before) and before.generation == after.generation:
         return [Message(STATUS, _changed(after))]  # a late report; the end was announced
     if _ended(after):
         FINISHED.labels(after.status).inc()
     return _announcements(after)
+
+
+@contextmanager
+def _table_faults() -> Iterator[None]:
+    """Whatever a table's store raises passes with its disk, and is no fault of the event."""
+    try:
+        yield
+    except Exception as error:
+        raise TableUnavailable from error
 
 
 def _ended(row: ImageRow) -> bool:
@@ -120,7 +137,8 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
     async def one(event: ImageProgress) -> list[Message]:
         return await process(event, table)
 
-    stage = Stage("status_tracking", ImageProgress, one, publisher)
+    # Faust gives a table one actor, so here it is the sending that is shared.
+    stage = Stage("status_tracking", ImageProgress, one, publisher, bunch=BUNCH)
 
     @app.agent(publisher.channel(PROGRESS), name="StatusTracker")
     async def status_tracking(stream: "faust.StreamT[bytes]") -> None:

@@ -164,6 +164,12 @@ class ExtractorUnavailable(DependencyUnavailable):
     code = "EXTRACTOR_UNAVAILABLE"
 
 
+class TableUnavailable(DependencyUnavailable):
+    """The status table cannot be read or written now; try again later."""
+
+    code = "TABLE_UNAVAILABLE"
+
+
 class WeightsUnavailable(ConfigurationError):
     """No weights for the model can be had."""
 

@@ -34,6 +34,7 @@ from models.events import (
 log = structlog.get_logger()
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 #: Attempts at an event whose error nobody foresaw, and the wait before the second, doubling.
 MAX_ATTEMPTS = 3
@@ -56,6 +57,8 @@ class Incoming(Protocol):
     headers: Any
     message: Any
 
+    def ack(self) -> Any: ...
+
 
 #: What a stage sends when its event became a dead letter, so that the row says so, too.
 OnFailure = Callable[[Any, DeepLensError], list[Message]]
@@ -72,6 +75,7 @@ class Stage(Generic[E]):
     process : one event to what is to be sent.
     sender : sends it.
     on_failure : what to send beside a dead letter.
+    bunch : events whose results are sent together, at the most, as long as more are waiting.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Stage(Generic[E]):
     process: Callable[[E], Awaitable[list[Message]]]
     sender: Sender
     on_failure: OnFailure = lambda _event, _error: []
+    bunch: int = 1
 
     async def run(self, stream: Any) -> None:
         """Handle a Faust stream's events for ever.
@@ -87,28 +92,38 @@ class Stage(Generic[E]):
         stops; so events are acknowledged here, when they are at their end.
         """
         stream.enable_acks = False
+        handled: list[Incoming] = []
+        results: list[Message] = []
         async for message in stream.events():
-            while True:
-                try:
-                    await self.handle(message)
-                except Exception:
-                    # A mistake in this file: leaving the loop would lose the event.
-                    log.exception("event could not be handled; trying again", stage=self.name)
-                    await asyncio.sleep(MAX_WAIT_S)
-                else:
-                    break
-            message.ack()
+            # At once, because Faust's tables go by the event that came last.
+            results += await self._surely(partial(self.results, message))
+            handled.append(message)
+            if len(handled) < self.bunch and not stream.channel.empty():
+                continue
+            await self._surely(partial(self._deliver, results))
+            for each in handled:
+                each.ack()
+            handled, results = [], []
 
-    async def handle(self, incoming: Incoming) -> None:
-        """Bring one message to its end; returns when it may be acknowledged."""
+    async def _surely(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` until it succeeds: leaving the loop would lose the event."""
+        while True:
+            try:
+                return await work()
+            except Exception:
+                # A mistake in this file.
+                log.exception("event could not be handled; trying again", stage=self.name)
+                await asyncio.sleep(MAX_WAIT_S)
+
+    async def results(self, incoming: Incoming) -> list[Message]:
+        """Bring one message to its end; it may be acknowledged when what returns is sent."""
         started = time.perf_counter()
         structlog.contextvars.clear_contextvars()
         try:
             event = codec.decode(self.record, incoming.value)
         except DeepLensError as error:
-            await self._deliver([self._unreadable(incoming, error)])
             self._count("unreadable", started)
-            return
+            return [self._unreadable(incoming, error)]
         structlog.contextvars.bind_contextvars(
             correlation_id=event.correlationId, tenant=event.tenantId, image_id=event.image_id
         )
@@ -116,7 +131,7 @@ class Stage(Generic[E]):
         while True:
             attempt += 1
             try:
-                results = await self._with_patience(partial(self.process, event))
+                results: list[Message] = await self._with_patience(partial(self.process, event))
             except Exception as error:
                 final = isinstance(error, DeepLensError) and not error.retryable
                 if not final and attempt < MAX_ATTEMPTS:
@@ -125,12 +140,10 @@ class Stage(Generic[E]):
                     )
                     await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
                     continue
-                await self._deliver(self._failed(event, error, attempt, _origin(incoming)))
                 self._count("failed", started)
-                return
-            await self._deliver(results)
+                return self._failed(event, error, attempt, _origin(incoming))
             self._count("done", started)
-            return
+            return results
 
     def _count(self, result: str, started: float) -> None:
         EVENTS.labels(self.name, result).inc()

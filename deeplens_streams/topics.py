@@ -121,18 +121,28 @@ class Publisher:
             )
             for topic in TOPICS
         }
+        self._names = {topic: topic.name(settings.namespace) for topic in TOPICS}
 
     def channel(self, topic: Topic) -> "faust.TopicT":
         """Return Faust's own topic, to read from; keys and values are raw bytes."""
         return self._topics[topic]
 
-    async def begin(self, message: Message) -> Awaitable[Any]:
-        """Hand the event to the producer; what is returned is done when Kafka has it."""
+    async def _begin(self, message: Message) -> Awaitable[Any]:
+        """Hand the event to the producer; what is returned is done when Kafka has it.
+
+        Straight to the producer: Faust's topics would only wrap what is bytes already.
+        """
         event = message.event
-        key = (event.image_id or event.eventId).encode()
-        return await self._topics[message.topic].send(
-            key=key, value=codec.encode(event), headers=cast(Any, codec.headers(event))
+        producer = await self._app.maybe_start_producer()
+        sent: Awaitable[Any] = await producer.send(
+            self._names[message.topic],
+            (event.image_id or event.eventId).encode(),
+            codec.encode(event),
+            partition=None,
+            timestamp=None,
+            headers=cast(Any, codec.headers(event)),
         )
+        return sent
 
     async def send(self, *messages: Message) -> None:
         """Send events together and return when every in-sync replica has them (acks=all).
@@ -145,7 +155,7 @@ class Publisher:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                for waiting in [await self.begin(message) for message in messages]:
+                for waiting in [await self._begin(message) for message in messages]:
                     await waiting
         except TimeoutError:
             raise BrokerUnavailable(

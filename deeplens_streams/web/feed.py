@@ -17,6 +17,7 @@ from deeplens_streams import codec
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError
 from deeplens_streams.topics import STATUS
+from deeplens_streams.transport import REST_S
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged
 
 log = structlog.get_logger()
@@ -76,17 +77,13 @@ class KafkaStatusFeed(Service):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._settings.bootstrap_servers,
                 enable_auto_commit=False,
-                # Under load, rows come in bunches: fewer requests, for a little delay.
-                fetch_min_bytes=65_536,
-                fetch_max_wait_ms=40,
             )
             try:
                 await consumer.start()
                 consumer.assign(self._partitions())
                 await consumer.seek_to_end()
                 self._consumer = consumer
-                async for message in consumer:
-                    self._hand_out(message.value)
+                await self._hand_out_all(consumer)
             except (KafkaError, OSError) as error:
                 log.warning("status feed interrupted", reason=repr(error))
                 await self.sleep(_RETRY_S)
@@ -94,6 +91,14 @@ class KafkaStatusFeed(Service):
                 self._consumer = None
                 with contextlib.suppress(KafkaError, OSError):
                     await consumer.stop()
+
+    async def _hand_out_all(self, consumer: AIOKafkaConsumer) -> None:
+        while not self.should_stop:
+            for messages in (await consumer.getmany(timeout_ms=1000)).values():
+                for message in messages:
+                    self._hand_out(message.value)
+            # Under load, rows gather meanwhile: fewer requests, for a little delay.
+            await asyncio.sleep(REST_S)
 
     def _hand_out(self, value: bytes | None) -> None:
         if value is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections import deque
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +24,14 @@ class Outbox:
 
     def __init__(self, refusals: int = 0) -> None:
         self.sent: list[tuple[Topic, Event]] = []
+        self.sizes: list[int] = []
         self.refusals = refusals
 
     async def send(self, *messages: Message) -> None:
         if self.refusals:
             self.refusals -= 1
             raise BrokerUnavailable
+        self.sizes.append(len(messages))
         for message in messages:
             # What is sent must be readable again.
             codec.decode(type(message.event), codec.encode(message.event))
@@ -36,14 +39,16 @@ class Outbox:
 
 
 class Stream:
-    """What is used of a Faust stream."""
+    """What is used of a Faust stream, all of whose messages are there from the start."""
 
-    def __init__(self, *values: bytes) -> None:
-        self.values, self.acked, self.enable_acks = values, 0, True
+    def __init__(self, *values: bytes | None, headers: dict[str, bytes] | None = None) -> None:
+        self.waiting, self.headers = deque(values), headers
+        self.acked, self.enable_acks = 0, True
+        self.channel = SimpleNamespace(empty=lambda: not self.waiting)
 
     async def events(self) -> AsyncIterator[Any]:
-        for value in self.values:
-            message = incoming(value)
+        while self.waiting:
+            message = incoming(self.waiting.popleft(), self.headers)
             message.ack = self._ack
             yield message
 
@@ -93,14 +98,14 @@ def failing(*errors: Exception) -> tuple[Any, list[int]]:
 
 
 def letters(outbox: Outbox) -> list[ProcessingFailed]:
-    return [event for topic, event in outbox.sent if topic is FAILED]  # type: ignore[misc]
+    return [event for topic, event in outbox.sent if topic is FAILED]
 
 
 async def handle(process: Any, outbox: Outbox, value: bytes | None, **kwargs: Any) -> None:
+    stream = Stream(value)
     async with asyncio.timeout(10):
-        await Stage("image_processing", ImageUploaded, process, outbox, **kwargs).handle(
-            incoming(value)
-        )
+        await Stage("image_processing", ImageUploaded, process, outbox, **kwargs).run(stream)
+    assert stream.acked == 1
 
 
 async def test_what_process_returns_is_sent() -> None:
@@ -137,8 +142,8 @@ async def test_a_repeated_unreadable_message_is_the_same_dead_letter() -> None:
 async def test_a_strangers_tenant_header_is_not_believed() -> None:
     outbox = Outbox()
     process, _ = failing()
-    await Stage("s", ImageUploaded, process, outbox).handle(
-        incoming(b"x", {"tenantId": b"../../etc", "correlationId": b"\xff"})
+    await Stage("s", ImageUploaded, process, outbox).run(
+        Stream(b"x", headers={"tenantId": b"../../etc", "correlationId": b"\xff"})
     )
     assert letters(outbox)[0].tenantId == ""
 
@@ -216,4 +221,33 @@ async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stream.enable_acks is False
+    assert stream.acked == 0
+
+
+@pytest.mark.parametrize(("bunch", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
+async def test_results_of_waiting_events_are_sent_together(bunch: int, sizes: list[int]) -> None:
+    outbox = Outbox()
+    process, _ = failing()
+    stream = Stream(*[codec.encode(uploaded())] * 5)
+    await Stage("s", ImageUploaded, process, outbox, bunch=bunch).run(stream)
+    assert outbox.sizes == sizes
+    assert stream.acked == 5
+
+
+async def test_no_event_is_acknowledged_before_its_results_are_sent() -> None:
+    refused = asyncio.Event()
+
+    class Broken(Outbox):
+        async def send(self, *messages: Message) -> None:
+            refused.set()
+            raise BrokerUnavailable
+
+    process, calls = failing()
+    stream = Stream(*[codec.encode(uploaded())] * 3)
+    task = asyncio.create_task(Stage("s", ImageUploaded, process, Broken(), bunch=9).run(stream))
+    await refused.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(calls) == 3
     assert stream.acked == 0

@@ -1,8 +1,12 @@
 """The end of a picture is announced once, and again only when a report is delivered again."""
 
 import copy
+from typing import Any
+
+import pytest
 
 from agents.status_tracking import process
+from deeplens_streams.errors import TableUnavailable
 from deeplens_streams.topics import COMPLETED, STATUS
 from models.status import ImageRow, Step, StepStatus
 from tests.unit.test_image_status import IMAGE, event, good_way, report
@@ -44,3 +48,13 @@ async def test_the_next_generation_has_its_own_end() -> None:
     failed = report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, "other")
     assert await process(event(failed), rows) != []
     assert rows[IMAGE.encode()].status == "completed"
+
+
+async def test_a_table_that_fails_is_waited_for() -> None:
+    class FullDisk(dict[bytes, Any]):
+        def __setitem__(self, key: bytes, value: ImageRow) -> None:
+            raise OSError("No space left on device")
+
+    with pytest.raises(TableUnavailable) as caught:
+        await process(good_way()[0], FullDisk())
+    assert caught.value.retryable
