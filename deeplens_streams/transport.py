@@ -1,4 +1,8 @@
-"""Faust's Kafka transport, with a rebalance that loses nothing and a cheaper way of reading.
+"""Faust's Kafka transport, with offsets that lose nothing and a cheaper way of reading.
+
+Agents work on several events of a partition at once, and a later one may be acknowledged first.
+Faust then commits past an earlier one, if that is the first after the committed offset; a worker
+that is killed at that moment has lost it. Here what is committed is the oldest event in hand.
 
 At the end of a rebalance Faust empties the buffers of its streams and goes back to the committed
 offsets. The Kafka client goes back only where one above 0 was committed; in the other partitions
@@ -10,10 +14,12 @@ that is a request for every message or two, which costs more CPU than what the m
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from faust.transport.drivers import aiokafka
 from faust.types import TP, Message
+from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
 #: Seconds between two reads while there is something to read: messages gather meanwhile. The
@@ -22,7 +28,43 @@ REST_S = 0.03
 
 
 class Consumer(aiokafka.Consumer):
-    """Reads in bunches; goes back to the beginning where nothing was committed yet."""
+    """Reads in bunches; commits and goes back so that no event is left out."""
+
+    #: By partition: the offsets of events in hand, oldest first, and the one after the last.
+    _in_hand: defaultdict[TP, dict[int, None]]
+    _next: dict[TP, int]
+
+    def on_init(self) -> None:
+        super().on_init()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._in_hand, self._next = defaultdict(dict), {}
+
+    # Committing --------------------------------------------------------------------------
+
+    def ack(self, message: Message) -> bool:
+        """Note that an event is at its end."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._in_hand[message.tp].pop(message.offset, None)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: TPorTopicSet | None = None) -> Iterator[TP]:
+        return (tp for tp in self._next if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Return the offset that a new owner of the partition is to begin with."""
+        return next(iter(self._in_hand[tp]), self._next[tp]) or None
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        for tp in revoked:
+            self._in_hand.pop(tp, None)
+            self._next.pop(tp, None)
+        await super().on_partitions_revoked(revoked)
+
+    # Reading -----------------------------------------------------------------------------
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Hand every message to the agents that read its topic, until the fetcher stops."""
@@ -45,17 +87,15 @@ class Consumer(aiokafka.Consumer):
             read = self._read_offset[tp]
             if read is not None and message.offset < read:
                 continue
-            if (
-                read
-                and message.offset > read + 1
-                and self.app.topics.acks_enabled_for(message.topic)
-            ):
-                # What retention removed is never acknowledged, and must not stop commits.
-                await self._add_gap(tp, read + 1, message.offset - 1)
+            if self.app.topics.acks_enabled_for(message.topic):
+                self._in_hand[tp][message.offset] = None
+                self._next[tp] = message.offset + 1
             await self.callback(message)
             self._read_offset[tp] = message.offset
 
     async def perform_seek(self) -> None:
+        # What was in hand is read again.
+        self._forget()
         await super().perform_seek()
         changelogs = self.app.tables.changelog_topics
         untouched = [

@@ -178,8 +178,12 @@ class Client:
                     found[image_id] = status
             return True
 
-        what = f"{len(image_ids)} images at their end"
-        await until(all_final, what, seconds=seconds, poll_s=poll_s)
+        try:
+            await until(all_final, "all at their end", seconds=seconds, poll_s=poll_s)
+        except AssertionError as error:
+            left = [image_id for image_id in image_ids if image_id not in found]
+            states = [(await self.status(image_id))["status"] for image_id in left[:10]]
+            raise AssertionError(f"{error}; {len(left)} left: {left[:10]} {states}") from error
         return found
 
 

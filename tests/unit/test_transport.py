@@ -1,8 +1,9 @@
-"""What Kafka delivers reaches the agents once, in order, and a rebalance interrupts it."""
+"""What Kafka delivers reaches the agents once, in order; commits stop at what is in hand."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +24,11 @@ class Fetched(Consumer):
 
     def __init__(self, *fetches: list[tuple[TP, int]]) -> None:
         self.handed: list[tuple[TP, int]] = []
-        self.gaps: list[tuple[TP, int, int]] = []
+        self.messages: dict[tuple[TP, int], Any] = {}
         self.on_message: Callable[[], Any] | None = None
         self._fetches = list(fetches)
         self._read_offset = defaultdict(lambda: None)
+        self._committed_offset = defaultdict(lambda: None)
         Service.__init__(self)
         self.suspend_flow = asyncio.Event()
         self.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))  # type: ignore[assignment]
@@ -36,15 +38,21 @@ class Fetched(Consumer):
             self._stopped.set()
             return
         for tp, offset in self._fetches.pop(0):
-            yield tp, SimpleNamespace(topic=tp.topic, offset=offset, tp=tp)
+            message = SimpleNamespace(topic=tp.topic, offset=offset, tp=tp, acked=False)
+            self.messages[tp, offset] = message
+            yield tp, message
 
     async def callback(self, message: Any) -> None:
         if self.on_message is not None:
             await self.on_message()
         self.handed.append((message.tp, message.offset))
 
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        self.gaps.append((tp, offset_from, offset_to))
+    def acknowledge(self, tp: TP, *offsets: int) -> None:
+        for offset in offsets:
+            assert self.ack(self.messages[tp, offset])
+
+    def committable(self) -> dict[TP, int]:
+        return self._filter_committable_offsets(list(self._filter_tps_with_pending_acks()))
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +70,6 @@ async def test_every_message_is_handed_on_in_order() -> None:
     consumer = Fetched([(A, 0), (B, 0), (A, 1)], [], [(A, 2)])
     await drain(consumer)
     assert consumer.handed == [(A, 0), (B, 0), (A, 1), (A, 2)]
-    assert not consumer.gaps
 
 
 async def test_what_was_read_before_a_seek_is_not_handed_on_again() -> None:
@@ -72,12 +79,78 @@ async def test_what_was_read_before_a_seek_is_not_handed_on_again() -> None:
     assert consumer.handed == [(A, 5)]
 
 
-async def test_a_gap_ends_before_the_message_after_it() -> None:
-    consumer = Fetched([(A, 7)])
-    consumer._read_offset[A] = 3
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize("committed", [False, True])
+async def test_an_event_in_hand_is_never_committed(first: int, *, committed: bool) -> None:
+    consumer = Fetched([(A, first), (A, first + 1), (A, first + 2)])
+    if committed and first:
+        consumer._committed_offset[A] = consumer._read_offset[A] = first
     await drain(consumer)
-    # Offset 7 itself must stay open until its agent has acknowledged it.
-    assert consumer.gaps == [(A, 4, 6)]
+    consumer.acknowledge(A, first + 1)
+    assert consumer.committable().get(A, first) == first
+    consumer.acknowledge(A, first + 2)
+    assert consumer.committable().get(A, first) == first
+    consumer.acknowledge(A, first)
+    assert consumer.committable() == {A: first + 3}
+
+
+async def test_a_partition_is_committed_up_to_its_oldest_event_in_hand() -> None:
+    consumer = Fetched([(A, 0), (A, 1), (B, 0), (A, 2)])
+    await drain(consumer)
+    consumer.acknowledge(A, 0, 2)
+    consumer.acknowledge(B, 0)
+    assert consumer.committable() == {A: 1, B: 1}
+
+
+async def test_what_was_committed_is_not_committed_again() -> None:
+    consumer = Fetched([(A, 0)])
+    await drain(consumer)
+    consumer.acknowledge(A, 0)
+    consumer._committed_offset[A] = 1
+    assert consumer.committable() == {}
+
+
+async def test_what_retention_removed_does_not_stop_commits() -> None:
+    consumer = Fetched([(A, 7), (A, 12)])
+    consumer._committed_offset[A] = consumer._read_offset[A] = 3
+    await drain(consumer)
+    consumer.acknowledge(A, 7)
+    assert consumer.committable() == {A: 12}
+    consumer.acknowledge(A, 12)
+    assert consumer.committable() == {A: 13}
+
+
+async def test_an_event_is_acknowledged_once() -> None:
+    consumer = Fetched([(A, 0)])
+    await drain(consumer)
+    consumer.acknowledge(A, 0)
+    assert not consumer.ack(consumer.messages[A, 0])
+
+
+async def test_what_a_table_reads_to_recover_is_not_committed() -> None:
+    consumer = Fetched([(A, 0), (B, 0)])
+    consumer.app.topics.acks_enabled_for = lambda topic: False
+    await drain(consumer)
+    assert consumer.committable() == {}
+
+
+async def test_a_partition_that_went_to_another_worker_is_not_committed() -> None:
+    consumer = Fetched([(A, 0), (A, 1), (B, 0)])
+    await drain(consumer)
+    revoked: list[set[TP]] = []
+
+    async def on_revoked(tps: set[TP]) -> None:
+        revoked.append(tps)
+
+    consumer._on_partitions_revoked = on_revoked
+    consumer._active_partitions = consumer._paused_partitions = set()
+    consumer._gap = consumer._acked = consumer._acked_index = {}  # type: ignore[assignment]
+    consumer.app._start_span_from_rebalancing = lambda name: nullcontext()
+    await consumer.on_partitions_revoked({A})
+    assert revoked == [{A}]
+    consumer.acknowledge(A, 0, 1)
+    consumer.acknowledge(B, 0)
+    assert consumer.committable() == {B: 1}
 
 
 async def test_a_rebalance_interrupts_and_what_is_left_counts_as_unread() -> None:
@@ -92,3 +165,6 @@ async def test_a_rebalance_interrupts_and_what_is_left_counts_as_unread() -> Non
     await drain(consumer)
     assert consumer.handed == [(A, 0)]
     assert consumer._read_offset[A] == 0
+    # The message that was interrupted counts as in hand until it is read again.
+    consumer.acknowledge(A, 0)
+    assert consumer.committable() == {A: 1}
