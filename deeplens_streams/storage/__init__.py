@@ -1,9 +1,12 @@
 """Image storage: a local folder, memory, S3, GCS or Azure, behind one interface."""
 
+from obstore.store import LocalStore
+
 from deeplens_streams.config import Settings
 from deeplens_streams.storage.base import ImageStorage, ListPage
 from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.images import ObjectImages
+from deeplens_streams.storage.local import LocalImages
 
 __all__ = ["ImageStorage", "ListPage", "open_storage"]
 
@@ -19,4 +22,5 @@ def open_storage(settings: Settings) -> ImageStorage:
     ConfigurationError
         The URL names no storage, or the folder cannot be made.
     """
-    return ObjectImages(connect(settings.images_url))
+    store = connect(settings.images_url)
+    return LocalImages(store) if isinstance(store, LocalStore) else ObjectImages(store)

@@ -36,8 +36,19 @@ class ImageStorage(Protocol):
     def thumbnail_key(self, *, tenant: str, image_id: str, uploaded_at: str) -> str:
         """Return the key of the thumbnail (a JPEG)."""
 
-    async def put_original(self, *, tenant: str, key: str, source: Path, content_type: str) -> None:
-        """Store the file at `source`, in bounded memory."""
+    async def put_image(self, image: StoredImage, source: Path | bytes) -> None:
+        """Store an uploaded picture: its bytes, then the pointer, then the metadata object.
+
+        When it fails or is cancelled, some of these may be there, and no more will come.
+        """
+
+    async def put_original(
+        self, *, tenant: str, key: str, source: Path | bytes, content_type: str
+    ) -> None:
+        """Store the bytes, or those of the file at `source`, in bounded memory.
+
+        The file may be moved away rather than copied.
+        """
 
     async def put_pointer(self, *, tenant: str, image_id: str, uploaded_at: str) -> None:
         """Store ``index/<uuid>``, by which an image ID alone finds its metadata."""

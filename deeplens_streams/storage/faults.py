@@ -11,14 +11,20 @@ from deeplens_streams.errors import DeepLensError, StorageFull, StorageUnavailab
 
 log = structlog.get_logger()
 
-_FULL = (
-    f"(os error {errno.ENOSPC})",
-    f"(os error {errno.EDQUOT})",
+_FULL_NUMBERS = {errno.ENOSPC, errno.EDQUOT}
+_FULL_WORDS = (
+    *(f"(os error {number})" for number in _FULL_NUMBERS),
     "InsufficientStorage",
     "QuotaExceeded",
     "StorageFull",
 )
 """How the backends word that there is no room; the library has no class for it."""
+
+
+def means_full(error: Exception) -> bool:
+    """Whether there is no room left, by the number or the words of `error`."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in _FULL_NUMBERS or any(words in str(error) for words in _FULL_WORDS)
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def storage_faults(action: str) -> Iterator[None]:
         yield
     except (BaseError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        full = any(words in str(error) for words in _FULL)
+        full = means_full(error)
         log.warning("image storage failed", action=action, reason=reason, full=full)
         fault: DeepLensError = StorageFull() if full else StorageUnavailable()
         raise fault from error

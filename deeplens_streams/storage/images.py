@@ -7,28 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-import orjson
-import structlog
 from obstore.store import LocalStore, MemoryStore
 
-from deeplens_streams.errors import DeepLensError, NotFound
+from deeplens_streams.errors import NotFound
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.base import ListPage
 from deeplens_streams.storage.budget import MIB, MemoryBudget
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
 from deeplens_streams.storage.faults import storage_faults
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order, newest_first
 from models.images import StoredImage
-from models.records import MalformedRecord
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-log = structlog.get_logger()
-
 _CHUNK = MIB
-"""Bytes of one piece that `stream` yields, and of one write to a local file."""
+"""Bytes of one piece that `stream` yields, at the most."""
 _WHOLE_MAX = 16 * MIB
 """Up to here a remote object is one request: one round trip, and nothing left if it fails."""
 _PART = 8 * MIB
@@ -40,32 +35,11 @@ _DEPTH = 3
 """Levels below a tenant's metadata folder: day, minute, object."""
 
 
-class DamagedMetadata(DeepLensError):
-    """The image's metadata object cannot be read; the operator's log names it."""
-
-    code = "DAMAGED_METADATA"
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Give the file a second name, which is as atomic as a rename and copies nothing.
-
-    False where that cannot be: another file system, one without links, a name that is taken.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(source)
-    except OSError:
-        return False
-    return True
-
-
 class ObjectImages:
     """`ImageStorage` on an obstore store. It needs no closing."""
 
     def __init__(self, store: "ObjectStore") -> None:
         self._store = store
-        self._is_local = isinstance(store, LocalStore)
-        self._folder = store.prefix if isinstance(store, LocalStore) else None
         self._has_attributes = not isinstance(store, LocalStore | MemoryStore)
         self._budget = MemoryBudget(_BUDGET_MIB)
 
@@ -79,18 +53,28 @@ class ObjectImages:
 
     # Writing -----------------------------------------------------------------------------
 
-    async def put_original(self, *, tenant: str, key: str, source: Path, content_type: str) -> None:
+    async def put_image(self, image: StoredImage, source: Path | bytes) -> None:
+        tenant = image.tenantId
+        # 1. bytes
+        await self.put_original(
+            tenant=tenant, key=image.originalKey, source=source, content_type=image.contentType
+        )
+        # 2. pointer
+        await self.put_pointer(tenant=tenant, image_id=image.imageId, uploaded_at=image.uploadedAt)
+        # 3. metadata object
+        await self.put_metadata(image)
+
+    async def put_original(
+        self, *, tenant: str, key: str, source: Path | bytes, content_type: str
+    ) -> None:
         layout.check_key(tenant=tenant, key=key)
+        if isinstance(source, bytes):
+            await self._put(key, source, content_type, "store an original")
+            return
         with storage_faults("store an original"):
-            if self._folder is not None and await asyncio.to_thread(
-                _link, source, self._folder / key
-            ):
-                return
             size = (await asyncio.to_thread(source.stat)).st_size
-            # A local file is written piece by piece, which is faster than whole, too.
-            in_parts = self._is_local or size > _WHOLE_MAX
-            part = _CHUNK if self._is_local else _PART
-            memory = min(size, (_PARTS_AT_ONCE + 1) * part) if in_parts else size
+            in_parts = size > _WHOLE_MAX
+            memory = (_PARTS_AT_ONCE + 1) * _PART if in_parts else size
             async with self._budget.take(memory):
                 await obstore.put_async(
                     self._store,
@@ -98,7 +82,7 @@ class ObjectImages:
                     source,
                     attributes={"Content-Type": content_type} if self._has_attributes else None,
                     use_multipart=in_parts,
-                    chunk_size=part,
+                    chunk_size=_PART,
                     max_concurrency=_PARTS_AT_ONCE,
                 )
 
@@ -107,16 +91,11 @@ class ObjectImages:
         await self._put(key, data, "image/jpeg", "store a thumbnail")
 
     async def put_pointer(self, *, tenant: str, image_id: str, uploaded_at: str) -> None:
-        layout.epoch_ms(uploaded_at)
-        pointer = {"tenantId": check_tenant_id(tenant), "uploadedAt": uploaded_at}
-        key = layout.pointer_key(image_id)
-        await self._put(key, orjson.dumps(pointer), "application/json", "store a pointer")
+        key, data = objects.pointer(tenant=tenant, image_id=image_id, uploaded_at=uploaded_at)
+        await self._put(key, data, "application/json", "store a pointer")
 
     async def put_metadata(self, image: StoredImage) -> None:
-        key = layout.metadata_key(
-            tenant=image.tenantId, image_id=image.imageId, ms=layout.epoch_ms(image.uploadedAt)
-        )
-        data = orjson.dumps(image.to_wire())
+        key, data = objects.metadata_of(image)
         await self._put(key, data, "application/json", "store metadata")
 
     async def _put(self, key: str, data: bytes, content_type: str, action: str) -> None:
@@ -206,7 +185,7 @@ class ObjectImages:
         """Return the image at a listed key, or None if it is gone or cannot be shown."""
         if layout.read_metadata_key(key) is None:
             return key, None
-        with suppress(DamagedMetadata):  # one damaged object must not hide all older ones
+        with suppress(objects.DamagedMetadata):  # one damaged object must not hide all older ones
             return key, await self._metadata(key)
         return key, None
 
@@ -214,25 +193,11 @@ class ObjectImages:
         """Return (tenant, metadata key) of an image that has a pointer."""
         image_id = check_image_id(image_id)
         data = await self._get(layout.pointer_key(image_id), "read a pointer")
-        if data is None:
-            return None
-        try:
-            pointer = orjson.loads(data)
-            tenant, ms = pointer["tenantId"], layout.epoch_ms(pointer["uploadedAt"])
-            return tenant, layout.metadata_key(tenant=tenant, image_id=image_id, ms=ms)
-        except (ValueError, KeyError, TypeError, DeepLensError) as error:
-            log.error("a pointer is damaged", image_id=image_id, reason=str(error))
-            raise DamagedMetadata from error
+        return None if data is None else objects.read_pointer(image_id, data)
 
     async def _metadata(self, key: str) -> StoredImage | None:
         data = await self._get(key, "read metadata")
-        if data is None:
-            return None
-        try:
-            return StoredImage.from_wire(orjson.loads(data))
-        except (orjson.JSONDecodeError, MalformedRecord) as error:
-            log.error("a metadata object is damaged", key=key, reason=str(error))
-            raise DamagedMetadata from error
+        return None if data is None else objects.read_metadata(key, data)
 
     async def _get(self, key: str, action: str) -> bytes | None:
         with storage_faults(action), suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ Publish = Callable[[ImageUploaded], Awaitable[None]]
 
 
 async def accept(
-    image: StoredImage, *, source: Path, storage: ImageStorage, publish: Publish
+    image: StoredImage, *, source: Path | bytes, storage: ImageStorage, publish: Publish
 ) -> None:
     """Make the picture durable; when this returns, every stage will see it.
 
@@ -38,6 +38,7 @@ async def accept(
         One write failed; what the others wrote is removed.
     """
     try:
+        # 1. bytes, 2. pointer, 3. metadata object
         await _store(image, source, storage)
         # 4. event
         await publish(uploaded_event(image))
@@ -46,23 +47,10 @@ async def accept(
         raise
 
 
-async def _store(image: StoredImage, source: Path, storage: ImageStorage) -> None:
-    tenant, image_id = image.tenantId, image.imageId
+async def _store(image: StoredImage, source: Path | bytes, storage: ImageStorage) -> None:
     try:
         async with asyncio.timeout(STORE_TIMEOUT_S):
-            # 1. bytes
-            await storage.put_original(
-                tenant=tenant,
-                key=image.originalKey,
-                source=source,
-                content_type=image.contentType,
-            )
-            # 2. pointer
-            await storage.put_pointer(
-                tenant=tenant, image_id=image_id, uploaded_at=image.uploadedAt
-            )
-            # 3. metadata object
-            await storage.put_metadata(image)
+            await storage.put_image(image, source)
     except TimeoutError:
         raise StorageUnavailable from None
 

@@ -1,4 +1,4 @@
-"""A form with one picture, read as it arrives: fields into memory, the picture to the disk.
+"""A form with one picture, read as it arrives: fields into memory, the picture into the spool.
 
 aiohttp's own reader hands out 8 KiB at a time and needs the parts in turn; python-multipart
 takes whatever the socket gave.

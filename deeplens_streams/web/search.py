@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -130,15 +130,19 @@ def _engine(services: Services) -> VectorStore:
 
 
 async def _picture_vector(request: web.Request, file: SpooledFile) -> npt.NDArray[np.float32]:
-    services, spool = request.app[CONTEXT].services, request.app[SPOOL]
+    services = request.app[CONTEXT].services
     if services.features is None:
         raise ExtractorUnavailable(
             "This worker has no model; search by imageId, or ask a worker that has one."
         )
-    await file.finish()
-    # The same refusals as for uploads, before anything is decoded.
-    await spool.run(lambda: inspect(file.path, max_pixels=services.settings.max_pixels))
-    data = await spool.run(file.path.read_bytes)
+
+    def checked(content: BinaryIO) -> bytes:
+        data = content.read()
+        # The same refusals as for uploads, before anything is decoded.
+        inspect(content, max_pixels=services.settings.max_pixels)
+        return data
+
+    _, data = await file.finish(checked)
     return (await services.features.extract(data, urgent=True)).vector
 
 

@@ -1,12 +1,12 @@
-"""Where an upload's bytes lie until they are checked: files of our own, gone afterwards."""
+"""Where an upload's bytes lie until they are stored: in memory, or files of our own."""
 
 import asyncio
-import errno
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, TypeVar
@@ -14,6 +14,8 @@ from typing import BinaryIO, TypeVar
 import structlog
 
 from deeplens_streams.errors import StorageFull, StorageUnavailable
+from deeplens_streams.storage.faults import means_full
+from deeplens_streams.storage.files import write_all
 
 log = structlog.get_logger()
 
@@ -21,29 +23,33 @@ T = TypeVar("T")
 
 _SUFFIX = ".upload"
 #: Bytes that are hashed and written at once: fewer and hopping between threads costs more.
-BLOCK_BYTES = 262_144
+BLOCK_BYTES = 524_288
+#: Pieces of a block: those of a client that sends byte by byte must not fill the memory.
+_MAX_PIECES = 1024
 #: Disk and CPU work of uploads at once; more would only take turns on the same cores.
 _THREADS = 4
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class SpooledFile:
-    """One upload's bytes on their way to the disk.
+    """One upload's bytes: in memory as long as they are less than a block, then on the disk.
 
     Attributes
     ----------
-    path : of the file; there is none before the first block.
     size : bytes taken so far.
+    content : where all of them are, once `finish` has returned.
     """
 
-    def __init__(self, path: Path, run: "Spool") -> None:
-        self.path = path
+    content: Path | bytes
+
+    def __init__(self, path: Path, spool: "Spool") -> None:
         self.size = 0
-        self._spool = run
+        self._path = path
+        self._spool = spool
         self._hash = hashlib.sha256()
         self._pending: list[bytes | memoryview] = []
         self._pending_bytes = 0
-        self._file: BinaryIO | None = None
+        self._is_begun = self._is_finished = False
+        self._file: FileIO | None = None
         self._gone = False
         # An abandoned request discards the file while a thread may still write its last block.
         self._lock = Lock()
@@ -56,17 +62,43 @@ class SpooledFile:
 
     async def settle(self) -> None:
         """Hash and write what was taken, if it is enough for a block."""
-        if self._pending_bytes >= BLOCK_BYTES:
-            await self._flush()
+        if self._pending_bytes >= BLOCK_BYTES or len(self._pending) >= _MAX_PIECES:
+            pieces = self._pieces()
+            self._is_begun = True
+            await self._spool.run(lambda: self._write(pieces))
 
-    async def finish(self) -> str:
-        """Write the rest; return the SHA-256 of everything in hexadecimal."""
-        await self._flush()
-        return self._hash.hexdigest()
+    async def finish(self, look: Callable[[BinaryIO], T]) -> tuple[str, T]:
+        """Return the SHA-256 of everything in hexadecimal and what `look` says of it.
 
-    async def _flush(self) -> None:
+        `look` is called in a thread.
+        """
+        pieces = self._pieces()
+        if self._is_begun:
+            found = await self._spool.run(lambda: self._end_on_disk(pieces, look))
+        else:
+            found = await self._spool.run(lambda: self._end_in_memory(pieces, look))
+        self._is_finished = True
+        return found
+
+    def _pieces(self) -> Sequence[bytes | memoryview]:
         pieces, self._pending, self._pending_bytes = self._pending, [], 0
-        await self._spool.run(lambda: self._write(pieces))
+        return pieces
+
+    def _end_in_memory(
+        self, pieces: Sequence[bytes | memoryview], look: Callable[[BinaryIO], T]
+    ) -> tuple[str, T]:
+        self.content = b"".join(pieces)
+        self._hash.update(self.content)
+        return self._hash.hexdigest(), look(BytesIO(self.content))
+
+    def _end_on_disk(
+        self, pieces: Sequence[bytes | memoryview], look: Callable[[BinaryIO], T]
+    ) -> tuple[str, T]:
+        self._write(pieces)
+        self._close()
+        self.content = self._path
+        with self._path.open("rb") as file:
+            return self._hash.hexdigest(), look(file)
 
     def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
         with self._lock:
@@ -74,17 +106,26 @@ class SpooledFile:
                 return
             try:
                 if self._file is None:
-                    self.path.touch(mode=0o600, exist_ok=False)
-                    self._file = self.path.open("wb", buffering=0)
+                    self._file = self._path.open("xb", buffering=0)
                 for piece in pieces:
                     self._hash.update(piece)
-                    _write_all(self._file, piece)
+                    write_all(self._file, piece)
             except OSError as error:
-                if error.errno in _FULL:
+                if means_full(error):
                     raise StorageFull from error
                 raise StorageUnavailable(
                     "The folder for incoming uploads cannot be written; try again later."
                 ) from error
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether there is a file to remove, or may be: storage moves it away where it can."""
+        return self._is_begun and not (self._is_finished and not self._path.exists())
 
     def discard(self) -> None:
         """Close and remove the file; what is written afterwards goes nowhere."""
@@ -92,13 +133,7 @@ class SpooledFile:
             self._gone = True
             if self._file is not None:
                 self._file.close()
-                self.path.unlink(missing_ok=True)
-
-
-def _write_all(file: BinaryIO, piece: bytes | memoryview) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[file.write(rest) :]
+                self._path.unlink(missing_ok=True)
 
 
 class Spool:
@@ -119,8 +154,9 @@ class Spool:
         try:
             yield file
         finally:
-            # Handed to the thread before the first await: a cancelled request cannot stop it.
-            await self.run(file.discard)
+            if file.is_left:
+                # Handed to the thread before the first await: a cancelled request cannot stop it.
+                await self.run(file.discard)
 
     async def prepare(self) -> None:
         """Make the folder, for this user alone, and remove what a killed process left."""

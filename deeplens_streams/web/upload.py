@@ -91,8 +91,9 @@ async def _take(request: web.Request) -> StoredImage:
         )
         wishes = _check(form, context.services.model)
         _need_file(form, file, FILE_FIELD)
-        checksum = await file.finish()
-        header = await spool.run(lambda: inspect(file.path, max_pixels=settings.max_pixels))
+        checksum, header = await file.finish(
+            lambda content: inspect(content, max_pixels=settings.max_pixels)
+        )
         image = _describe(
             form=form,
             wishes=wishes,
@@ -111,7 +112,7 @@ async def _take(request: web.Request) -> StoredImage:
 async def _accept(image: StoredImage, file: SpooledFile, context: WebContext) -> None:
     await accept(
         image,
-        source=file.path,
+        source=file.content,
         storage=context.services.storage,
         publish=context.publish_upload,
     )

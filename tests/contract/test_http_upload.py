@@ -7,8 +7,10 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import obstore
 import pytest
 from aiohttp import FormData
 from PIL import Image
@@ -19,7 +21,9 @@ from deeplens_streams.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from deeplens_streams.storage import ImageStorage
+from deeplens_streams.storage.connection import connect
+from deeplens_streams.storage.images import ObjectImages
+from deeplens_streams.storage.local import LocalImages
 from deeplens_streams.web import intake, upload
 from models.images import StoredImage
 from tests.photographs import photograph
@@ -286,64 +290,99 @@ async def test_a_body_that_is_cut_short_is_accepted(served: Web) -> None:
     await served.upload(photograph("rocket").data[:20_000])
 
 
-class FaultyStorage:
-    """A storage of which one write fails, once it has done its work."""
+class Faults:
+    """A storage of which one write fails, or waits, once it has done its work."""
 
-    def __init__(self, real: ImageStorage) -> None:
-        self._real = real
-        self.fault: tuple[str, DeepLensError | asyncio.Event] | None = None
-        self.reached = asyncio.Event()
+    fault: tuple[str, DeepLensError | Event] | None = None
+    #: Of the last original.
+    key = ""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self.reached = Event()
 
-    async def _then(self, name: str) -> None:
+    def then(self, name: str) -> None:
         if self.fault is None or self.fault[0] != name:
             return
         self.reached.set()
         what = self.fault[1]
-        if isinstance(what, asyncio.Event):
-            await what.wait()
+        if isinstance(what, Event):
+            what.wait()
         else:
             raise what
 
+    async def delete_object(self, **options: Any) -> None:
+        self.then("delete_object")
+        await super().delete_object(**options)  # type: ignore[misc] # a storage comes after
+
+
+class FaultyObjects(Faults, ObjectImages):
     async def put_original(self, **options: Any) -> None:
-        await self._real.put_original(**options)
+        await super().put_original(**options)
         self.key = options["key"]
-        await self._then("put_original")
+        await asyncio.to_thread(self.then, "original")
 
     async def put_pointer(self, **options: Any) -> None:
-        await self._real.put_pointer(**options)
-        await self._then("put_pointer")
+        await super().put_pointer(**options)
+        await asyncio.to_thread(self.then, "pointer")
 
     async def put_metadata(self, image: StoredImage) -> None:
-        await self._real.put_metadata(image)
-        await self._then("put_metadata")
-
-    async def delete_object(self, **options: Any) -> None:
-        await self._then("delete_object")
-        await self._real.delete_object(**options)
+        await super().put_metadata(image)
+        await asyncio.to_thread(self.then, "metadata")
 
 
-@pytest.mark.parametrize("write", ["put_original", "put_pointer", "put_metadata"])
+class FaultyFolder(Faults, LocalImages):
+    def _write_original(self, key: str, source: Path | bytes) -> None:
+        super()._write_original(key, source)
+        self.key = key
+        self.then("original")
+
+    def _write(self, key: str, data: bytes) -> None:
+        super()._write(key, data)
+        kinds = {"index/": "pointer", f"{TENANT}/metadata/": "metadata"}
+        for start, name in kinds.items():
+            if key.startswith(start):
+                self.then(name)
+
+
+@pytest.fixture(params=["memory", "local"])
+def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyObjects | FaultyFolder:
+    if request.param == "memory":
+        return FaultyObjects(connect("memory://"))
+    return FaultyFolder(connect((tmp_path / "images").as_uri()))
+
+
+async def nothing_stored(storage: FaultyObjects | FaultyFolder) -> None:
+    """No original, no pointer and no metadata, by whatever name."""
+    everything = await obstore.list(storage._store).collect_async()
+    assert everything == []
+
+
+@pytest.mark.parametrize("write", ["original", "pointer", "metadata"])
 @pytest.mark.parametrize(
     ("error", "status"), [(StorageUnavailable, 503), (StorageFull, 507)], ids=["away", "full"]
 )
+@pytest.mark.parametrize("size", [20_000, 2_000_000], ids=["in memory", "on disk"])
 async def test_a_write_that_fails_leaves_nothing(
-    tmp_path: Path, write: str, error: Callable[[], DeepLensError], status: int
+    tmp_path: Path,
+    faulty: FaultyObjects | FaultyFolder,
+    write: str,
+    *,
+    error: Callable[[], DeepLensError],
+    status: int,
+    size: int,
 ) -> None:
-    async with running(tmp_path) as plain:
-        storage = FaultyStorage(plain.storage)
-    storage.fault = (write, error())
-    async with running(tmp_path, storage=storage) as served:
-        data = form(photograph("rocket").data, tenantId=TENANT)
+    faulty.fault = (write, error())
+    async with running(tmp_path, storage=faulty) as served:
+        data = form(noise_jpeg(size), tenantId=TENANT)
         async with served.client.post(UPLOAD, data=data) as response:
             answer = await response.json()
         assert response.status == status
         assert answer["errorCode"] == error().code
         assert response.headers["Retry-After"]
+        assert faulty.key
         await nothing_left(served)
-        assert await served.storage.get(tenant=TENANT, key=storage.key) is None
+        await nothing_stored(faulty)
 
 
 async def test_a_broker_that_is_away_leaves_nothing(served: Web) -> None:
@@ -360,45 +399,61 @@ async def test_an_unforeseen_error_leaves_nothing(served: Web) -> None:
 
 
 async def test_removal_goes_on_until_storage_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "_UNDO_PATIENCE_S", 0.05)
     monkeypatch.setattr(intake, "_UNDO_BACKOFF_S", 0.05)
-    async with running(tmp_path) as plain:
-        storage = FaultyStorage(plain.storage)
-    storage.fault = ("delete_object", StorageUnavailable())
-    async with running(tmp_path, storage=storage) as served:
+    faulty.fault = ("delete_object", StorageUnavailable())
+    async with running(tmp_path, storage=faulty) as served:
         served.broker_fault = BrokerUnavailable()
         data = form(photograph("rocket").data, tenantId=TENANT)
         async with served.client.post(UPLOAD, data=data) as response:
             assert response.status == 503
-        assert await served.storage.get(tenant=TENANT, key=storage.key) is not None
-        storage.fault = None
+        assert await served.storage.get(tenant=TENANT, key=faulty.key) is not None
+        faulty.fault = None
         await until(lambda: not intake._undoing)
-        assert await served.storage.get(tenant=TENANT, key=storage.key) is None
+        await nothing_stored(faulty)
 
 
-async def test_a_request_cancelled_between_writes_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", ["original", "pointer", "metadata"])
+async def test_a_request_cancelled_between_writes_leaves_nothing(
+    tmp_path: Path, faulty: FaultyObjects | FaultyFolder, write: str
+) -> None:
     async with running(tmp_path) as plain:
-        storage = FaultyStorage(plain.storage)
         answer = await plain.upload(photograph("rocket").data)
         image = await plain.storage.find(answer["imageId"])
     assert image is not None
-    storage.fault = ("put_metadata", asyncio.Event())
+    release = Event()
+    faulty.fault = (write, release)
 
     async def publish(_event: object) -> None: ...
 
     source = tmp_path / "picture"
     source.write_bytes(photograph("rocket").data)
-    task = asyncio.create_task(
-        intake.accept(image, source=source, storage=storage, publish=publish)
-    )
-    await storage.reached.wait()
+    task = asyncio.create_task(intake.accept(image, source=source, storage=faulty, publish=publish))
+    await asyncio.to_thread(faulty.reached.wait)
     task.cancel()
+    await asyncio.sleep(0.01)
+    release.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await storage.find(image.imageId) is None
-    assert await storage.get(tenant=TENANT, key=image.originalKey) is None
+    await nothing_stored(faulty)
+
+
+async def test_storage_that_takes_too_long_leaves_nothing(
+    tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "STORE_TIMEOUT_S", 0.05)
+    release = Event()
+    faulty.fault = ("pointer", release)
+    async with running(tmp_path, storage=faulty) as served:
+        data = form(photograph("rocket").data, tenantId=TENANT)
+        asyncio.get_running_loop().call_later(0.2, release.set)
+        async with served.client.post(UPLOAD, data=data) as response:
+            assert response.status == 503
+            assert (await response.json())["errorCode"] == "STORAGE_UNAVAILABLE"
+        await nothing_left(served)
+        await nothing_stored(faulty)
 
 
 async def test_a_client_that_hangs_up_leaves_nothing(served: Web) -> None:

@@ -1,0 +1,57 @@
+"""The two small objects of an image, its pointer and its metadata: keys and bytes."""
+
+import orjson
+import structlog
+
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.storage import layout
+from models.images import StoredImage
+from models.records import MalformedRecord
+
+log = structlog.get_logger()
+
+
+class DamagedMetadata(DeepLensError):
+    """The image's metadata object cannot be read; the operator's log names it."""
+
+    code = "DAMAGED_METADATA"
+
+
+def pointer(*, tenant: str, image_id: str, uploaded_at: str) -> tuple[str, bytes]:
+    """Return key and bytes of the pointer."""
+    layout.epoch_ms(uploaded_at)
+    said = {"tenantId": check_tenant_id(tenant), "uploadedAt": uploaded_at}
+    return layout.pointer_key(image_id), orjson.dumps(said)
+
+
+def pointer_of(image: StoredImage) -> tuple[str, bytes]:
+    return pointer(tenant=image.tenantId, image_id=image.imageId, uploaded_at=image.uploadedAt)
+
+
+def metadata_of(image: StoredImage) -> tuple[str, bytes]:
+    """Return key and bytes of the metadata object."""
+    key = layout.metadata_key(
+        tenant=image.tenantId, image_id=image.imageId, ms=layout.epoch_ms(image.uploadedAt)
+    )
+    return key, orjson.dumps(image.to_wire())
+
+
+def read_pointer(image_id: str, data: bytes) -> tuple[str, str]:
+    """Return (tenant, metadata key) from the bytes of an image's pointer."""
+    try:
+        said = orjson.loads(data)
+        tenant, ms = said["tenantId"], layout.epoch_ms(said["uploadedAt"])
+        return tenant, layout.metadata_key(tenant=tenant, image_id=image_id, ms=ms)
+    except (ValueError, KeyError, TypeError, DeepLensError) as error:
+        log.error("a pointer is damaged", image_id=image_id, reason=str(error))
+        raise DamagedMetadata from error
+
+
+def read_metadata(key: str, data: bytes) -> StoredImage:
+    """Return the image from the bytes of the metadata object at `key`."""
+    try:
+        return StoredImage.from_wire(orjson.loads(data))
+    except (orjson.JSONDecodeError, MalformedRecord) as error:
+        log.error("a metadata object is damaged", key=key, reason=str(error))
+        raise DamagedMetadata from error

@@ -1,0 +1,226 @@
+"""Files in a local folder: whole or not there, and every fault in this system's words."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from obstore.store import LocalStore
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import StorageFull, StorageUnavailable
+from deeplens_streams.storage import files, open_storage
+from deeplens_streams.storage.files import move_file, put_file
+from deeplens_streams.storage.images import ObjectImages
+from deeplens_streams.storage.local import LocalImages
+from tests.behaviour.test_storage import image
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalImages:
+    made = open_storage(Settings(data_dir=tmp_path))
+    assert isinstance(made, LocalImages)
+    return made
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_put_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "folder" / "file"
+    for data in (b"one", b"", bytes(3_000_000), b"two"):
+        put_file(path, data)
+        assert path.read_bytes() == data
+        assert names(tmp_path) == ["file"]
+    path.chmod(0o600)
+    put_file(path, b"as the umask says")
+    (other := tmp_path / "other").touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_a_file_is_moved_with_its_folder_made(tmp_path: Path) -> None:
+    source, path = tmp_path / "source", tmp_path / "some" / "folder" / "file"
+    source.write_bytes(b"content")
+    inode = source.stat().st_ino
+    move_file(source, path)
+    assert path.stat().st_ino == inode
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_of_another_file_system_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = tmp_path / "source", tmp_path / "some" / "folder" / "file"
+    source.write_bytes(os.urandom(3_000_000))
+    rename = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self == source:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    move_file(source, path)
+    assert path.read_bytes() == source.read_bytes()
+    assert names(tmp_path) == ["file", "source"]
+
+
+def _break(error: Exception) -> Callable[..., Any]:
+    def broken(*_: object) -> None:
+        raise error
+
+    return broken
+
+
+def test_what_fails_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    put_file(path, b"old")
+    monkeypatch.setattr(files, "write_all", _break(OSError(errno.EIO, "broken")))
+    with pytest.raises(OSError, match="broken"):
+        put_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    contents = [bytes([number]) * 100_000 for number in range(20)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda data: put_file(path, data), contents))
+    assert path.read_bytes() in contents
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: LocalImages) -> None:
+    """Killed at whatever moment: what has an object's name has all of its bytes."""
+    code = (
+        "import sys; from pathlib import Path; from deeplens_streams.storage.files import put_file"
+        "\nfor number in range(10**9):"
+        " put_file(Path(sys.argv[1]) / f'{number % 5}', bytes([number % 256]) * 2_000_000)"
+    )
+    folder = tmp_path / "images" / "acme-corp" / "thumbnail"
+    for wait in (0.0, 0.003, 0.007, 0.011):
+        with subprocess.Popen([sys.executable, "-c", code, folder]) as writer:
+            while not (folder.exists() and len(list(folder.glob("?"))) == 5):
+                time.sleep(0.01)
+            time.sleep(wait)
+            writer.kill()
+        for path in folder.glob("?"):
+            data = path.read_bytes()
+            assert data == data[:1] * 2_000_000
+            path.unlink()
+    listing = asyncio.run(storage._children("acme-corp/thumbnail"))
+    assert listing == []
+
+
+async def test_no_room_is_told_from_other_faults(
+    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = image(storage)
+    for number, expected in (
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EIO, StorageUnavailable),
+        (errno.EACCES, StorageUnavailable),
+    ):
+        monkeypatch.setattr(files, "write_all", _break(OSError(number, "what the system says")))
+        for write in (
+            storage.put_image(stored, b"bytes"),
+            storage.put_metadata(stored),
+            storage.put_thumbnail(tenant="acme-corp", key=stored.thumbnailKey, data=b"x"),
+            storage.ping(),
+        ):
+            with pytest.raises(expected):
+                await write
+
+
+async def test_a_large_object_is_read_off_the_loop(
+    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_threads = []
+    run = storage._run
+
+    async def watched(work: Callable[[], Any]) -> Any:
+        in_threads.append(await run(work))
+        return in_threads[-1]
+
+    for size in (262_144, 262_145):
+        stored, data = image(storage), os.urandom(size)
+        await storage.put_image(stored, data)
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "_run", watched)
+            assert await storage.get(tenant="acme-corp", key=stored.originalKey) == data
+    assert [len(data) for data in in_threads] == [262_145]
+
+
+async def test_nothing_is_written_behind_a_cancelled_upload(
+    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = image(storage)
+    reached, release = Event(), Event()
+    write = storage._write
+
+    def slow(key: str, data: bytes) -> None:
+        if key.startswith("index/"):
+            reached.set()
+            release.wait()
+        write(key, data)
+
+    monkeypatch.setattr(storage, "_write", slow)
+    upload = asyncio.create_task(storage.put_image(stored, b"bytes"))
+    await asyncio.to_thread(reached.wait)
+    for _ in range(2):  # impatience changes nothing
+        upload.cancel()
+        await asyncio.wait({upload}, timeout=0.01)
+        assert not upload.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    # All three are there or will never be: removing them now removes the picture.
+    await storage.delete_metadata(tenant="acme-corp", image_id=stored.imageId)
+    await storage.delete_object(tenant="acme-corp", key=stored.originalKey)
+    assert names(storage._folder) == []
+
+
+async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
+    storage: LocalImages,
+) -> None:
+    release = Event()
+    busy = [asyncio.create_task(storage._run(release.wait)) for _ in range(20)]
+    await asyncio.sleep(0)
+    upload = asyncio.create_task(storage.put_image(image(storage), b"bytes"))
+    await asyncio.sleep(0)
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    release.set()
+    await asyncio.gather(*busy)
+    assert names(storage._folder) == []
+
+
+async def test_folders_of_obstore_and_ours_are_the_same(
+    tmp_path: Path, storage: LocalImages
+) -> None:
+    theirs = ObjectImages(LocalStore(tmp_path / "images"))
+    for writer, reader in ((theirs, storage), (storage, theirs)):
+        stored, data = image(storage), os.urandom(1000)
+        await writer.put_image(stored, data)
+        await writer.put_thumbnail(tenant="acme-corp", key=stored.thumbnailKey, data=b"small")
+        found = await reader.find(stored.imageId)
+        assert found is not None
+        assert found.to_wire() == stored.to_wire()
+        assert await reader.get(tenant="acme-corp", key=stored.originalKey) == data
+        assert await reader.get(tenant="acme-corp", key=stored.thumbnailKey) == b"small"
+    page = await theirs.list_images(tenant="acme-corp", limit=5)
+    assert len(page.images) == 2
