@@ -19,7 +19,7 @@ from deeplens_streams.features.models import choose_model
 from deeplens_streams.logs import configure_logging
 
 #: Below uploads and searches, which people wait for; extraction takes what they leave.
-_NICENESS = 5
+_NICENESS = 10
 
 
 def main() -> None:

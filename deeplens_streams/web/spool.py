@@ -107,9 +107,9 @@ class SpooledFile:
             try:
                 if self._file is None:
                     self._file = self._path.open("xb", buffering=0)
-                for piece in pieces:
-                    self._hash.update(piece)
-                    write_all(self._file, piece)
+                block = b"".join(pieces)
+                self._hash.update(block)
+                write_all(self._file, block)
             except OSError as error:
                 if means_full(error):
                     raise StorageFull from error
