@@ -131,17 +131,22 @@ async def measure(worker: Worker, client: Client, arguments: argparse.Namespace)
     with tempfile.TemporaryDirectory() as folder:
         for index, picture in enumerate(small):
             (Path(folder) / f"{index:04}.jpg").write_bytes(picture)
+        ratios = []
         for _ in range(arguments.rounds):
             bare = await asyncio.to_thread(bare_loop, Path(folder))
             before = cpu_seconds(worker)
             system = await throughput(client, small)
             spent = {name: end - before[name] for name, end in cpu_seconds(worker).items()}
+            ratios.append(system / bare)
             print(
                 f"bare loop {bare:.1f} pictures/s, system {system:.1f} pictures/s, "
-                f"ratio {system / bare:.2f} (limit 0.70)"
+                f"ratio {ratios[-1]:.2f}"
             )
             each = (f"{name} {1000 * used / len(small):.1f}" for name, used in spent.items())
             print(f"CPU ms a picture: {', '.join(each)}")
+        print(
+            f"ratio, median of {len(ratios)} rounds: {statistics.median(ratios):.2f} (limit 0.70)"
+        )
     print(f"resident memory of the worker: {worker.rss() / 2**20:.0f} MiB")
 
 
