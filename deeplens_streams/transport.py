@@ -4,10 +4,9 @@ Agents work on several events of a partition at once, and a later one may be ack
 Faust then commits past an earlier one, if that is the first after the committed offset; a worker
 that is killed at that moment has lost it. Here what is committed is the oldest event in hand.
 
-At the end of a rebalance Faust empties the buffers of its streams and goes back to the committed
-offsets. The Kafka client goes back only where one above 0 was committed; in the other partitions
-what was buffered is skipped. So the first events of a new system were lost when a second worker
-joined at that moment.
+At the end of a rebalance Faust goes back to the committed offsets and then empties the buffers of
+its streams. The Kafka client goes back only where one above 0 was committed, and what is read
+between the two steps is emptied as well: either way the first events after it were lost.
 
 Faust hands on each message with four tasks of asyncio, and asks Kafka again at once. Under load
 that is a request for every message or two, which costs more CPU than what the message asks for.
@@ -30,8 +29,8 @@ REST_S = 0.03
 class Consumer(aiokafka.Consumer):
     """Reads in bunches; commits and goes back so that no event is left out."""
 
-    #: By partition: the offsets of events in hand, oldest first, and the one after the last.
-    _in_hand: defaultdict[TP, dict[int, None]]
+    #: By partition: the offsets of events in hand, and the one after the last handed on.
+    _in_hand: defaultdict[TP, set[int]]
     _next: dict[TP, int]
 
     def on_init(self) -> None:
@@ -39,7 +38,7 @@ class Consumer(aiokafka.Consumer):
         self._forget()
 
     def _forget(self) -> None:
-        self._in_hand, self._next = defaultdict(dict), {}
+        self._in_hand, self._next = defaultdict(set), {}
 
     # Committing --------------------------------------------------------------------------
 
@@ -48,7 +47,7 @@ class Consumer(aiokafka.Consumer):
         if message.acked:
             return False
         message.acked = True
-        self._in_hand[message.tp].pop(message.offset, None)
+        self._in_hand[message.tp].discard(message.offset)
         return True
 
     def _filter_tps_with_pending_acks(self, topics: TPorTopicSet | None = None) -> Iterator[TP]:
@@ -56,7 +55,7 @@ class Consumer(aiokafka.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         """Return the offset that a new owner of the partition is to begin with."""
-        return next(iter(self._in_hand[tp]), self._next[tp]) or None
+        return min(self._in_hand[tp], default=self._next[tp]) or None
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         for tp in revoked:
@@ -84,17 +83,24 @@ class Consumer(aiokafka.Consumer):
 
     async def _hand_on(self, messages: Sequence[tuple[TP, Message]]) -> None:
         for tp, message in messages:
+            if not self.flow_active:
+                return
             read = self._read_offset[tp]
             if read is not None and message.offset < read:
                 continue
             if self.app.topics.acks_enabled_for(message.topic):
-                self._in_hand[tp][message.offset] = None
+                self._in_hand[tp].add(message.offset)
                 self._next[tp] = message.offset + 1
             await self.callback(message)
             self._read_offset[tp] = message.offset
 
     async def perform_seek(self) -> None:
-        # What was in hand is read again.
+        """Go back to where the events begin that are not at their end.
+
+        Nothing is read until the caller has emptied the buffers and resumes the flow.
+        """
+        if self.flow_active:
+            self.stop_flow()
         self._forget()
         await super().perform_seek()
         changelogs = self.app.tables.changelog_topics

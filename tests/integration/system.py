@@ -158,9 +158,16 @@ class Client:
         return results
 
     async def status(self, image_id: str) -> dict[str, Any]:
+        answer = await self._ask_status(image_id)
+        assert answer["success"], answer
+        return answer
+
+    async def _ask_status(self, image_id: str) -> dict[str, Any]:
         async with self.http.get(f"/api/v1/images/{image_id}/status") as response:
             answer: dict[str, Any] = await response.json()
-            assert response.status == 200, answer
+            # While rows move to another worker, clients are told to ask again.
+            moving = response.status == 503 and answer["errorCode"] == "ROW_MOVING"
+            assert moving or response.status == 200, answer
             return answer
 
     async def until_final(
@@ -172,7 +179,7 @@ class Client:
         async def all_final() -> bool:
             for image_id in image_ids:
                 if image_id not in found:
-                    status = (await self.status(image_id))["status"]
+                    status = (await self._ask_status(image_id))["status"]
                     if status not in FINAL:
                         return False
                     found[image_id] = status
@@ -182,7 +189,7 @@ class Client:
             await until(all_final, "all at their end", seconds=seconds, poll_s=poll_s)
         except AssertionError as error:
             left = [image_id for image_id in image_ids if image_id not in found]
-            states = [(await self.status(image_id))["status"] for image_id in left[:10]]
+            states = [(await self._ask_status(image_id))["status"] for image_id in left[:10]]
             raise AssertionError(f"{error}; {len(left)} left: {left[:10]} {states}") from error
         return found
 

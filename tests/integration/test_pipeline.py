@@ -193,6 +193,28 @@ async def test_a_worker_that_is_stopped_at_work_loses_nothing(system: System) ->
     assert set((await client.until_final(list(ids))).values()) == {"completed"}
 
 
+async def test_workers_that_come_and_go_at_work_lose_nothing(system: System) -> None:
+    client = system.client(await system.started("one"))
+    picture = small_picture()
+    ids: list[str] = []
+    uploading = True
+
+    async def upload() -> None:
+        while uploading:
+            ids.append(await client.upload(picture))
+            await asyncio.sleep(0.1)
+
+    uploads = [asyncio.create_task(upload()) for _ in range(4)]
+    for name in ("two", "three"):
+        other = system.worker(name, roles="api,process")
+        other.start()
+        await other.until_ready()
+        await asyncio.to_thread(other.stop)
+    uploading = False
+    await asyncio.gather(*uploads)
+    assert set((await client.until_final(ids)).values()) == {"completed"}
+
+
 async def _reached(ids: list[str], count: int) -> bool:
     return len(ids) >= count
 

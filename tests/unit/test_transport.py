@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.transport.drivers import aiokafka
 from faust.types import TP
 from mode import Service
 
@@ -30,10 +31,15 @@ class Fetched(Consumer):
         self._read_offset = defaultdict(lambda: None)
         self._committed_offset = defaultdict(lambda: None)
         Service.__init__(self)
-        self.suspend_flow = asyncio.Event()
-        self.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))  # type: ignore[assignment]
+        self.suspend_flow, self.can_resume_flow = asyncio.Event(), asyncio.Event()
+        self.app = SimpleNamespace(  # type: ignore[assignment]
+            topics=SimpleNamespace(acks_enabled_for=lambda _topic: True),
+            tables=SimpleNamespace(changelog_topics=set()),
+        )
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's
+        if not self.flow_active:
+            await self.can_resume_flow.wait()
         if not self._fetches:
             self._stopped.set()
             return
@@ -129,7 +135,7 @@ async def test_an_event_is_acknowledged_once() -> None:
 
 async def test_what_a_table_reads_to_recover_is_not_committed() -> None:
     consumer = Fetched([(A, 0), (B, 0)])
-    consumer.app.topics.acks_enabled_for = lambda topic: False
+    consumer.app.topics.acks_enabled_for = lambda topic: False  # type: ignore[method-assign]
     await drain(consumer)
     assert consumer.committable() == {}
 
@@ -145,7 +151,7 @@ async def test_a_partition_that_went_to_another_worker_is_not_committed() -> Non
     consumer._on_partitions_revoked = on_revoked
     consumer._active_partitions = consumer._paused_partitions = set()
     consumer._gap = consumer._acked = consumer._acked_index = {}  # type: ignore[assignment]
-    consumer.app._start_span_from_rebalancing = lambda name: nullcontext()
+    consumer.app._start_span_from_rebalancing = lambda name: nullcontext()  # type: ignore[method-assign]
     await consumer.on_partitions_revoked({A})
     assert revoked == [{A}]
     consumer.acknowledge(A, 0, 1)
@@ -166,5 +172,50 @@ async def test_a_rebalance_interrupts_and_what_is_left_counts_as_unread() -> Non
     assert consumer.handed == [(A, 0)]
     assert consumer._read_offset[A] == 0
     # The message that was interrupted counts as in hand until it is read again.
+    consumer.acknowledge(A, 0)
+    assert consumer.committable() == {A: 1}
+
+
+async def test_nothing_is_handed_on_between_a_seek_and_the_flow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The streams' buffers are emptied in between: what came before that would be lost."""
+    consumer = Fetched([(A, 0), (A, 1), (A, 2)], [(A, 0), (A, 1), (A, 2)])
+    interrupted = asyncio.Event()
+    sought: list[tuple[TP, int]] = []
+
+    async def second_message_waits() -> None:
+        if consumer.handed:
+            interrupted.set()
+            await asyncio.Event().wait()
+
+    async def go_back(self: Consumer) -> None:
+        assert not self.flow_active
+
+    async def earliest(*tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, 0)
+
+    async def seek(tp: TP, offset: int) -> None:
+        sought.append((tp, offset))
+
+    monkeypatch.setattr(aiokafka.Consumer, "perform_seek", go_back)
+    monkeypatch.setattr(consumer, "earliest_offsets", earliest)
+    monkeypatch.setattr(consumer, "seek", seek)
+    monkeypatch.setattr(consumer, "assignment", lambda: {A})
+    consumer.on_message = second_message_waits
+    draining = asyncio.create_task(drain(consumer))
+    await interrupted.wait()
+    await consumer.perform_seek()
+    assert sought == [(A, 0)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert consumer.handed == [(A, 0)]
+    assert consumer.committable() == {}
+
+    consumer.handed.clear()
+    consumer.on_message = None
+    consumer.resume_flow()
+    await draining
+    assert consumer.handed == [(A, 0), (A, 1), (A, 2)]
     consumer.acknowledge(A, 0)
     assert consumer.committable() == {A: 1}
