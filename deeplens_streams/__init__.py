@@ -11,8 +11,8 @@ def __getattr__(name: str) -> Any:
     ``faust -A deeplens_streams`` looks for that name.
     """
     if name == "app":
-        from deeplens_streams.application import build_from_environment  # noqa: PLC0415
+        from deeplens_streams.cli.under_faust import app_for_faust  # noqa: PLC0415
 
-        globals()["app"] = build_from_environment()
+        globals()["app"] = app_for_faust()
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Our commands by name, imported when they are called."""
 
 from importlib import import_module
-from typing import Any
 
 import click
 
@@ -20,14 +19,6 @@ OUR_COMMANDS = {
 def load_command(name: str) -> click.Command:
     command: click.Command = getattr(import_module(OUR_COMMANDS[name]), name)
     return command
-
-
-def add_to_faust() -> None:
-    """Make our commands available as ``faust -A deeplens_streams …``, too."""
-    from faust.cli.faust import cli  # noqa: PLC0415 - our own commands start without Faust
-
-    for name in OUR_COMMANDS:
-        cli.add_command(_Deferred(name), name)
 
 
 class CommandGroup(click.Group):
@@ -49,17 +40,3 @@ class CommandGroup(click.Group):
                 formatter.write_dl(
                     [(name, command.get_short_help_str(70)) for name, command in commands.items()]
                 )
-
-
-class _Deferred(click.Command):
-    """Stands for a command in Faust's CLI without importing it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, add_help_option=False)
-        self._target = name
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        return load_command(self._target).make_context(*args, **kwargs)
-
-    def get_short_help_str(self, limit: int = 45) -> str:
-        return load_command(self._target).get_short_help_str(limit)

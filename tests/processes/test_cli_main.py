@@ -12,12 +12,20 @@ import pytest
 from deeplens_streams import __version__
 from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
 
+Ended = subprocess.CompletedProcess[str]
 
-def deeplens(
-    *arguments: str, env: dict[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
+
+def deeplens(*arguments: str, env: dict[str, str] | None = None) -> Ended:
+    return _run("deeplens_streams.cli.main", *arguments, env=env)
+
+
+def faust(*arguments: str, env: dict[str, str] | None = None) -> Ended:
+    return _run("faust", "-A", "deeplens_streams", *arguments, env=env)
+
+
+def _run(module: str, *arguments: str, env: dict[str, str] | None) -> Ended:
     return subprocess.run(
-        [sys.executable, "-m", "deeplens_streams.cli.main", *arguments],
+        [sys.executable, "-m", module, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -70,17 +78,31 @@ def test_fausts_commands_find_the_app() -> None:
     assert "deeplens.images.progress" in ended.stdout
 
 
-def test_fausts_own_command_can_have_ours() -> None:
-    code = (
-        "from deeplens_streams.cli.groups import add_to_faust; from faust.cli.faust import cli; "
-        "add_to_faust(); cli.main(['status', 'img_1'], prog_name='faust')"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+def test_fausts_own_program_has_our_commands() -> None:
+    ended = faust("--help")
+    assert ended.returncode == 0
+    for name in (*OUR_COMMANDS, "worker", "agents", "tables"):
+        assert f"\n  {name} " in ended.stdout
 
+    ended = faust("status", "--help")
+    assert ended.returncode == 0
+    assert "--follow" in ended.stdout
+
+    ended = faust("topics", "--broker", "kafka://127.0.0.1:9")
+    assert ended.returncode == 3
+    assert ended.stderr.startswith("deeplens: No Kafka answers at kafka://127.0.0.1:9")
+    assert ended.stderr.count("\n") == 1
+
+    ended = faust("status", "img_1")
     assert ended.returncode == 2
-    assert "Usage: faust status [OPTIONS] ID" in ended.stderr
+    assert "Usage: deeplens status [OPTIONS] ID" in ended.stderr
+
+
+def test_a_wrong_setting_is_one_sentence_from_fausts_own_program() -> None:
+    ended = faust("worker", env={"DEEPLENS_WEB_PORT": "many"})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("deeplens: DEEPLENS_WEB_PORT: ")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_wrong_setting_is_one_sentence_for_fausts_commands_too() -> None:

@@ -1,0 +1,43 @@
+"""What Faust's own program finds in ``faust -A deeplens_streams …``."""
+
+from typing import TYPE_CHECKING
+
+import click
+from faust.cli.faust import cli
+
+from deeplens_streams.application import build_from_environment
+from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
+from deeplens_streams.cli.main import main
+from deeplens_streams.errors import DeepLensError
+
+if TYPE_CHECKING:
+    from deeplens_streams.application import RoleApp
+
+
+def app_for_faust() -> "RoleApp":
+    """Build the app, with our commands beside Faust's.
+
+    A wrong setting ends the program with one sentence, where Faust would show a stack trace.
+    """
+    for name in OUR_COMMANDS:
+        cli.add_command(_Ours(name))
+    try:
+        return build_from_environment()
+    except DeepLensError as error:
+        raise SystemExit(f"deeplens: {error.message}") from None
+
+
+class _Ours(click.Command):
+    """One of our commands, with its own options, errors and exit codes."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name,
+            params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+            callback=lambda arguments: main([name, *arguments]),
+            context_settings={"ignore_unknown_options": True},
+            add_help_option=False,
+        )
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return load_command(str(self.name)).get_short_help_str(limit)
