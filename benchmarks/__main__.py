@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -58,11 +59,18 @@ async def upload_all(client: Client, pictures: list[bytes]) -> list[str]:
 
 
 async def throughput(client: Client, pictures: list[bytes]) -> float:
-    """Return pictures a second from the first upload to the last one searchable."""
-    began = time.perf_counter()
+    """Return pictures a second from the first upload to the last one searchable.
+
+    The system says when each became searchable. Asking for each picture while the clock runs
+    would be work on the same cores that is not the pipeline's.
+    """
+    began = time.time()
     ids = await upload_all(client, pictures)
-    await client.until_final(ids, 300, poll_s=0.25)
-    return len(pictures) / (time.perf_counter() - began)
+    await client.until_final(ids[-1:], 300, poll_s=0.5)
+    await client.until_final(ids, 300, poll_s=0.5)
+    states = [await client.status(each) for each in ids]
+    ended = max(datetime.fromisoformat(each["searchableAfter"]).timestamp() for each in states)
+    return len(pictures) / (ended - began)
 
 
 async def idle_uploads(client: Client, picture: bytes, count: int) -> list[float]:
