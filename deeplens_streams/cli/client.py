@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,16 +90,26 @@ class Api:
         return _checked(self._send("GET", f"/api/v1/images/{image_id}/status"))
 
     def follow(self, image_id: str) -> Iterator[Json]:
-        """Return the status at once and after every change, up to the last one."""
+        """Return the status at once and after every change, up to the last one.
+
+        The system tells the changes; where it cannot, it is asked for them.
+        """
+        from deeplens_streams.cli.hub import changes  # noqa: PLC0415 - the others start faster
+
         last = None
-        while True:
-            status = self.status(image_id)
+        for status in chain(
+            [self.status(image_id)], changes(self.url, image_id), self._ask(image_id)
+        ):
             seen = {k: v for k, v in status.items() if k != "estimatedTimeRemainingSeconds"}
             if seen != last:
                 yield status
                 last = seen
             if status["status"] in FINAL_STATES:
                 return
+
+    def _ask(self, image_id: str) -> Iterator[Json]:
+        while True:
+            yield self.status(image_id)
             self._pause(_POLL_S)
 
     def search(self, query: Path | bytes | str, *, tenant: str, **fields: object) -> Json:

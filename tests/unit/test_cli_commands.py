@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,8 +14,10 @@ from deeplens_streams.cli.client import Api, NotReady
 from deeplens_streams.cli.main import main
 from deeplens_streams.cli.upload_memory import UploadMemory
 from deeplens_streams.errors import BrokerUnavailable, ImageNotFound
+from deeplens_streams.web.hub import close_all
+from models.status import Step, StepStatus
 from tests.photographs import as_jpeg, cropped_copy, photograph
-from tests.web_server import Web, running, until
+from tests.web_server import Web, report, row_of, running, until
 
 NOBODY = "img_00000000-0000-4000-8000-000000000000"
 
@@ -182,6 +185,66 @@ async def test_status_and_search(shell: Shell, web: Web, pictures: Path, tmp_pat
     ended = await shell("search", query, "--tenant", "acme-corp")
     assert ended.code == 0
     assert "Nothing of tenant acme-corp" in ended.out
+
+
+async def test_follow_is_told_every_change(
+    shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Api, image_id: str) -> Iterator[Any]:
+        raise AssertionError("asked where it is told")
+        yield
+
+    monkeypatch.setattr(Api, "_ask", never)
+    image_id = (await web.upload(photograph("rocket").data))["imageId"]
+    following = asyncio.create_task(shell("status", image_id, "--follow", "--json"))
+    await until(lambda: bool(web.feed.watchers[image_id]))
+    done = report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED, duration=1.5)
+    row = row_of(image_id, "processing", [done])
+    for _ in range(2):  # a repeat is no change
+        web.feed.tell(row)
+    await web.index(image_id)
+    ended = await following
+
+    assert ended.code == 0
+    states = [json.loads(line)["status"] for line in ended.out.splitlines()]
+    assert states == ["uploaded", "processing", "completed"]
+
+
+async def test_follow_asks_when_it_is_not_told_to_the_end(shell: Shell, web: Web) -> None:
+    image_id = (await web.upload(photograph("rocket").data))["imageId"]
+    following = asyncio.create_task(shell("status", image_id, "--follow", "--json"))
+    await until(lambda: bool(web.feed.watchers[image_id]))
+    assert web.client.app is not None
+    await close_all(web.client.app)
+    await until(lambda: not web.feed.watchers[image_id])
+    await web.index(image_id)
+    ended = await following
+
+    assert ended.code == 0
+    states = [json.loads(line)["status"] for line in ended.out.splitlines()]
+    assert states == ["uploaded", "completed"]
+
+
+async def test_follow_asks_where_no_socket_can_be_had(
+    shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeplens_streams.cli.hub.PATH", "/hub/elsewhere")
+    asked = Event()
+    ask = Api._ask
+
+    def say_when(self: Api, image_id: str) -> Iterator[Any]:
+        asked.set()
+        yield from ask(self, image_id)
+
+    monkeypatch.setattr(Api, "_ask", say_when)
+    image_id = (await web.upload(photograph("rocket").data))["imageId"]
+    following = asyncio.create_task(shell("status", image_id, "--follow"))
+    await until(asked.is_set)
+    await web.index(image_id)
+    ended = await following
+
+    assert ended.code == 0
+    assert "100 % completed" in ended.out
 
 
 async def test_what_is_not_there(shell: Shell) -> None:
