@@ -72,7 +72,11 @@ def _version(java: Path) -> int | None:
     """Return the major version, or None for what does not run."""
     try:
         answer = subprocess.run(  # noqa: S603 - the path is one of the above
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=True
+            [java, "-XX:-UsePerfData", "-version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -34,14 +34,19 @@ async def served(tmp_path: Path) -> AsyncIterator[Web]:
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         if os.environ.get("DEEPLENS_REQUIRE_BROWSER") == "1":
             pytest.fail("DEEPLENS_REQUIRE_BROWSER is set, and there is no chromium")
         pytest.skip("no chromium is installed")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = await playwright.chromium.launch(
+            executable_path=chromium,
+            args=FLAGS,
+            # What it keeps for its user must not stay behind.
+            env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""},
+        )
         opened = await browser.new_page(viewport={"width": 1180, "height": 900})
         problems: list[str] = []
         opened.on("pageerror", lambda error: problems.append(str(error)))
