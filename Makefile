@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench check-weights docs lock relock
+.PHONY: help run test test-faults check audit-packages bench bench-full check-weights docs lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -30,14 +30,28 @@ run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
 	@exec $(BIN)/python -m pytest -q $(ARGS)
 
-check: $(VENV)/.dev ## Lint, formatting, types and the direction of imports.
+test-faults: $(VENV)/.dev ## Kill, starve and cut off parts of a running system; takes minutes.
+	@exec $(BIN)/python -m pytest -q -s -o addopts= tests/faults $(ARGS)
+
+check: $(VENV)/.dev ## Lint, formatting, types, the direction of imports, and what bandit finds.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml \
+		deeplens_streams agents models tables benchmarks docker docs
+
+# Not part of `check`: it asks PyPI, and what is found there changes without a change here.
+audit-packages: $(VENV)/.uv ## Look up known vulnerabilities of the locked packages; needs PyPI itself.
+	@$(BIN)/uvx --quiet pip-audit@2.10.1 --strict --require-hashes --disable-pip \
+		--requirement requirements.lock $(ARGS)
 
 bench: $(VENV)/.dev ## Measure throughput and latency.
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.dev ## The same, then 20,000 pictures through the real model; ARGS='--pictures 300'.
+	@$(BIN)/python -m benchmarks
+	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
 
 check-weights: $(VENV)/.dev ## Test search with the pretrained weights, where they are.
 	@exec $(BIN)/python -m pytest -q -rs tests/weights $(ARGS)

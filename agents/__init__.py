@@ -11,7 +11,9 @@ from agents import (
     feature_extraction,
     image_processing,
     notifications,
+    purging,
     status_tracking,
+    tenants,
     vector_indexing,
 )
 from deeplens_streams.config import Role
@@ -20,6 +22,6 @@ from deeplens_streams.config import Role
 AGENTS: dict[Role, tuple[ModuleType, ...]] = {
     Role.PROCESS: (image_processing,),
     Role.EXTRACT: (feature_extraction,),
-    Role.INDEX: (vector_indexing,),
-    Role.API: (status_tracking, notifications, dead_letters),
+    Role.INDEX: (vector_indexing, purging),
+    Role.API: (status_tracking, tenants, notifications, dead_letters),
 }

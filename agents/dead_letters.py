@@ -1,5 +1,6 @@
-"""DeadLetterKeeper: reads what failed and says so where an operator looks."""
+"""DeadLetterKeeper: keeps what failed where a person can find it, and says so."""
 
+import uuid
 from typing import TYPE_CHECKING
 
 import structlog
@@ -7,8 +8,11 @@ import structlog
 from deeplens_streams.metrics import DEAD_LETTERS_READ
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import FAILED, Message, Publisher
-from models.events import ProcessingFailed
+from models.events import ProcessingFailed, derived_id, utc_now
+from models.letters import DeadLetter
 
 if TYPE_CHECKING:
     import faust
@@ -16,23 +20,77 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def process(event: ProcessingFailed) -> list[Message]:
-    """Count the dead letter by step and code, and write one line for it."""
-    data = event.data
-    DEAD_LETTERS_READ.labels(data.failedStep[:60], data.errorCode[:60]).inc()
+async def process(event: ProcessingFailed, services: Services) -> list[Message]:
+    """Keep the dead letter, count it by step and code, and write one line for it."""
+    letter = _letter(event)
+    await services.letters.keep(letter)
+    if await _is_deleted(letter, services):
+        await services.letters.remove(letter.letterId)
+        return []
+    DEAD_LETTERS_READ.labels(letter.failedStep, letter.errorCode).inc()
     log.warning(
         "picture failed",
-        step=data.failedStep[:60],
-        code=data.errorCode[:60],
-        reason=data.errorMessage[:500],
-        can_retry=data.canRetry,
+        letter_id=letter.letterId,
+        step=letter.failedStep,
+        code=letter.errorCode,
+        reason=letter.errorMessage,
+        can_retry=letter.canRetry,
     )
     return []
 
 
+async def _is_deleted(letter: DeadLetter, services: Services) -> bool:
+    """Tell whether its image was deleted: the purge may have come before the letter."""
+    if letter.imageId is None:
+        return False
+    try:
+        tombstone = await services.tombstones.find(letter.imageId)
+    except DamagedMetadata:
+        return False  # a letter about that would come here, too
+    return tombstone is not None and tombstone.tenantId == letter.tenantId
+
+
+def _letter(event: ProcessingFailed) -> DeadLetter:
+    """Return what is kept; texts of strangers are cut."""
+    data = event.data
+    return DeadLetter(
+        letterId=_id(event.eventId),
+        tenantId=event.tenantId,
+        imageId=data.imageId,
+        failedStep=data.failedStep[:60],
+        errorCode=data.errorCode[:60],
+        errorMessage=data.errorMessage[:500],
+        generation=event.generation,
+        attempts=data.retryAttempt,
+        canRetry=data.canRetry,
+        failedAt=_time(event.timestamp),
+        correlationId=event.correlationId,
+        stackTrace=data.stackTrace,
+        originalEvent=data.originalEvent,
+    )
+
+
+def _id(event_id: str) -> str:
+    """Return the event's ID, or one that follows from it where a stranger wrote no UUID."""
+    try:
+        return str(uuid.UUID(event_id))
+    except ValueError:
+        return derived_id("letter", event_id)
+
+
+def _time(timestamp: str) -> str:
+    try:
+        layout.epoch_ms(timestamp)
+    except ValueError:
+        return utc_now()
+    return timestamp
+
+
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    del services
-    stage = Stage("dead_letters", ProcessingFailed, process, publisher)
+    async def one(event: ProcessingFailed) -> list[Message]:
+        return await process(event, services)
+
+    stage = Stage("dead_letters", ProcessingFailed, one, publisher, services.breakers)
 
     @app.agent(publisher.channel(FAILED), name="DeadLetterKeeper", concurrency=2)
     async def dead_letters(stream: "faust.StreamT[bytes]") -> None:

@@ -3,9 +3,9 @@
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from agents.reports import progress, report
-from deeplens_streams.errors import DeepLensError, DimensionMismatch, UndecodableImage, UnknownModel
-from deeplens_streams.metrics import DROPPED
+from agents.gone import dropped, is_stored
+from deeplens_streams.errors import DimensionMismatch, UndecodableImage, UnknownModel
+from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import EXTRACTION, INDEXING, Message, Publisher
@@ -30,6 +30,14 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
     started = time.perf_counter()
     features = services.features
     assert features is not None, "the extract role has a feature extractor"
+    # First of all: a stranger's event is to leave no trace.
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId,
+        image_id=event.data.imageId,
+        uploaded_at=event.data.uploadedAt,
+    )
+    if image is None:
+        return await dropped(STEP, event, services)
     model = features.model
     if event.data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {event.data.modelName!r}.")
@@ -37,14 +45,6 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         raise DimensionMismatch(
             f"{model.name} makes {model.dimension} numbers, not {event.data.expectedDimension}."
         )
-    image = await services.storage.get_metadata(
-        tenant=event.tenantId,
-        image_id=event.data.imageId,
-        uploaded_at=event.data.uploadedAt,
-    )
-    if image is None:
-        DROPPED.labels(STEP.value).inc()
-        return []
     # The key is the one that was stored, not the one that the event names.
     data = await services.storage.get(tenant=image.tenantId, key=image.originalKey)
     if data is None:
@@ -57,6 +57,9 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         await services.storage.put_thumbnail(
             tenant=image.tenantId, key=image.thumbnailKey, data=extraction.thumbnail
         )
+        if not await is_stored(image, services):
+            await services.storage.delete_object(tenant=image.tenantId, key=image.thumbnailKey)
+            return await dropped(STEP, event, services)
     vector = VectorIndexingRequested(
         eventType=VectorIndexingRequested.EVENT_TYPE,
         eventId=derived_id("index", image.imageId, model.name, event.generation),
@@ -90,16 +93,18 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
     return [Message(INDEXING, vector), progress(event, reports, image)]
 
 
-def on_failure(event: FeatureExtractionRequested, error: DeepLensError) -> list[Message]:
-    failed = report(STEP, StepStatus.FAILED, model=event.data.modelName, error=error)
-    return [progress(event, [failed])]
-
-
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     async def one(event: FeatureExtractionRequested) -> list[Message]:
         return await process(event, services)
 
-    stage = Stage(STEP.value, FeatureExtractionRequested, one, publisher, on_failure)
+    stage = Stage(
+        STEP.value,
+        FeatureExtractionRequested,
+        one,
+        publisher,
+        services.breakers,
+        teller(STEP, by_model=True),
+    )
 
     @app.agent(
         publisher.channel(EXTRACTION),

@@ -3,9 +3,9 @@
 import time
 from typing import TYPE_CHECKING
 
-from agents.reports import progress, report
-from deeplens_streams.errors import DeepLensError, UnknownModel
-from deeplens_streams.metrics import DROPPED
+from agents.gone import dropped
+from deeplens_streams.errors import UnknownModel
+from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import EXTRACTION, UPLOADED, Message, Publisher
@@ -35,8 +35,7 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
         uploaded_at=event.data.uploadedAt,
     )
     if image is None:
-        DROPPED.labels(STEP.value).inc()
-        return []
+        return await dropped(STEP, event, services)
     model = services.model
     requests = []
     for name in image.processingOptions.models or []:
@@ -69,15 +68,18 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
     ]
 
 
-def on_failure(event: ImageUploaded, error: DeepLensError) -> list[Message]:
-    return [progress(event, [report(STEP, StepStatus.FAILED, error=error)])]
-
-
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     async def one(event: ImageUploaded) -> list[Message]:
         return await process(event, services)
 
-    stage = Stage(STEP.value, ImageUploaded, one, publisher, on_failure)
+    stage = Stage(
+        STEP.value,
+        ImageUploaded,
+        one,
+        publisher,
+        services.breakers,
+        teller(STEP),
+    )
 
     @app.agent(publisher.channel(UPLOADED), name="ImageProcessingWorker", concurrency=8)
     async def image_processing(stream: "faust.StreamT[bytes]") -> None:

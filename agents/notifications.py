@@ -25,8 +25,7 @@ async def process(event: ProcessingCompleted) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    del services
-    stage = Stage("notifications", ProcessingCompleted, process, publisher)
+    stage = Stage("notifications", ProcessingCompleted, process, publisher, services.breakers)
 
     @app.agent(publisher.channel(COMPLETED), name="Notifier", concurrency=2)
     async def notifications(stream: "faust.StreamT[bytes]") -> None:

@@ -1,15 +1,19 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from deeplens_streams.errors import TableUnavailable
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.topics import COMPLETED, PROGRESS, STATUS, Message, Publisher
+from deeplens_streams.topics import (
+    COMPLETED,
+    PROGRESS,
+    STATUS,
+    TENANT_CHANGES,
+    Message,
+    Publisher,
+)
 from models.events import (
     CompletedStep,
     ProcessingCompleted,
@@ -19,12 +23,15 @@ from models.events import (
 )
 from models.status import (
     FINAL_STATES,
+    Ending,
     ImageProgress,
     ImageRow,
     ImageState,
     ImageStatusChanged,
 )
+from models.tenants import ChangeKind, TenantChange, TenantChangeData
 from tables import image_status
+from tables.faults import table_faults
 
 if TYPE_CHECKING:
     import faust
@@ -40,37 +47,86 @@ class Rows(Protocol):
 
     def __setitem__(self, key: bytes, value: ImageRow) -> None: ...
 
+    def __delitem__(self, key: bytes) -> None: ...
 
-async def process(event: ImageProgress, rows: Rows) -> list[Message]:
+
+async def process(event: ImageProgress, rows: Rows, services: Services) -> list[Message]:
     """Write the row if the event changes it, and return what is to be sent.
 
     A report that changes nothing comes from a redelivery. Then what was announced is announced
     again, as the same events, because the crash may have come between writing and announcing.
     """
     key = event.data.imageId.encode()
-    with _table_faults():
+    with table_faults():
         before: ImageRow | None = rows.get(key)
+    if event.data.ending == Ending.PURGED:
+        return _purged(event, before, rows)
+    if before is not None and before.tenantId != event.tenantId and await _owns(event, services):
+        before = None  # a stranger was faster than the picture's first report
     after = image_status.joined(before, event)
     if after is None:
         if before is None or before.tenantId != event.tenantId:
             return []
-        return _announcements(before)
-    with _table_faults():
+        return [*_announcements(before), *_usage(before, event)]
+    with table_faults():
         rows[key] = after
+    usage = _usage(after, event)
     if before is not None and _ended(before) and before.generation == after.generation:
-        return [Message(STATUS, _changed(after))]  # a late report; the end was announced
+        # A late report; the end was announced.
+        return [Message(STATUS, _changed(after)), *usage]
     if _ended(after):
         FINISHED.labels(after.status).inc()
-    return _announcements(after)
+    return [*_announcements(after), *usage]
 
 
-@contextmanager
-def _table_faults() -> Iterator[None]:
-    """Whatever a table's store raises passes with its disk, and is no fault of the event."""
-    try:
-        yield
-    except Exception as error:
-        raise TableUnavailable from error
+def _purged(event: ImageProgress, row: ImageRow | None, rows: Rows) -> list[Message]:
+    """Remove the row of a tenant that is gone, from the compacted topics, too."""
+    if row is not None and row.tenantId != event.tenantId:
+        return []
+    if row is not None:
+        with table_faults():
+            del rows[event.data.imageId.encode()]
+    return [Message(STATUS, event, is_tombstone=True)]
+
+
+def _usage(row: ImageRow, event: ImageProgress) -> list[Message]:
+    """Return what the registry of tenants is told of a picture that came or went."""
+    counts = image_status.counts(row, event)
+    if not counts:
+        return []
+    change = TenantChange(
+        eventType=TenantChange.EVENT_TYPE,
+        eventId=new_event_id(),
+        timestamp=utc_now(),
+        tenantId=row.tenantId,
+        data=TenantChangeData(kind=ChangeKind.COUNT.value, partition=event.place[0], counts=counts),
+    )
+    return [Message(TENANT_CHANGES, change)]
+
+
+def together(messages: list[Message]) -> list[Message]:
+    """Return the messages with one count for each tenant and partition of the rows."""
+    kept: list[Message] = []
+    by_place: dict[tuple[str, int | None], TenantChangeData] = {}
+    for message in messages:
+        event = message.event
+        if isinstance(event, TenantChange) and event.data.counts:
+            place = (event.tenantId, event.data.partition)
+            if place in by_place:
+                (by_place[place].counts or []).extend(event.data.counts)
+                continue
+            by_place[place] = event.data
+        kept.append(message)
+    return kept
+
+
+async def _owns(event: ImageProgress, services: Services) -> bool:
+    """Tell whether the picture is, or was, of the event's tenant."""
+    image_id = event.data.imageId
+    if await services.storage.get_metadata(tenant=event.tenantId, image_id=image_id) is not None:
+        return True
+    tombstone = await services.tombstones.find(image_id)
+    return tombstone is not None and tombstone.tenantId == event.tenantId
 
 
 def _ended(row: ImageRow) -> bool:
@@ -131,14 +187,21 @@ def _changed(row: ImageRow) -> ImageStatusChanged:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    del services
     table = cast(Rows, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
-        return await process(event, table)
+        return await process(event, table, services)
 
     # Faust gives a table one actor, so here it is the sending that is shared.
-    stage = Stage("status_tracking", ImageProgress, one, publisher, bunch=BUNCH)
+    stage = Stage(
+        "status_tracking",
+        ImageProgress,
+        one,
+        publisher,
+        services.breakers,
+        bunch=BUNCH,
+        fold=together,
+    )
 
     @app.agent(publisher.channel(PROGRESS), name="StatusTracker")
     async def status_tracking(stream: "faust.StreamT[bytes]") -> None:

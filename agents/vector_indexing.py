@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.reports import progress, report
-from deeplens_streams.errors import DeepLensError, DimensionMismatch, UnknownModel
-from deeplens_streams.metrics import DROPPED
+from agents.gone import dropped, is_stored
+from deeplens_streams.errors import DimensionMismatch, UnknownModel
+from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import INDEXING, Message, Publisher
@@ -28,6 +28,12 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
     vectors = services.vectors
     assert vectors is not None, "the index role has a vector engine"
     data = event.data
+    # First of all: a stranger's event is to leave no trace.
+    image = await services.storage.get_metadata(
+        tenant=event.tenantId, image_id=data.imageId, uploaded_at=data.uploadedAt
+    )
+    if image is None:
+        return await dropped(STEP, event, services)
     model = services.model
     if data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {data.modelName!r}.")
@@ -36,17 +42,14 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         raise DimensionMismatch(
             f"{model.name} makes {model.dimension} finite numbers; the event has {vector.size}."
         )
-    image = await services.storage.get_metadata(
-        tenant=event.tenantId, image_id=data.imageId, uploaded_at=data.uploadedAt
-    )
-    if image is None:
-        DROPPED.labels(STEP.value).inc()
-        return []
     await vectors.upsert(
         [VectorPoint(image.imageId, vector, _payload(image))],
         tenant=image.tenantId,
         model=model.name,
     )
+    if not await is_stored(image, services):
+        await vectors.delete([image.imageId], tenant=image.tenantId, model=model.name)
+        return await dropped(STEP, event, services)
     stored = report(
         STEP,
         StepStatus.COMPLETED,
@@ -79,16 +82,18 @@ def _payload(image: StoredImage) -> dict[str, Any]:
     }
 
 
-def on_failure(event: VectorIndexingRequested, error: DeepLensError) -> list[Message]:
-    failed = report(STEP, StepStatus.FAILED, model=event.data.modelName, error=error)
-    return [progress(event, [failed])]
-
-
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     async def one(event: VectorIndexingRequested) -> list[Message]:
         return await process(event, services)
 
-    stage = Stage(STEP.value, VectorIndexingRequested, one, publisher, on_failure)
+    stage = Stage(
+        STEP.value,
+        VectorIndexingRequested,
+        one,
+        publisher,
+        services.breakers,
+        teller(STEP, by_model=True),
+    )
 
     @app.agent(publisher.channel(INDEXING), name="VectorIndexingWorker", concurrency=8)
     async def vector_indexing(stream: "faust.StreamT[bytes]") -> None:

@@ -4,33 +4,47 @@ A role keeps its consumer group, its changelogs and its folder wherever it runs,
 one process to several, or back, rereads nothing.
 """
 
-from typing import cast
+from typing import Any, cast
 
+from aiohttp.web import Application, AppRunner
 from faust.app.base import App
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
+from mode import Service
 from yarl import URL
 
 from agents import AGENTS
 from deeplens_streams import topics, web
+from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
+from deeplens_streams.lag import LagReader, group_id
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
-from deeplens_streams.topics import Message, Publisher
+from deeplens_streams.topics import Publisher
 from deeplens_streams.transport import Transport
-from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
+from deeplens_streams.web.inspection import FaustTables
+from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.registry import Registry, RegistryReader
 from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
-from models.events import ImageUploaded
-from tables import image_status
+from tables import image_status, tenants
 
 #: Seconds without a sign of life after which a worker's partitions go to others.
 SESSION_TIMEOUT_S = 10.0
 #: What an event waits for others, to be sent with them in one request: a client that uploads
 #: waits, too; between two stages it costs the picture little and saves much CPU under load.
 UPLOAD_LINGER_MS, STAGE_LINGER_MS = 5, 20
+
+
+class LimitedWeb(Web):
+    """Faust's web server, with our limits on what clients send before a view is asked."""
+
+    def __init__(self, app: "RoleApp", **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._runner = AppRunner(self.web_app, access_log=None, **web.server_options(app.settings))
 
 
 class RoleApp(App):
@@ -43,6 +57,11 @@ class RoleApp(App):
     process_apps: "list[RoleApp]"
     #: What the web server of this app needs to run beside it; None without the api role.
     feed: KafkaStatusFeed | None = None
+    lag: LagReader | None = None
+    tenants: tuple[Service, ...] = ()
+
+    def _new_web(self) -> LimitedWeb:
+        return LimitedWeb(self)
 
     @property
     def settled(self) -> bool:
@@ -60,6 +79,8 @@ def build_apps(settings: Settings) -> RoleApp:
     apps = [_build(role, settings, services) for role in settings.roles]
     for app in apps:
         app.process_apps = [app, *(other for other in apps if other is not app)]
+    if Role.API not in settings.roles:
+        _serve_health(apps[0])
     return apps[0]
 
 
@@ -69,18 +90,19 @@ def build_from_environment() -> RoleApp:
 
 def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
     serves_web = role is Role.API
-    prefix = f"{settings.namespace}-" if settings.namespace else ""
     app = RoleApp(
-        f"{prefix}deeplens-{role.value}",
+        group_id(role, settings.namespace),
         version=1,
         broker=[URL(url) for url in settings.broker.split(";") if url],
+        broker_credentials=faust_credentials(settings),
         autodiscover=False,
         store="rocksdb://",
         datadir=str(settings.state_path / role.value),
         Worker=DeepLensWorker,
         logging_config=logging_config(settings),
-        # A standby replica counts as one more consumer of every topic of the app.
-        table_standby_replicas=0,
+        # A standby replica counts as one more consumer of every topic of the app, so apps without
+        # a table have none.
+        table_standby_replicas=settings.standby_replicas if serves_web else 0,
         topic_replication_factor=settings.replication,
         topic_partitions=topics.TABLE_PARTITIONS,
         broker_session_timeout=SESSION_TIMEOUT_S,
@@ -92,7 +114,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         # A vector is 22 KB: what is read ahead has to fit into memory.
         stream_buffer_maxsize=256,
         stream_wait_empty=False,
-        web_enabled=serves_web,
+        web_enabled=role is settings.roles[0],
         web_bind=settings.web_host,
         web_port=settings.web_port,
         web_host=URL(settings.canonical_url).host or "127.0.0.1",
@@ -102,9 +124,10 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
     )
     app.transport = Transport(app.conf.broker_consumer, app)
     app.settings, app.services, app.role = settings, services, role
-    publisher = Publisher(app, settings)
+    publisher = Publisher(app, settings, services.breakers)
     if serves_web:
         image_status.register(app)
+        tenants.register(app)
     for agent in AGENTS[role]:
         agent.register(app, services, publisher)
     if serves_web:
@@ -116,19 +139,36 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     """Put our routes on Faust's web server."""
     settings = app.settings
     feed = app.feed = KafkaStatusFeed(settings)
+    lag = app.lag = LagReader(settings)
+    registry = Registry(publisher.send)
+    quotas = Quotas(settings, registry)
+    app.tenants = (RegistryReader(settings, registry), quotas)
     rows = TableRows(app, app.tables[image_status.NAME], settings)
 
-    async def publish_upload(event: ImageUploaded) -> None:
-        await publisher.send(Message(topics.UPLOADED, event))
-
     context = WebContext(
+        tables=FaustTables(app, settings),
         services=app.services,
-        publish_upload=publish_upload,
+        publish=publisher.send,
         rows=rows,
         feed=feed,
-        stream_checks=lambda: stream_checks(app.process_apps, feed),
+        backlog=lag,
+        registry=registry,
+        quotas=quotas,
+        stream_checks=lambda: stream_checks(app.process_apps),
     )
+    web.register(_web_app(app), context)
+
+
+def _serve_health(app: RoleApp) -> None:
+    """Have a worker without the api role say how it is."""
+    context = HealthContext(
+        services=app.services, stream_checks=lambda: stream_checks(app.process_apps)
+    )
+    web.register_health(_web_app(app), context)
+
+
+def _web_app(app: RoleApp) -> Application:
     server = cast(Web, app.web)
     # Faust's own views serve data without authentication, and take "/".
     server.blueprints = BlueprintManager([])
-    web.register(server.web_app, context)
+    return server.web_app

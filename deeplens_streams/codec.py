@@ -9,6 +9,7 @@ from deeplens_streams.errors import MalformedEvent
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from models.events import EVENT_VERSION, Event, ProcessingFailed
 from models.records import MalformedRecord
+from models.tenants import SYSTEM, TenantEvent
 
 E = TypeVar("E", bound=Event)
 
@@ -33,9 +34,15 @@ def decode(record: type[E], value: bytes | None) -> E:
         raise MalformedEvent("The message has no value.")
     try:
         data = orjson.loads(value)
-        event = record.from_wire(data)
     except orjson.JSONDecodeError as error:
         raise MalformedEvent(f"The message is not JSON: {error}.") from None
+    return from_wire(record, data)
+
+
+def from_wire(record: type[E], data: object) -> E:
+    """Read an event from decoded JSON; raises as `decode`."""
+    try:
+        event = record.from_wire(data)
     except MalformedRecord as error:
         raise MalformedEvent(f"The message is not a {record.EVENT_TYPE} event: {error}.") from None
     if event.eventType != record.EVENT_TYPE:
@@ -54,8 +61,11 @@ def decode(record: type[E], value: bytes | None) -> E:
 
 def _check_ids(event: Event) -> None:
     """Refuse IDs that no part of this system would have written."""
-    # Only the dead letter of a message that could not be read belongs to nobody.
-    if event.tenantId or not isinstance(event, ProcessingFailed):
+    # Only the dead letter of a message that could not be read belongs to nobody, and only the
+    # registry has a row of the system itself.
+    is_nobodys = not event.tenantId and isinstance(event, ProcessingFailed)
+    is_systems = event.tenantId == SYSTEM and isinstance(event, TenantEvent)
+    if not (is_nobodys or is_systems):
         check_tenant_id(event.tenantId)
     image_id = event.image_id
     if image_id is not None and check_image_id(image_id) != image_id:

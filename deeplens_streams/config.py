@@ -3,17 +3,21 @@
 The docstring under a field is its documentation; docs/configuration.md is generated from it.
 """
 
+import re
 import socket
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deeplens_streams.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Role(StrEnum):
@@ -52,6 +56,29 @@ class Settings(BaseSettings):
     replication: int = Field(default=1, ge=1, le=7)
     """Replicas of each topic; 3 in production."""
 
+    kafka_tls: bool | None = None
+    """Whether Kafka is reached by TLS.
+    Default: yes where ``DEEPLENS_KAFKA_CA`` or ``DEEPLENS_KAFKA_CERTIFICATE`` is set."""
+    kafka_ca: Path | None = None
+    """A file of the certificates (PEM) that vouch for Kafka's. Default: the system's."""
+    kafka_certificate: Path | None = None
+    """A file with the certificate (PEM) by which Kafka knows this client."""
+    kafka_key: Path | None = None
+    """A file with that certificate's private key (PEM), without a passphrase."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """How to log in at Kafka: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``.
+    Default: there is no login."""
+    kafka_user: str | None = None
+    """Who logs in at Kafka."""
+    kafka_password: SecretStr | None = None
+    """That user's password."""
+    kafka_password_file: Path | None = None
+    """A file with that user's password, instead of ``DEEPLENS_KAFKA_PASSWORD``."""
+
+    standby_replicas: int = Field(default=0, ge=0, le=6)
+    """Other api workers that keep a copy of each partition of the status table, so that one of them
+    takes over without reading its changelog. It takes as many more api workers."""
+
     data_dir: Path = Path("var")
     """Where everything that is kept on this machine lives."""
     state_dir: Path | None = None
@@ -60,13 +87,26 @@ class Settings(BaseSettings):
     storage_url: str | None = None
     """Where images are kept: ``s3://bucket/prefix``, ``gs://…``, ``az://…``, ``file:///…`` or
     ``memory://``. Default: ``images`` in the data folder."""
+    storage_ca: Path | None = None
+    """A file of certificates (PEM) that vouch for the storage's, beside the system's."""
 
     qdrant_url: str | None = None
     """A Qdrant server. Default: Qdrant Edge, embedded, in the data folder."""
     qdrant_api_key: SecretStr | None = None
     """The Qdrant server's key."""
+    qdrant_api_key_file: Path | None = None
+    """A file with the Qdrant server's key, instead of ``DEEPLENS_QDRANT_API_KEY``."""
+    qdrant_ca: Path | None = None
+    """A file of the certificates (PEM) that vouch for the Qdrant server's.
+    Default: those that Python's httpx trusts."""
     edge_max_open: int = Field(default=8, ge=1, le=256)
     """Edge collections open at once; each takes 8 threads and some memory."""
+    tenancy: Literal["collection", "shared"] = "collection"
+    """Where tenants' vectors are: each tenant in a collection of its own for each model, or all in
+    one for each model, told apart by an indexed field, for thousands of tenants. Vectors are not
+    moved from one to the other: ``deeplens audit --repair`` makes them anew."""
+    tenant_max_collections: int = Field(default=5, ge=1)
+    """Collections that one tenant may make over HTTP."""
 
     web_host: str = "127.0.0.1"
     """The address that HTTP listens on."""
@@ -75,6 +115,29 @@ class Settings(BaseSettings):
     advertised_url: str | None = None
     """What other workers call this one.
     Default: the loopback address or the host name, with the port."""
+
+    admin_key: SecretStr | None = None
+    """The operator's key, 32 characters or more. With it every request needs an API key, and this
+    one may do everything; workers of one system share it. Without it no keys are asked for, which
+    is for a loopback address alone."""
+    admin_key_file: Path | None = None
+    """A file with the operator's key, instead of ``DEEPLENS_ADMIN_KEY``."""
+    insecure: bool = False
+    """Listen on other addresses than loopback without asking for keys: everybody who reaches the
+    port may do everything."""
+
+    tenant_max_images: int | None = Field(default=None, ge=0)
+    """Pictures that a tenant may have, where its own limits do not say. Default: no limit."""
+    tenant_max_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of pictures that a tenant may have, where its own limits do not say.
+    Default: no limit."""
+    tenant_uploads_per_minute: int | None = Field(default=None, ge=1)
+    """Uploads of a tenant in a minute, where its own limits do not say. Default: no limit."""
+    tenant_searches_per_minute: int | None = Field(default=None, ge=1)
+    """Searches of a tenant in a minute, where its own limits do not say. Default: no limit."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call ``/api/`` from a browser, comma-separated and exact:
+    ``https://shop.example,http://localhost:3000``. Default: none."""
 
     extractor_url: Annotated[tuple[str, ...], NoDecode] = ()
     """Extraction services to call instead of loading a model, comma-separated."""
@@ -99,7 +162,34 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=10_000_000, ge=1)
     """Bytes of one picture, at the most."""
     max_pixels: int = Field(default=100_000_000, ge=1)
-    """Pixels of one picture, at the most; checked before decoding."""
+    """Pixels of one picture, at the most, and of all that one process decodes at once; checked
+    before decoding, which takes up to 4 bytes for each. Where a kind of picture takes more (WebP
+    16, AVIF 10, HEIC and PNG with transparency 8, progressive JPEG 8), fewer are let in."""
+    max_uploads: int = Field(default=256, ge=1)
+    """Bodies with pictures that one process reads at once. Where there are more, the slowest makes
+    room if it is slow; otherwise the newest is told when to come again."""
+    max_uploads_per_address: int | None = Field(default=None, ge=1)
+    """The same for each client address. Set it only where clients connect directly: behind a
+    proxy all of them have the proxy's address. Default: no limit of its own."""
+    min_upload_rate: int = Field(default=4096, ge=1)
+    """Bytes a second that a client has to send, on average over each ten seconds that it is waited
+    for; one that is slower is dropped."""
+    idle_timeout_s: float = Field(default=75.0, gt=0)
+    """How long a connection may be silent between requests, and how long the line and the headers
+    of a request may take. Longer than a proxy in front keeps its own."""
+    url_import: bool = False
+    """Whether an upload may name a picture's address instead of sending it. Only addresses of the
+    public internet are fetched; no more is needed to keep a network's own servers from clients,
+    but whoever can should let the api workers reach nothing else, too."""
+    url_import_ports: Annotated[tuple[Port, ...], NoDecode] = (80, 443)
+    """Ports that pictures are fetched from, comma-separated."""
+    url_import_timeout_s: float = Field(default=30.0, gt=0)
+    """How long fetching one picture may take, redirects and all."""
+    max_backlog: int = Field(default=100_000, ge=1)
+    """Pictures that may wait to be processed; further uploads are told when to come again."""
+    disk_reserve_bytes: int = Field(default=512 * 1024 * 1024, ge=0)
+    """Free space on the disks of images and state below which uploads are refused, so that what
+    was accepted can be processed."""
     thumbnail_px: int = Field(default=256, ge=16, le=2048)
     """The longer side of a thumbnail."""
     produce_timeout_s: float = Field(default=5.0, gt=0)
@@ -136,7 +226,29 @@ class Settings(BaseSettings):
             return tuple(url.strip().rstrip("/") for url in value.split(",") if url.strip())
         return value
 
-    @field_validator("data_dir", "state_dir", mode="after")
+    @field_validator("url_import_ports", mode="before")
+    @classmethod
+    def _split_ports(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(each.strip() for each in value.split(",") if each.strip())
+        for origin in origins:
+            if not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", origin):
+                raise ValueError(
+                    f"{origin!r} is no origin; write https://host or https://host:port"
+                )
+        return origins
+
+    @field_validator(
+        *("data_dir", "state_dir", "storage_ca", "qdrant_ca", "qdrant_api_key_file"),
+        *("kafka_ca", "kafka_certificate", "kafka_key", "kafka_password_file", "admin_key_file"),
+        mode="after",
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value
@@ -159,6 +271,13 @@ class Settings(BaseSettings):
     @property
     def images_url(self) -> str:
         return self.storage_url or (self.data_dir / "images").as_uri()
+
+    @property
+    def images_path(self) -> Path:
+        """The folder of images, where they are kept in one."""
+        if self.storage_url is None:
+            return self.data_dir / "images"
+        return Path(url2pathname(urlsplit(self.storage_url).path))
 
     @property
     def vectors_path(self) -> Path:

@@ -14,6 +14,8 @@ class DeepLensError(Exception):
     http_status: ClassVar[int] = 500
     #: Whether the same request or event may succeed later, unchanged.
     retryable: ClassVar[bool] = False
+    #: Seconds after which it may, where that is known.
+    retry_after: int | None = None
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0]
@@ -54,6 +56,18 @@ class UnknownModel(BadRequest):
     code = "UNKNOWN_MODEL"
 
 
+class UrlRefused(BadRequest):
+    """Pictures are not fetched from this address."""
+
+    code = "URL_REFUSED"
+
+
+class UrlNotFetched(BadRequest):
+    """The picture's address does not answer with a picture; look at it in a browser."""
+
+    code = "URL_NOT_FETCHED"
+
+
 class NotFound(DeepLensError):
     """There is nothing here."""
 
@@ -67,6 +81,58 @@ class ImageNotFound(NotFound):
     code = "IMAGE_NOT_FOUND"
 
 
+class LetterNotFound(NotFound):
+    """No dead letter has this ID."""
+
+    code = "LETTER_NOT_FOUND"
+
+
+class TableNotFound(NotFound):
+    """There is no such table; /tables names those that there are."""
+
+    code = "TABLE_NOT_FOUND"
+
+
+class TableRowNotFound(NotFound):
+    """The table has no row under this key."""
+
+    code = "ROW_NOT_FOUND"
+
+
+class AlreadyResolved(DeepLensError):
+    """This dead letter is not waiting any more."""
+
+    code = "ALREADY_RESOLVED"
+    http_status = 409
+
+
+class NotRetryable(DeepLensError):
+    """The same event would fail again; mend the cause and force it, or discard the letter."""
+
+    code = "NOT_RETRYABLE"
+    http_status = 409
+
+
+class NothingToRetry(DeepLensError):
+    """No step of this image has failed."""
+
+    code = "NOTHING_TO_RETRY"
+    http_status = 409
+
+
+class CollectionNotFound(NotFound):
+    """This tenant has no such collection."""
+
+    code = "COLLECTION_NOT_FOUND"
+
+
+class DimensionConflict(DeepLensError):
+    """There is a collection of this name with vectors of another dimension."""
+
+    code = "DIMENSION_CONFLICT"
+    http_status = 409
+
+
 class TooLarge(DeepLensError):
     """The picture has more bytes than this system takes."""
 
@@ -78,6 +144,19 @@ class TooManyPixels(TooLarge):
     """The picture has more pixels than this system takes."""
 
     code = "TOO_MANY_PIXELS"
+
+
+class TooManyFrames(TooLarge):
+    """The picture has more frames or pages than this system takes."""
+
+    code = "TOO_MANY_FRAMES"
+
+
+class UploadTooSlow(DeepLensError):
+    """The request's body came too slowly; send it again over a faster connection."""
+
+    code = "UPLOAD_TOO_SLOW"
+    http_status = 408
 
 
 class UnsupportedFormat(DeepLensError):
@@ -98,6 +177,94 @@ class RangeNotSatisfiable(DeepLensError):
 
     code = "RANGE_NOT_SATISFIABLE"
     http_status = 416
+
+
+# Keys and tenants ------------------------------------------------------------------------------
+
+
+class KeyRequired(DeepLensError):
+    """Send an API key in the header X-API-Key, or as Authorization: Bearer."""
+
+    code = "API_KEY_REQUIRED"
+    http_status = 401
+
+
+class InvalidKey(DeepLensError):
+    """This API key is not known."""
+
+    code = "INVALID_API_KEY"
+    http_status = 401
+
+
+class TooManyFailures(DeepLensError):
+    """Too many wrong keys came from this address; try again later."""
+
+    code = "TOO_MANY_FAILURES"
+    http_status = 429
+    retryable = True
+
+
+class MissingScope(DeepLensError):
+    """This key may not do that."""
+
+    code = "MISSING_SCOPE"
+    http_status = 403
+
+
+class WrongTenant(DeepLensError):
+    """This key is of another tenant; leave tenantId out, or use that tenant's key."""
+
+    code = "WRONG_TENANT"
+    http_status = 403
+
+
+class TenantSuspended(DeepLensError):
+    """This tenant is suspended; ask whoever runs the system to resume it."""
+
+    code = "TENANT_SUSPENDED"
+    http_status = 403
+
+
+class TenantDeleting(DeepLensError):
+    """This tenant is being deleted."""
+
+    code = "TENANT_DELETING"
+    http_status = 403
+
+
+class TenantNotFound(NotFound):
+    """No tenant has this ID."""
+
+    code = "TENANT_NOT_FOUND"
+
+
+class TenantExists(DeepLensError):
+    """There is a tenant of this ID already."""
+
+    code = "TENANT_EXISTS"
+    http_status = 409
+
+
+class KeyNotFound(NotFound):
+    """The tenant has no key of this ID."""
+
+    code = "KEY_NOT_FOUND"
+
+
+class QuotaExceeded(DeepLensError):
+    """The tenant has as much as it may have; delete pictures, or have its limits raised."""
+
+    code = "QUOTA_EXCEEDED"
+    http_status = 429
+    retryable = True
+
+
+class RateLimited(DeepLensError):
+    """The tenant has done this as often as it may in a minute; try again in the next one."""
+
+    code = "RATE_LIMITED"
+    http_status = 429
+    retryable = True
 
 
 # Pictures and events that can never succeed ---------------------------------------------------
@@ -122,6 +289,35 @@ class DimensionMismatch(DeepLensError):
     code = "DIMENSION_MISMATCH"
 
 
+# More than can be taken ------------------------------------------------------------------------
+
+
+class BacklogFull(DeepLensError):
+    """Too many pictures wait to be processed; try again later."""
+
+    code = "BACKLOG_FULL"
+    http_status = 429
+    retryable = True
+
+
+class TooManyUploads(DeepLensError):
+    """Too many pictures are being sent at once; try again in a few seconds."""
+
+    code = "TOO_MANY_UPLOADS"
+    http_status = 429
+    retryable = True
+
+
+class CollectionLimit(DeepLensError):
+    """This tenant has as many collections as it may have; delete one, or ask for a higher limit."""
+
+    code = "COLLECTION_LIMIT"
+    http_status = 429
+    retryable = True
+    #: Room is made by people.
+    retry_after = 3600
+
+
 # Dependencies that are away for a while -------------------------------------------------------
 
 
@@ -131,18 +327,28 @@ class DependencyUnavailable(DeepLensError):
     code = "DEPENDENCY_UNAVAILABLE"
     http_status = 503
     retryable = True
+    #: Which part, as health checks and metrics call it.
+    dependency: ClassVar[str] = "dependency"
+    #: Whether the dependency's circuit breaker has counted it.
+    noted = False
+    #: Whether its breaker refused it: then nothing was asked of the dependency.
+    untried = False
+    #: What was being done, for the log.
+    action: str | None = None
 
 
 class BrokerUnavailable(DependencyUnavailable):
     """Kafka does not take events now; try again later."""
 
     code = "BROKER_UNAVAILABLE"
+    dependency = "broker"
 
 
 class StorageUnavailable(DependencyUnavailable):
     """The image storage does not answer now; try again later."""
 
     code = "STORAGE_UNAVAILABLE"
+    dependency = "storage"
 
 
 class StorageFull(DependencyUnavailable):
@@ -150,24 +356,35 @@ class StorageFull(DependencyUnavailable):
 
     code = "STORAGE_FULL"
     http_status = 507
+    dependency = "space"
 
 
 class VectorsUnavailable(DependencyUnavailable):
     """The vector engine does not answer now; try again later."""
 
     code = "VECTORS_UNAVAILABLE"
+    dependency = "vectors"
 
 
 class ExtractorUnavailable(DependencyUnavailable):
     """The model is not ready to answer now; try again later."""
 
     code = "EXTRACTOR_UNAVAILABLE"
+    dependency = "extractor"
 
 
 class TableUnavailable(DependencyUnavailable):
     """The status table cannot be read or written now; try again later."""
 
     code = "TABLE_UNAVAILABLE"
+    dependency = "tables"
+
+
+class RegistryUnavailable(DependencyUnavailable):
+    """The registry of tenants does not answer now; try again later."""
+
+    code = "REGISTRY_UNAVAILABLE"
+    dependency = "tables"
 
 
 class WeightsUnavailable(ConfigurationError):
@@ -180,3 +397,4 @@ class RowMoving(DependencyUnavailable):
     """The worker that keeps this row is changing; try again in a second."""
 
     code = "ROW_MOVING"
+    dependency = "tables"

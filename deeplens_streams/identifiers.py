@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from typing import Any
+from typing import Any, TypeGuard
 
 from deeplens_streams.errors import InvalidImageId, InvalidTenantId
 
@@ -12,9 +12,13 @@ _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
+def is_tenant_id(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and _TENANT.fullmatch(value) is not None
+
+
 def check_tenant_id(value: Any) -> str:
     """Return `value` if it is a tenant ID; it is never rewritten."""
-    if not isinstance(value, str) or not _TENANT.fullmatch(value):
+    if not is_tenant_id(value):
         raise InvalidTenantId
     return value
 

@@ -2,14 +2,49 @@
 
 import logging.config
 import sys
+import time
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
 from deeplens_streams.config import Settings
+from deeplens_streams.metrics import LOG_LINES_HELD_BACK
 
 #: Loggers of libraries that say at INFO what only their authors need.
 _QUIET = ("aiokafka", "kafka", "faust", "mode", "httpx", "aiohttp.access", "asyncio")
+
+
+#: Of these, a line like one that was just written says nothing new: the Kafka client writes
+#: a hundred a second while no broker answers.
+_REPEATING = ("aiokafka", "kafka", "faust", "mode")
+_SILENCE_S = 300.0
+_SEVERAL_LINES = frozenset({"event", "exception", "stack"})
+
+
+class OnceInAWhile(logging.Filter):
+    """Lets a library say the same thing once in five minutes, and how often it did not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: By logger and text: when it was last let through, and what was held back since.
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        library = record.name.partition(".")[0]
+        if library not in _REPEATING or record.levelno >= logging.CRITICAL:
+            return True
+        key, now = (record.name, str(record.msg)[:200]), time.monotonic()
+        at, held_back = self._said.get(key, (-_SILENCE_S, 0))
+        if now - at < _SILENCE_S:
+            self._said[key] = (at, held_back + 1)
+            LOG_LINES_HELD_BACK.labels(library).inc()
+            return False
+        self._said[key] = (now, 0)
+        if held_back:
+            record.msg = f"{record.getMessage()} ({held_back} more like it)"
+            record.args = ()
+        return True
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
@@ -23,8 +58,7 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if as_json:
-        final.append(structlog.processors.format_exc_info)
+    final.append(structlog.processors.format_exc_info if as_json else _escape)
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -35,16 +69,34 @@ def logging_config(settings: Settings) -> dict[str, Any]:
                 "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), *_shared()],
             }
         },
+        "filters": {"once_in_a_while": {"()": OnceInAWhile}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stderr",
                 "formatter": "structured",
+                "filters": ["once_in_a_while"],
             }
         },
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {name: {"level": "WARNING"} for name in _QUIET},
     }
+
+
+def _escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Keep what strangers wrote from moving a terminal's cursor or forging a line.
+
+    JSON escapes it anyway. A library's message may have several lines.
+    """
+    for key, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n\t" if key in _SEVERAL_LINES else ""
+            line[key] = "".join(_escaped(char, kept) for char in value)
+    return line
+
+
+def _escaped(char: str, kept: str) -> str:
+    return char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
 
 
 def _shared() -> list[Any]:
@@ -66,7 +118,6 @@ def configure_structlog() -> None:
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
     )
 
 

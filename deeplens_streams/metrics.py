@@ -1,9 +1,33 @@
 """Counters of the stream side, served with all others at ``/metrics``."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("deeplens_events", "Events that a stage brought to their end", ["stage", "result"])
 DEAD_LETTERS = Counter("deeplens_dead_letters", "Dead letters written", ["stage", "code"])
+ATTEMPTS = Counter(
+    "deeplens_attempts",
+    "Attempts at an event by what came of them: done, again (after a wait) or given_up",
+    ["stage", "result"],
+)
+POSTPONED = Gauge("deeplens_events_postponed", "Events that wait for their next attempt", ["stage"])
+BREAKER_OPEN = Gauge(
+    "deeplens_breaker_open", "1 while a dependency is away and calls are refused", ["dependency"]
+)
+BREAKER_OPENED = Counter(
+    "deeplens_breaker_opened", "How often a dependency was found to be away", ["dependency"]
+)
+BREAKER_FAILURES = Counter(
+    "deeplens_breaker_failures", "Calls that a dependency did not answer", ["dependency"]
+)
+LOG_LINES_HELD_BACK = Counter(
+    "deeplens_log_lines_held_back", "Lines that a library repeated and nobody needs", ["library"]
+)
+PURGED = Counter("deeplens_images_purged", "Deleted pictures of which nothing is left")
+CONSUMER_LAG = Gauge(
+    "deeplens_consumer_lag",
+    "Events that a role has still to bring to their end, as Kafka has it",
+    ["role", "topic", "partition"],
+)
 DROPPED = Counter(
     "deeplens_events_dropped",
     "Events of pictures that are not stored: refused, deleted or forged",

@@ -1,10 +1,15 @@
 """The one place that constructs collaborators, and the bundle that everything is handed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from deeplens_streams.breakers import Breakers
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model, open_features
-from deeplens_streams.storage import ImageStorage, open_storage
+from deeplens_streams.storage import ImageStorage, ObjectImages, open_blobs
+from deeplens_streams.storage.admin_log import AdminLog
+from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.vectors import VectorStore, open_vectors
 
 
@@ -17,13 +22,19 @@ class Services:
     model : what pictures of this system are stored for.
     features : None where no role of this process needs a vector from a picture.
     vectors : None where this process may not open the engine: Edge belongs to ``index``.
+    breakers : one for each of them, and for what the process has beside them.
     """
 
     settings: Settings
     storage: ImageStorage
+    claims: DuplicateClaims
+    letters: LetterShelf
+    tombstones: Tombstones
+    actions: AdminLog
     model: ModelSpec
     features: FeatureExtractor | None
     vectors: VectorStore | None
+    breakers: Breakers = field(default_factory=Breakers)
 
     async def start(self) -> None:
         """Take the vector engine and begin to load the model.
@@ -52,11 +63,20 @@ def build_services(settings: Settings) -> Services:
     # Search needs the model too, where it can search at all.
     needs_model = Role.EXTRACT in roles or (Role.API in roles and has_engine)
     features = open_features(settings) if needs_model else None
+    has_vectors = has_engine and roles & {Role.API, Role.INDEX}
+    vectors = open_vectors(settings) if has_vectors else None
+    breakers = Breakers()
+    blobs = breakers.guard(open_blobs(settings), "storage")
     return Services(
         settings=settings,
-        storage=open_storage(settings),
+        storage=ObjectImages(blobs),
+        claims=DuplicateClaims(blobs),
+        letters=LetterShelf(blobs),
+        tombstones=Tombstones(blobs),
+        actions=AdminLog(blobs),
         # Choosing may read a whole file of weights, for its name: once is enough.
         model=features.model if features else choose_model(settings),
-        features=features,
-        vectors=open_vectors(settings) if has_engine and roles & {Role.API, Role.INDEX} else None,
+        features=breakers.guard(features, "extractor") if features else None,
+        vectors=breakers.guard(vectors, "vectors") if vectors else None,
+        breakers=breakers,
     )

@@ -3,65 +3,50 @@
 Faust acknowledges an event whose agent raised or was cancelled, so leaving the loop loses the
 event. Here an event is acknowledged after its results are in Kafka: what `process` returned,
 or a dead letter that says why there is none.
+
+A dependency that is away is waited for behind its circuit breaker, and no attempt is spent. An
+event whose own attempt failed waits for the next one aside, and those behind it go on.
 """
 
 import asyncio
-import base64
-import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-import orjson
 import structlog
 
-from deeplens_streams import codec
-from deeplens_streams.errors import DeepLensError, DependencyUnavailable, MalformedEvent
-from deeplens_streams.identifiers import check_image_id, check_tenant_id
-from deeplens_streams.metrics import DEAD_LETTERS, EVENTS, STAGE_SECONDS
-from deeplens_streams.topics import FAILED, Message
-from models.events import (
-    Event,
-    ProcessingFailed,
-    ProcessingFailedData,
-    derived_id,
-    utc_now,
-)
+from deeplens_streams import codec, letters
+from deeplens_streams.breakers import Breakers
+from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
+from deeplens_streams.letters import Incoming
+from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
+from deeplens_streams.topics import Message
+from models.events import Event, RetryPolicy
+from models.status import ImageProgress, StepStatus
 
 log = structlog.get_logger()
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
-#: Attempts at an event whose error nobody foresaw, and the wait before the second, doubling.
-MAX_ATTEMPTS = 3
-BACKOFF_S = 1.0
-#: The longest wait for a dependency that is down.
-MAX_WAIT_S = 15.0
-#: Bytes of an unreadable message that its dead letter keeps; base64 must fit the topic's limit.
-RAW_BYTES = 4_194_304
+#: For events that bring no policy of their own.
+POLICY = RetryPolicy()
+#: Nobody's policy may hold an event for longer than this between two attempts, or try more often.
+MAX_BACKOFF_S, MAX_ATTEMPTS = 60.0, 10
+#: Events of one actor that wait for their next attempt; with more, the actor waits with them.
+MAX_POSTPONED = 64
+#: Seconds before what a mistake in this file broke is tried again.
+MISTAKE_WAIT_S = 15.0
 
 
 class Sender(Protocol):
     async def send(self, *messages: Message) -> None: ...
 
 
-class Incoming(Protocol):
-    """What is used of a Faust event: the raw message."""
-
-    key: Any
-    value: Any
-    headers: Any
-    message: Any
-
-    def ack(self) -> Any: ...
-
-
-#: What a stage sends when its event became a dead letter, so that the row says so, too.
-OnFailure = Callable[[Any, DeepLensError], list[Message]]
+#: What a stage says of an event that is retrying or has failed, with the reason and the attempt.
+Tell = Callable[[Any, StepStatus, DeepLensError, int], list[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +59,21 @@ class Stage(Generic[E]):
     record : the events that its topic carries.
     process : one event to what is to be sent.
     sender : sends it.
-    on_failure : what to send beside a dead letter.
+    breakers : of this process's dependencies.
+    tell : what to send when an event has to wait or has failed, so that its row says so, too.
     bunch : events whose results are sent together, at the most, as long as more are waiting.
+        A stage that bunches keeps to the order of its events.
+    fold : makes fewer messages of a bunch's.
     """
 
     name: str
     record: type[E]
     process: Callable[[E], Awaitable[list[Message]]]
     sender: Sender
-    on_failure: OnFailure = lambda _event, _error: []
+    breakers: Breakers
+    tell: Tell = lambda _event, _status, _error, _attempt: []
     bunch: int = 1
+    fold: Callable[[list[Message]], list[Message]] = list
 
     async def run(self, stream: Any) -> None:
         """Handle a Faust stream's events for ever.
@@ -92,18 +82,43 @@ class Stage(Generic[E]):
         stops; so events are acknowledged here, when they are at their end.
         """
         stream.enable_acks = False
+        aside = _Aside(self.name)
         handled: list[Incoming] = []
         results: list[Message] = []
-        async for message in stream.events():
-            # At once, because Faust's tables go by the event that came last.
-            results += await self._surely(partial(self.results, message))
-            handled.append(message)
-            if len(handled) < self.bunch and not stream.channel.empty():
-                continue
-            await self._surely(partial(self._deliver, results))
-            for each in handled:
-                each.ack()
-            handled, results = [], []
+        try:
+            async for message in stream.events():
+                # At once, because Faust's tables go by the event that came last.
+                work = _Work(self, message)
+                found = await self._surely(work.attempt)
+                if found is None and self.bunch == 1 and aside.has_room:
+                    aside.take(self._later(work))
+                    continue
+                while found is None:
+                    found = await self._surely(work.next_attempt)
+                results += found
+                handled.append(message)
+                if len(handled) < self.bunch and not stream.channel.empty():
+                    continue
+                await self._finish(results, handled)
+                handled, results = [], []
+            await aside.done()
+        finally:
+            # Unfinished, they are unacknowledged: whoever reads on will read them.
+            aside.cancel()
+
+    async def _later(self, work: "_Work[E]") -> None:
+        """Bring an event whose attempt failed to its end."""
+        found = None
+        while found is None:
+            found = await self._surely(work.next_attempt)
+        await self._finish(found, [work.incoming])
+
+    async def _finish(self, results: list[Message], handled: list[Incoming]) -> None:
+        if results:
+            messages = self.fold(results)
+            await self._surely(partial(self.patiently, partial(self.sender.send, *messages)))
+        for each in handled:
+            each.ack()
 
     async def _surely(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` until it succeeds: leaving the loop would lose the event."""
@@ -111,157 +126,140 @@ class Stage(Generic[E]):
             try:
                 return await work()
             except Exception:
-                # A mistake in this file.
                 log.exception("event could not be handled; trying again", stage=self.name)
-                await asyncio.sleep(MAX_WAIT_S)
+                await asyncio.sleep(MISTAKE_WAIT_S)
 
-    async def results(self, incoming: Incoming) -> list[Message]:
-        """Bring one message to its end; it may be acknowledged when what returns is sent."""
-        started = time.perf_counter()
+    async def patiently(
+        self,
+        work: Callable[[], Awaitable[T]],
+        on_wait: Callable[[DependencyUnavailable], Awaitable[None]] | None = None,
+    ) -> T:
+        """Do `work`; while a dependency is away, wait behind its breaker and do it again."""
+        breaker = None
+        while True:
+            try:
+                if breaker is None:
+                    return await work()
+                async with breaker.turn():
+                    return await work()
+            except DependencyUnavailable as error:
+                breaker = self.breakers[error.dependency]
+                breaker.note(error)
+                if on_wait is not None:
+                    await on_wait(error)
+                    on_wait = None
+
+
+class _Work(Generic[E]):
+    """One message on its way through a stage."""
+
+    def __init__(self, stage: Stage[E], incoming: Incoming) -> None:
+        self.stage, self.incoming = stage, incoming
+        self._event: E | None = None
+        self._attempt = 0
+        self._policy = POLICY
+        self._started = time.perf_counter()
+
+    async def attempt(self) -> list[Message] | None:
+        """Return what is to be sent, after which the message is at its end.
+
+        None means that the event's own attempt failed and there is to be another one.
+        """
         structlog.contextvars.clear_contextvars()
-        try:
-            event = codec.decode(self.record, incoming.value)
-        except DeepLensError as error:
-            self._count("unreadable", started)
-            return [self._unreadable(incoming, error)]
+        if self._event is None:
+            try:
+                event = codec.decode(self.stage.record, self.incoming.value)
+            except DeepLensError as error:
+                self._count("unreadable")
+                return [letters.unreadable(self.stage.name, self.incoming, error)]
+            event.place = (self.incoming.message.partition, self.incoming.message.offset)
+            self._event = event
+            self._policy = getattr(event, "retryPolicy", None) or POLICY
+        event = self._event
         structlog.contextvars.bind_contextvars(
             correlation_id=event.correlationId, tenant=event.tenantId, image_id=event.image_id
         )
-        attempt = 0
-        while True:
-            attempt += 1
+        self._attempt += 1
+        try:
+            results = await self.stage.patiently(partial(self.stage.process, event), self._waits)
+        except Exception as error:
+            return await self._failed(event, error)
+        ATTEMPTS.labels(self.stage.name, "done").inc()
+        self._count("done")
+        return _with_attempt(results, self._attempt)
+
+    async def next_attempt(self) -> list[Message] | None:
+        """Wait as the event's policy says, and try again."""
+        backoff = self._policy.backoffMs / 1000 * 2 ** (self._attempt - 1)
+        await asyncio.sleep(min(max(backoff, 0.0), MAX_BACKOFF_S))
+        return await self.attempt()
+
+    async def _failed(self, event: E, error: Exception) -> list[Message] | None:
+        stage, attempt = self.stage, self._attempt
+        known = letters.known_error(error)
+        final = isinstance(error, DeepLensError) and not error.retryable
+        if not final and attempt < min(self._policy.maxAttempts, MAX_ATTEMPTS):
+            ATTEMPTS.labels(stage.name, "again").inc()
+            log.warning("attempt failed", stage=stage.name, attempt=attempt, error=repr(error))
+            await self._tell(event, known)
+            return None
+        ATTEMPTS.labels(stage.name, "given_up").inc()
+        self._count("failed")
+        letter = letters.dead_letter(stage.name, event, error, attempt, self.incoming)
+        return [letter, *stage.tell(event, StepStatus.FAILED, known, attempt)]
+
+    async def _waits(self, error: DependencyUnavailable) -> None:
+        if self._event is not None:
+            await self._tell(self._event, error)
+
+    async def _tell(self, event: E, error: DeepLensError) -> None:
+        """Say that the event is waiting; where that cannot be said, it waits all the same."""
+        messages = self.stage.tell(event, StepStatus.RETRYING, error, self._attempt)
+        if messages and not self.stage.breakers[BrokerUnavailable.dependency].reason:
             try:
-                results: list[Message] = await self._with_patience(partial(self.process, event))
-            except Exception as error:
-                final = isinstance(error, DeepLensError) and not error.retryable
-                if not final and attempt < MAX_ATTEMPTS:
-                    log.warning(
-                        "attempt failed", stage=self.name, attempt=attempt, error=repr(error)
-                    )
-                    await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
-                    continue
-                self._count("failed", started)
-                return self._failed(event, error, attempt, _origin(incoming))
-            self._count("done", started)
-            return results
+                await self.stage.sender.send(*messages)
+            except BrokerUnavailable as broker:
+                self.stage.breakers[broker.dependency].note(broker)
 
-    def _count(self, result: str, started: float) -> None:
-        EVENTS.labels(self.name, result).inc()
-        STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
-
-    async def _deliver(self, messages: list[Message]) -> None:
-        """Send all; waits as long as Kafka is away."""
-        if messages:
-            await self._with_patience(partial(self.sender.send, *messages))
-
-    async def _with_patience(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do `work`, waiting with backoff and jitter while a dependency is down."""
-        waited_since: float | None = None
-        delay = 0.2
-        while True:
-            try:
-                result = await work()
-            except DependencyUnavailable as error:
-                if waited_since is None:
-                    waited_since = time.monotonic()
-                    log.warning("waiting", stage=self.name, code=error.code, reason=error.message)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                delay = min(delay * 2, MAX_WAIT_S)
-            else:
-                if waited_since is not None:
-                    waited = round(time.monotonic() - waited_since, 1)
-                    log.info("going on", stage=self.name, waited_s=waited)
-                return result
-
-    def _failed(self, event: E, error: Exception, attempt: int, origin: str) -> list[Message]:
-        """Return the dead letter of an event that was read, and what goes with it."""
-        if isinstance(error, DeepLensError):
-            known, trace = error, None
-        else:
-            known = DeepLensError(f"Unexpected {type(error).__name__}; see the stack trace.")
-            trace = "".join(traceback.format_exception(error))
-        DEAD_LETTERS.labels(self.name, known.code).inc()
-        log.warning("dead letter", stage=self.name, code=known.code, reason=known.message)
-        letter = ProcessingFailed(
-            eventType=ProcessingFailed.EVENT_TYPE,
-            eventId=derived_id("failed", origin),
-            timestamp=utc_now(),
-            tenantId=event.tenantId,
-            correlationId=event.correlationId,
-            generation=event.generation,
-            data=ProcessingFailedData(
-                imageId=event.image_id,
-                failedStep=self.name,
-                errorCode=known.code,
-                errorMessage=known.message,
-                stackTrace=trace,
-                retryAttempt=attempt,
-                canRetry=trace is not None or known.retryable,
-                originalEvent=event.to_wire(),
-            ),
-        )
-        return [Message(FAILED, letter), *self.on_failure(event, known)]
-
-    def _unreadable(self, incoming: Incoming, error: DeepLensError) -> Message:
-        """Return the dead letter of a message that could not be read, with its raw bytes."""
-        DEAD_LETTERS.labels(self.name, error.code).inc()
-        raw = incoming.message
-        tenant, image_id = _owner(incoming)
-        log.warning(
-            "unreadable message",
-            stage=self.name,
-            code=error.code,
-            reason=error.message,
-            topic=raw.topic,
-            partition=raw.partition,
-            offset=raw.offset,
-        )
-        letter = ProcessingFailed(
-            eventType=ProcessingFailed.EVENT_TYPE,
-            eventId=derived_id("failed", _origin(incoming)),
-            timestamp=utc_now(),
-            tenantId=tenant,
-            correlationId=codec.header_text(incoming.headers, "correlationId"),
-            data=ProcessingFailedData(
-                imageId=image_id,
-                failedStep=self.name,
-                errorCode=MalformedEvent.code,
-                errorMessage=error.message,
-                canRetry=False,
-                originalEvent={
-                    "topic": raw.topic,
-                    "partition": raw.partition,
-                    "offset": raw.offset,
-                    "keyBase64": _base64(incoming.key),
-                    "valueBase64": _base64(incoming.value),
-                    "valueBytes": len(incoming.value or b""),
-                },
-            ),
-        )
-        return Message(FAILED, letter)
+    def _count(self, result: str) -> None:
+        EVENTS.labels(self.stage.name, result).inc()
+        STAGE_SECONDS.labels(self.stage.name).observe(time.perf_counter() - self._started)
 
 
-def _origin(incoming: Incoming) -> str:
-    """Name the message, the same at every redelivery."""
-    raw = incoming.message
-    return f"{raw.topic}/{raw.partition}/{raw.offset}"
+@dataclass(slots=True)
+class _Aside:
+    """Events that wait for their next attempt, beside the loop."""
+
+    stage: str
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._tasks) < MAX_POSTPONED
+
+    def take(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        POSTPONED.labels(self.stage).inc()
+        task.add_done_callback(self._drop)
+
+    def _drop(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        POSTPONED.labels(self.stage).dec()
+
+    async def done(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
 
-def _base64(value: Any) -> str | None:
-    return base64.b64encode(value[:RAW_BYTES]).decode() if isinstance(value, bytes) else None
-
-
-def _owner(incoming: Incoming) -> tuple[str, str | None]:
-    """Return tenant and image of a message that is no event, as far as it tells."""
-    tenant = codec.header_text(incoming.headers, "tenantId")
-    image_id: str | None = None
-    try:
-        data = orjson.loads(incoming.value or b"")
-        tenant = tenant or data.get("tenantId")
-        image_id = check_image_id(data["data"]["imageId"])
-    except (ValueError, TypeError, KeyError, AttributeError, DeepLensError):
-        image_id = None
-    try:
-        return check_tenant_id(tenant), image_id
-    except DeepLensError:
-        return "", image_id
+def _with_attempt(results: list[Message], attempt: int) -> list[Message]:
+    """Have reports say at which attempt the step succeeded."""
+    if attempt > 1:
+        for message in results:
+            if isinstance(message.event, ImageProgress):
+                for report in message.event.data.reports:
+                    report.attempt = attempt
+    return results

@@ -1,7 +1,7 @@
 """Every topic, declared once, in pipeline order, and the door through which events go out."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from deeplens_streams import codec
+from deeplens_streams.breakers import Breakers
+from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError
 
@@ -61,12 +63,15 @@ class Topic:
 
 #: Partitions of the status table, and so of the topic that feeds it.
 TABLE_PARTITIONS = 6
+#: The same, of the table of tenants.
+TENANT_PARTITIONS = 2
 
 UPLOADED = Topic("deeplens.images.uploaded", 6, "uploads that were answered")
 EXTRACTION = Topic("deeplens.features.extraction", 4, "one request for each picture and model")
 INDEXING = Topic(
     "deeplens.vectors.indexing", 4, "vectors to be stored", retention="vector_retention_days"
 )
+DELETED = Topic("deeplens.images.deleted", 4, "deleted pictures that are to be purged")
 PROGRESS = Topic("deeplens.images.progress", TABLE_PARTITIONS, "what each stage reports")
 STATUS = Topic(
     "deeplens.images.status", TABLE_PARTITIONS, "each picture's present row", retention=None
@@ -81,18 +86,26 @@ FAILED = Topic(
     max_bytes=8_388_608,
 )
 
-TOPICS = (UPLOADED, EXTRACTION, INDEXING, PROGRESS, STATUS, COMPLETED, FAILED)
+TENANT_CHANGES = Topic(
+    "deeplens.tenants.changes", TENANT_PARTITIONS, "what is to change of tenants"
+)
+TENANTS = Topic("deeplens.tenants", 1, "each tenant as it is now", retention=None)
+
+TOPICS = (
+    *(UPLOADED, EXTRACTION, INDEXING, DELETED, PROGRESS, STATUS, COMPLETED, FAILED),
+    *(TENANT_CHANGES, TENANTS),
+)
 
 #: Faust would create it, too, but after its producer has read which topics there are: until the
 #: next look, minutes later, rows could not be written.
-CHANGELOG = Topic(
-    "deeplens-api-image_status-changelog",
-    TABLE_PARTITIONS,
-    "the status table, to recover it from",
-    retention=None,
-    separator="-",
+CHANGELOGS = tuple(
+    Topic(f"deeplens-api-{table}-changelog", partitions, purpose, retention=None, separator="-")
+    for table, partitions, purpose in (
+        ("image_status", TABLE_PARTITIONS, "the status table, to recover it from"),
+        ("tenants", TENANT_PARTITIONS, "the registry of tenants, to recover it from"),
+    )
 )
-_CREATED = (*TOPICS, CHANGELOG)
+_CREATED = (*TOPICS, *CHANGELOGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +114,16 @@ class Message:
 
     topic: Topic
     event: "Event"
+    #: Whether the key's record goes from a compacted topic; then the event only names the key.
+    is_tombstone: bool = False
 
 
 class Publisher:
     """Sends events of one app; a sent event is durable when the awaited call returns."""
 
-    def __init__(self, app: "faust.App", settings: Settings) -> None:
+    def __init__(self, app: "faust.App", settings: Settings, breakers: Breakers) -> None:
         self._app = app
+        self._breaker = breakers[BrokerUnavailable.dependency]
         self._timeout = settings.produce_timeout_s
         self._topics = {
             topic: app.topic(
@@ -136,8 +152,8 @@ class Publisher:
         producer = await self._app.maybe_start_producer()
         sent: Awaitable[Any] = await producer.send(
             self._names[message.topic],
-            (event.image_id or event.eventId).encode(),
-            codec.encode(event),
+            event.key.encode(),
+            None if message.is_tombstone else codec.encode(event),
             partition=None,
             timestamp=None,
             headers=cast(Any, codec.headers(event)),
@@ -153,6 +169,10 @@ class Publisher:
             Kafka refused it, or did not answer in ``produce_timeout_s``. In the second case
             it may still be delivered later.
         """
+        with self._breaker.call():
+            await self._send(messages)
+
+    async def _send(self, messages: Sequence[Message]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 for waiting in [await self._begin(message) for message in messages]:
@@ -173,16 +193,9 @@ async def ensure_topics(settings: Settings) -> None:
     BrokerUnavailable
         No broker answers.
     ConfigurationError
-        A topic exists with another number of partitions.
+        A topic exists with another number of partitions, or Kafka does not let us in.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
-    try:
-        try:
-            await admin.start()
-        except KafkaError:
-            raise BrokerUnavailable(
-                f"No Kafka answers at {settings.broker}; start one, or set DEEPLENS_BROKER."
-            ) from None
+    async with admin_client(settings) as admin:
         existing = await _partitions(admin, settings)
         for topic in _CREATED:
             name = topic.name(settings.namespace)
@@ -195,8 +208,6 @@ async def ensure_topics(settings: Settings) -> None:
         missing = [t for t in _CREATED if t.name(settings.namespace) not in existing]
         if missing:
             await _create(admin, missing, settings)
-    finally:
-        await admin.close()
 
 
 async def _partitions(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:

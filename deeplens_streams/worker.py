@@ -16,6 +16,7 @@ from mode import Service, ServiceT
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.listening import require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
 from deeplens_streams.topics import ensure_topics
@@ -101,8 +102,12 @@ class DeepLensWorker(faust.Worker):
             other.finalize()
             other.beacon.reattach(siblings.beacon)
             other.in_worker = True
-        feed = [self.role_app.feed] if self.role_app.feed else []
-        return chain([Foundation(self), *feed, siblings], super().on_init_dependencies())
+        beside: list[ServiceT] = [
+            each
+            for each in (self.role_app.feed, self.role_app.lag, *self.role_app.tenants)
+            if each is not None
+        ]
+        return chain([Foundation(self), *beside, siblings], super().on_init_dependencies())
 
     def refuse(self, sentence: str) -> None:
         """Stop as if asked to, then exit with 1 and `sentence`."""
@@ -123,9 +128,14 @@ class DeepLensWorker(faust.Worker):
 
     async def _prepare(self, settings: Settings) -> None:
         """Do what may be refused, before anything joins a consumer group."""
+        require_port(settings, "DEEPLENS_WEB_PORT")
         # First, because loading the model is the longest part of a start.
         await self.collaborators.start()
-        await _topics(settings)
+        try:
+            await _topics(settings)
+        except DeepLensError:
+            await self.collaborators.close()  # so that the reason is the last that is said
+            raise
 
     def _run(self) -> NoReturn:
         try:

@@ -14,11 +14,14 @@ from models.records import WireRecord
 
 EVENT_VERSION = "1.0"
 
+#: Of an event that was not read from a topic.
+NOWHERE = (-1, -1)
+
 #: Namespace of every deterministic ID of this project; a repeat of the same work makes the same ID.
 ID_NAMESPACE = uuid.UUID("6f6cf1a4-1d0b-5d0c-9c55-9a1f0c3b7e11")
 
 
-_RANDOM = random.Random()  # noqa: S311 - an event's ID is a name, not a secret
+_RANDOM = random.Random()  # noqa: S311 - an event's ID is a name, not a secret  # nosec B311
 
 
 def utc_now() -> str:
@@ -41,6 +44,8 @@ class Event(WireRecord, abstract=True, include_metadata=False):
 
     #: The value of ``eventType`` that this class reads and writes.
     EVENT_TYPE = ""
+    #: Partition and offset that an event was read at; an event's order, and no part of it.
+    place = NOWHERE
 
     eventType: str
     tenantId: str
@@ -58,6 +63,11 @@ class Event(WireRecord, abstract=True, include_metadata=False):
         """The image that the event speaks of; every event's ``data`` names it."""
         image_id: str | None = self.data.imageId
         return image_id
+
+    @property
+    def key(self) -> str:
+        """What the event is partitioned by: events of one key keep their order."""
+        return self.image_id or self.eventId
 
 
 class PictureFacts(WireRecord, include_metadata=False):

@@ -30,3 +30,5 @@ class StoredImage(WireRecord, include_metadata=False):
     processingOptions: ProcessingOptions
     tags: dict[str, str]
     uploadedBy: str | None = None
+    #: The tenant's room that it fills, where that is limited.
+    lease: str | None = None

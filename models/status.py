@@ -76,6 +76,17 @@ TRANSITIONS: dict[ImageState, frozenset[ImageState]] = {
 }
 
 
+class Ending(StrEnum):
+    """How a picture's row ends without a result."""
+
+    DELETED = "deleted"
+    """It has a tombstone."""
+    DROPPED = "dropped"
+    """It is not stored: its upload was refused after all. Only a row that is there is ended."""
+    PURGED = "purged"
+    """Its tenant is gone: the row goes, too."""
+
+
 class StepReport(WireRecord, include_metadata=False):
     """What a stage says of one step of one picture."""
 
@@ -101,6 +112,12 @@ class ImageProgressData(WireRecord, include_metadata=False):
     #: from a stage that failed before it knew.
     models: list[str] | None = None
     uploadedAt: str | None = None
+    #: Bytes; null from a stage that failed before it knew.
+    fileSize: int | None = None
+    #: The tenant's room that the upload filled, if its room is limited.
+    lease: str | None = None
+    #: An `Ending`, or null while the picture is on its way.
+    ending: str | None = None
 
 
 class ImageProgress(Event, include_metadata=False):
@@ -127,6 +144,12 @@ class ImageRow(WireRecord, include_metadata=False):
     searchableAfter: str | None = None
     errorCode: str | None = None
     errorMessage: str | None = None
+    #: Bytes that count for its tenant; null until a stage has said so.
+    fileSize: int | None = None
+    lease: str | None = None
+    #: Offsets of the progress topic at which its tenant's usage grew and shrank by it.
+    countedAt: int | None = None
+    uncountedAt: int | None = None
 
 
 class ImageStatusChanged(Event, include_metadata=False):

@@ -5,14 +5,18 @@ write only rows of the partition that it reads. Keys are bytes: with text, Faust
 the JSON-quoted key and asks the wrong worker.
 """
 
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from deeplens_streams.errors import MalformedEvent
 from deeplens_streams.topics import TABLE_PARTITIONS
 from models.events import derived_id, utc_now
 from models.status import (
     FINAL_RANK,
     FINAL_STATES,
     STEP_RANK,
+    Ending,
     ImageProgress,
     ImageRow,
     ImageState,
@@ -20,6 +24,7 @@ from models.status import (
     StepReport,
     StepStatus,
 )
+from models.tenants import Count
 
 if TYPE_CHECKING:
     import faust
@@ -30,9 +35,9 @@ NAME = "image_status"
 #: RocksDB's own defaults (a 2 GiB cache and 90 % of the file descriptors for each partition)
 #: are meant for one database in a process; here there is one for each partition.
 ROCKSDB_OPTIONS = {
-    "block_cache_size": 16 * 1024 * 1024,
-    "block_cache_compressed_size": 4 * 1024 * 1024,
-    "write_buffer_size": 8 * 1024 * 1024,
+    "block_cache_size": 512 * 1024,
+    "block_cache_compressed_size": 128 * 1024,
+    "write_buffer_size": 256 * 1024,
     "max_write_buffer_number": 2,
     "max_open_files": 128,
 }
@@ -55,45 +60,127 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
 
     The order of reports does not matter: each step keeps the report of the highest
     (generation, rank), and the whole picture's state follows from its steps.
+
+    Raises
+    ------
+    MalformedEvent
+        A report is of no step that there is.
     """
     data = event.data
+    _check(data.reports)
     if row is not None:
-        if row.status == ImageState.DELETED or event.generation < row.generation:
-            return None
         if row.tenantId != event.tenantId:
             return None  # forged: an image belongs to the tenant that it was uploaded for
+        if row.status == ImageState.DELETED:
+            return None
+    if data.ending is not None:
+        return _ended(row, event)
+    if row is not None and event.generation < row.generation:
+        return None
     restarted = row is None or event.generation > row.generation
+    ended = row is not None and not restarted and row.status in FINAL_STATES
     steps = {} if row is None else {(step.step, step.modelName): step for step in row.steps}
     changed = restarted
     for report in data.reports:
         key = (report.step, report.modelName)
         report.generation = event.generation
-        if key not in steps or _order(report) > _order(steps[key]):
+        if _says_more(report, steps.get(key), ended=ended):
             steps[key] = report
             changed = True
     if not changed:
         return None
+    steps = _of_this_run(steps)
     ordered = sorted(steps.values(), key=lambda step: (_POSITION[step.step], step.modelName or ""))
     models = data.models or (row.models if row else [])
-    uploaded_at = (row.uploadedAt if row else None) or data.uploadedAt or event.timestamp
     status = _state(steps, models)
-    if row is not None and not restarted and row.status in FINAL_STATES:
+    if row is not None and ended:
         status = ImageState(row.status)
     failure = _failure(ordered)
-    return ImageRow(
-        imageId=data.imageId,
+    return _with_size(
+        row,
+        event,
+        ImageRow(
+            imageId=data.imageId,
+            tenantId=event.tenantId,
+            correlationId=event.correlationId,
+            uploadedAt=row.uploadedAt if row else _uploaded_at(event),
+            models=models,
+            status=status.value,
+            generation=event.generation,
+            steps=ordered,
+            lastUpdated=utc_now(),
+            searchableAfter=_searchable(ordered),
+            errorCode=failure.errorCode if failure else None,
+            errorMessage=failure.errorMessage if failure else None,
+        ),
+    )
+
+
+def _check(reports: list[StepReport]) -> None:
+    for report in reports:
+        if report.step not in _POSITION or report.status not in _STATUSES:
+            raise MalformedEvent("The message reports a step or a status that is none.")
+
+
+def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
+    """Return the row of a picture that is no more: nothing of it but that."""
+    if row is None and event.data.ending != Ending.DELETED:
+        return None
+    ended = ImageRow(
+        imageId=event.data.imageId,
         tenantId=event.tenantId,
         correlationId=event.correlationId,
-        uploadedAt=uploaded_at,
-        models=models,
-        status=status.value,
-        generation=event.generation,
-        steps=ordered,
+        uploadedAt=row.uploadedAt if row else _uploaded_at(event),
+        models=[],
+        status=ImageState.DELETED.value,
+        generation=row.generation if row else event.generation,
+        steps=[],
         lastUpdated=utc_now(),
-        searchableAfter=_searchable(ordered),
-        errorCode=failure.errorCode if failure else None,
-        errorMessage=failure.errorMessage if failure else None,
     )
+    if row is not None:
+        ended.fileSize, ended.lease, ended.countedAt = row.fileSize, row.lease, row.countedAt
+        ended.uncountedAt = None if row.countedAt is None else event.place[1]
+    return ended
+
+
+def _with_size(before: ImageRow | None, event: ImageProgress, row: ImageRow) -> ImageRow:
+    """Have the row say from where on its picture counts for its tenant."""
+    if before is not None and before.countedAt is not None:
+        row.fileSize, row.lease, row.countedAt = before.fileSize, before.lease, before.countedAt
+    elif event.data.fileSize is not None:
+        row.fileSize, row.lease = event.data.fileSize, event.data.lease
+        row.countedAt = event.place[1]
+    return row
+
+
+def counts(row: ImageRow, event: ImageProgress) -> list[Count]:
+    """Return what `event` means for the tenant's usage; the same each time it is read."""
+    if row.fileSize is None:
+        return []
+    offset = event.place[1]
+    if offset == row.countedAt:
+        return [
+            Count(
+                offset=offset,
+                images=1,
+                bytes=row.fileSize,
+                lease=row.lease,
+                leaseImages=1,
+                leaseBytes=row.fileSize,
+            )
+        ]
+    return (
+        [Count(offset=offset, images=-1, bytes=-row.fileSize)] if offset == row.uncountedAt else []
+    )
+
+
+def _uploaded_at(event: ImageProgress) -> str:
+    """Return when its picture was uploaded, as far as the event tells: always a time."""
+    for text in (event.data.uploadedAt, event.timestamp):
+        with suppress(ValueError):
+            if text and datetime.fromisoformat(text).tzinfo is not None:
+                return text
+    return utc_now()
 
 
 def completed_event_id(row: ImageRow) -> str:
@@ -101,11 +188,44 @@ def completed_event_id(row: ImageRow) -> str:
     return derived_id("completed", row.imageId, row.generation)
 
 
+_STATUSES = frozenset(status.value for status in StepStatus)
 _POSITION = {step.value: index for index, step in enumerate(Step)}
 
 
 def _order(report: StepReport) -> tuple[int, int, int]:
     return (report.generation, STEP_RANK[StepStatus(report.status)], report.attempt)
+
+
+def _says_more(report: StepReport, known: StepReport | None, *, ended: bool) -> bool:
+    """Tell whether a report takes the place of the known one.
+
+    A failure at which the row ended stays, with its reason: an event may succeed when it comes
+    again, because of a crash, and only a retry opens what is at its end.
+    """
+    if known is None:
+        return True
+    return not (ended and _has_failed(known)) and _order(report) > _order(known)
+
+
+def _of_this_run(
+    steps: dict[tuple[str, str | None], StepReport],
+) -> dict[tuple[str, str | None], StepReport]:
+    """Leave out what an earlier generation said of steps that a later one comes to again.
+
+    A step that is taken again brings all behind it: what they said before would end the row
+    while they are still under way, or have it fail for what is being mended.
+    """
+    return {
+        (step, model): report
+        for (step, model), report in steps.items()
+        if not any(
+            other.generation > report.generation
+            and _POSITION[other.step] < _POSITION[step]
+            and other.modelName in (None, model)
+            and other.step != Step.THUMBNAIL_GENERATION
+            for other in steps.values()
+        )
+    }
 
 
 def _is_final(report: StepReport | None) -> bool:

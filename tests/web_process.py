@@ -9,8 +9,9 @@ from aiohttp import web
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.logs import configure_logging
-from deeplens_streams.storage import open_storage
+from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.web import server_options
 from tests.web_server import Web
 
 
@@ -20,11 +21,11 @@ async def main(folder: Path) -> None:
     configure_logging(settings)
     served = Web(
         settings=settings,
-        storage=open_storage(settings),
+        blobs=open_blobs(settings),
         features=MemoryFeatures(),
         vectors=MemoryVectors(),
     )
-    runner = web.AppRunner(served.application(), access_log=None)
+    runner = web.AppRunner(served.application(), access_log=None, **server_options(settings))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)  # noqa: T201 -- the test reads it

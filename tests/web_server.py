@@ -8,24 +8,46 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
+from agents import purging, tenants
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.services import Services
-from deeplens_streams.storage import ImageStorage, open_storage
+from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
+from deeplens_streams.storage.admin_log import AdminLog
+from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.topics import DELETED, PROGRESS, TENANT_CHANGES, UPLOADED, Message
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from deeplens_streams.vectors.memory import MemoryVectors
-from deeplens_streams.web import Check, WebContext, application_options, register
-from models.events import ImageUploaded, utc_now
-from models.status import ImageRow, Step, StepReport, StepStatus
+from deeplens_streams.web import Check, WebContext, application_options, register, server_options
+from deeplens_streams.web.context import TableInfo
+from deeplens_streams.web.keys import CONTEXT, READING
+from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.reading import Reading
+from deeplens_streams.web.registry import Registry, change_of
+from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
+from models.events import utc_now
+from models.status import Ending, ImageRow, Step, StepReport, StepStatus
+from models.tenants import (
+    ChangeKind,
+    Count,
+    Tenant,
+    TenantChange,
+    TenantChanged,
+    TenantChangeData,
+)
+from tables import image_status
+from tests.described import breaches
 
 UPLOAD = "/api/v1/images/upload"
 SEARCH = "/api/v1/images/search"
@@ -50,10 +72,54 @@ class Rows:
     def local_row(self, image_id: str) -> ImageRow | None:
         return self.held.get(image_id)
 
-    def local_page(self, *, limit: int, after: str | None) -> tuple[list[ImageRow], str | None]:
-        keys = sorted(key for key in self.held if after is None or key > after)
-        rows = [self.held[key] for key in keys[:limit]]
-        return rows, keys[limit - 1] if len(keys) > limit else None
+
+@dataclass
+class Tables:
+    """`TableSource` of the status table, all of which this worker holds."""
+
+    rows: Rows
+    #: Partitions that somebody else has, and what they hold.
+    others: list[Share] = field(default_factory=list)
+    owners: dict[int, str | None] = field(default_factory=lambda: {0: "http://here"})
+
+    def known(self) -> list[TableInfo]:
+        return [
+            TableInfo(
+                name=image_status.NAME,
+                purpose="for tests",
+                partitions=len(self.owners),
+                changelog="changelog",
+                value_type="ImageRow",
+            )
+        ]
+
+    async def page(self, name: str, *, limit: int, after: str | None) -> TablePage:
+        here = await self.local_share(name, limit=limit, after=after)
+        return merged([here, *self.others], self.owners, limit=limit)
+
+    async def row(self, name: str, key: str) -> Entry | None:
+        if self.rows.moving:
+            raise RowMoving
+        return self.local_row(name, key)
+
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+        held = self.rows.held
+        keys = sorted(key for key in held if after is None or key > after)
+        partition = Partition(0, "http://here", "ready", len(held), 1000, 0)
+        return Share([partition], [Entry(key, held[key].to_wire()) for key in keys[: limit + 1]])
+
+    def local_row(self, name: str, key: str) -> Entry | None:
+        found = self.rows.held.get(key)
+        return None if found is None else Entry(key, found.to_wire())
+
+
+@dataclass
+class Pressure:
+    """`Backlog` that tests set."""
+
+    waiting: int | None = None
+    drain_rate: float | None = None
+    unread: int | None = 0
 
 
 class Feed:
@@ -87,12 +153,16 @@ class Web:
     """A running web layer and what stands behind it."""
 
     settings: Settings
-    storage: ImageStorage
+    blobs: Blobs
     features: MemoryFeatures | None
     vectors: VectorStore | None
     rows: Rows = field(default_factory=Rows)
     feed: Feed = field(default_factory=Feed)
-    published: list[ImageUploaded] = field(default_factory=list)
+    tables: Tables = field(init=False)
+    backlog: Pressure = field(default_factory=Pressure)
+    #: The events of uploads, and everything that was sent.
+    published: list[Any] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)
     #: Raised by the next publishes.
     broker_fault: DeepLensError | None = None
     checks: dict[str, Check] = field(
@@ -100,43 +170,109 @@ class Web:
     )
     #: Whether uploads are indexed at once, as the stream side would.
     indexes: bool = False
+    #: Whether the stream side would tell the registry what is indexed and deleted.
+    counts: bool = False
+    #: Whether what is deleted is purged at once, as the stream side would.
+    purges: bool = False
+    tenants: dict[bytes, Tenant] = field(default_factory=dict)
+    registry: Registry = field(init=False)
+    quotas: Quotas = field(init=False)
+    #: What was answered and is not in the OpenAPI document.
+    breaches: list[str] = field(default_factory=list)
+    #: Sees every request that is answered.
+    on_request: Callable[[web.Request], None] = lambda _request: None
     client: TestClient[web.Request, web.Application] = field(init=False)
+    _offset: int = 0
     _work: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def publish(self, event: ImageUploaded) -> None:
+    def __post_init__(self) -> None:
+        self.registry = Registry(self.publish)
+        self.registry.mark_whole()
+        self.quotas = Quotas(self.settings, self.registry)
+        self.tables = Tables(self.rows)
+
+    async def publish(self, *messages: Message) -> None:
         if self.broker_fault is not None:
             raise self.broker_fault
-        self.published.append(event)
-        if self.indexes:
-            task = asyncio.create_task(self.index(event.data.imageId))
+        for each in messages:
+            if each.topic is TENANT_CHANGES:
+                await self.change_tenant(cast(TenantChange, each.event))
+        self.sent += [each for each in messages if each.topic is not TENANT_CHANGES]
+        uploads = [each.event for each in messages if each.topic is UPLOADED]
+        self.published += uploads
+        work = [self.index(event.image_id) for event in uploads if self.indexes]
+        if self.purges:
+            work += [self.purge(each.event) for each in messages if each.topic is DELETED]
+        for each in work:
+            task = asyncio.create_task(each)
             self._work.add(task)
             task.add_done_callback(self._work.discard)
+
+    async def change_tenant(self, event: TenantChange) -> None:
+        """Do the stream side's work for a change of a tenant."""
+        for message in await tenants.process(event, self.tenants):
+            row = None if message.is_tombstone else cast(TenantChanged, message.event).data
+            self.registry.take(event.tenantId, row)
 
     async def stream_checks(self) -> Mapping[str, Check]:
         return self.checks
 
+    @property
+    def storage(self) -> ImageStorage:
+        return ObjectImages(self.blobs)
+
+    @property
+    def claims(self) -> DuplicateClaims:
+        return DuplicateClaims(self.blobs)
+
     def application(self) -> web.Application:
         app = web.Application(**application_options(self.settings))
+        register(app, self.context)
+        app.on_response_prepare.append(self._compare)
+        return app
+
+    async def _compare(self, request: web.Request, response: web.StreamResponse) -> None:
+        self.on_request(request)
+        self.breaches += breaches(request, response)
+
+    @property
+    def context(self) -> WebContext:
         services = Services(
             settings=self.settings,
             storage=self.storage,
+            claims=self.claims,
+            letters=LetterShelf(self.blobs),
+            tombstones=Tombstones(self.blobs),
+            actions=AdminLog(self.blobs),
             model=self.model,
             features=self.features,
             vectors=self.vectors,
         )
-        context = WebContext(
+        return WebContext(
             services=services,
-            publish_upload=self.publish,
+            publish=self.publish,
             rows=self.rows,
             feed=self.feed,
+            tables=self.tables,
+            backlog=self.backlog,
+            registry=self.registry,
+            quotas=self.quotas,
             stream_checks=self.stream_checks,
         )
-        register(app, context)
-        return app
+
+    @property
+    def services(self) -> Services:
+        """Return those that the running application has."""
+        return cast(TestServer, self.client.server).app[CONTEXT].services
 
     @property
     def model(self) -> ModelSpec:
         return MemoryFeatures().model
+
+    @property
+    def reading(self) -> Reading:
+        """The bodies that are being read."""
+        return self.client.app[READING]
 
     @property
     def spooled(self) -> list[Path]:
@@ -154,6 +290,41 @@ class Web:
             answer: dict[str, Any] = await response.json()
             assert response.status == 202, answer
             return answer
+
+    async def count(self, row: ImageRow, images: int, lease: str | None = None) -> None:
+        """Tell the registry of a picture that came or went, as the status table would."""
+        size = row.fileSize or 0
+        self._offset += 1
+        count = Count(
+            offset=self._offset,
+            images=images,
+            bytes=images * size,
+            lease=lease,
+            leaseImages=1,
+            leaseBytes=size,
+        )
+        data = TenantChangeData(kind=ChangeKind.COUNT.value, partition=0, counts=[count])
+        await self.change_tenant(change_of(row.tenantId, data))
+
+    async def settled(self) -> None:
+        """Wait for what the stream side has begun."""
+        await asyncio.gather(*self._work)
+
+    async def purge(self, event: Any) -> None:
+        """Do the stream side's work for a deletion; rows are told, too."""
+        for message in await purging.process(event, self.context.services, self):
+            row = image_status.joined(self.rows.held.get(event.image_id), cast(Any, message.event))
+            if row is not None:
+                before = self.rows.held.get(event.image_id)
+                if self.counts and before is not None:
+                    await self.count(before, -1)
+                self.rows.held[event.image_id] = row
+
+    async def send(self, *messages: Message) -> None:
+        for each in messages:
+            if each.topic is PROGRESS and cast(Any, each.event).data.ending == Ending.PURGED:
+                self.rows.held.pop(cast(Any, each.event).image_id, None)
+        await self.publish(*messages)
 
     async def index(self, image_id: str, *, model: str | None = None) -> None:
         """Do the stream side's work for one upload: vector, thumbnail, final row."""
@@ -183,7 +354,9 @@ class Web:
         name = model or self.model.name
         await self.vectors.upsert([point], tenant=image.tenantId, model=name)
         row = done_row(image_id, models=[name], tenant=image.tenantId)
-        row.uploadedAt = image.uploadedAt
+        row.uploadedAt, row.fileSize = image.uploadedAt, image.fileSize
+        if self.counts:
+            await self.count(row, 1, lease=image.lease)
         self.rows.held[image_id] = row
         self.feed.tell(row)
 
@@ -191,17 +364,20 @@ class Web:
 @asynccontextmanager
 async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Web]:
     """Start the web layer; `options` are settings, or parts by name."""
-    storage = options.pop("storage", None)
-    parts: dict[str, Any] = {"features": MemoryFeatures(), "vectors": MemoryVectors()}
+    blobs = options.pop("blobs", None)
+    shared = options.get("tenancy") == "shared"
+    parts: dict[str, Any] = {"features": MemoryFeatures(), "vectors": MemoryVectors(shared=shared)}
     parts |= {name: options.pop(name) for name in list(parts) if name in options}
     settings = load_settings(
         **{"data_dir": tmp_path, "storage_url": "memory://", "weights": "untrained"} | options
     )
-    found = Web(settings=settings, storage=storage or open_storage(settings), **parts)
+    found = Web(settings=settings, blobs=blobs or open_blobs(settings), **parts)
     server = TestServer(found.application())
+    await server.start_server(**server_options(settings))
     async with TestClient(server) as client:
         found.client = client
         yield found
+    assert not found.breaches, found.breaches
 
 
 def row_of(image_id: str, status: str, steps: Sequence[StepReport], **more: Any) -> ImageRow:

@@ -12,14 +12,14 @@ from typing import NamedTuple
 import httpx
 
 from deeplens_streams.cli.broker import partition_counts
-from deeplens_streams.cli.client import Api
+from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.options import default_url
-from deeplens_streams.cli.system import require_port
 from deeplens_streams.config import Role, Settings
-from deeplens_streams.errors import BrokerUnavailable, DeepLensError
+from deeplens_streams.errors import DeepLensError, VectorsUnavailable
 from deeplens_streams.features.weights import find_weights
 from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
 from deeplens_streams.kafka.java import find_java
+from deeplens_streams.listening import require_port
 from deeplens_streams.topics import TOPICS
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
@@ -98,7 +98,7 @@ async def kafka_jars(_settings: Settings) -> Result:
 async def broker(settings: Settings) -> Result:
     try:
         found = await partition_counts(settings)
-    except BrokerUnavailable as error:
+    except DeepLensError as error:
         return "fail", error.message
     return "ok", f"{settings.broker} answers, {len(found)} topics"
 
@@ -106,7 +106,7 @@ async def broker(settings: Settings) -> Result:
 async def topics(settings: Settings) -> Result:
     try:
         found = await partition_counts(settings)
-    except BrokerUnavailable:
+    except DeepLensError:
         return "warn", "unknown: no broker answers"
     names = {topic.name(settings.namespace): topic.partitions for topic in TOPICS}
     wrong = [n for n, count in names.items() if found.get(n, count) != count]
@@ -142,14 +142,14 @@ def _nearest(path: Path) -> Path:
 
 
 async def web(settings: Settings) -> Result:
-    with Api(default_url(settings)) as api:
-        ready, checks = await asyncio.to_thread(api.readiness)
-    if ready:
+    with connect(default_url(settings)) as api:
+        readiness = await asyncio.to_thread(api.readiness)
+    if readiness is not None and readiness.success:
         return "ok", f"the system at {api.url} is ready"
-    if checks is not None:
+    if readiness is not None:
         return "warn", f"the system at {api.url} answers and is not ready"
     try:
-        await asyncio.to_thread(require_port, settings)
+        await asyncio.to_thread(require_port, settings, "DEEPLENS_WEB_PORT")
     except DeepLensError as error:
         return "fail", error.message
     return "ok", f"port {settings.web_port} is free"
@@ -171,9 +171,20 @@ async def storage(settings: Settings) -> Result:
 async def vectors(settings: Settings) -> Result:
     if settings.qdrant_url is None:
         return "ok", f"embedded, in {settings.vectors_path}"
-    key = settings.qdrant_api_key
-    headers = {"api-key": key.get_secret_value()} if key else {}
-    return await _probe(f"{settings.qdrant_url.rstrip('/')}/readyz", "DEEPLENS_QDRANT_URL", headers)
+    from deeplens_streams.vectors import open_vectors  # noqa: PLC0415 - loads the client
+
+    store = open_vectors(settings)
+    try:
+        await store.ping()  # which needs the key; the server's own health check does not
+    except VectorsUnavailable as error:
+        reason = str(error.__cause__).partition("\n")[0]
+        return "fail", (
+            f"{settings.qdrant_url} does not answer ({reason}); start it, or correct "
+            "DEEPLENS_QDRANT_URL, DEEPLENS_QDRANT_API_KEY or DEEPLENS_QDRANT_CA"
+        )
+    finally:
+        await store.close()
+    return "ok", f"{settings.qdrant_url} answers"
 
 
 async def extractor(settings: Settings) -> Result:
@@ -188,9 +199,9 @@ async def extractor(settings: Settings) -> Result:
     return ("fail" if len(failed) == len(results) else "warn"), failed[0][1]
 
 
-async def _probe(url: str, setting: str, headers: dict[str, str] | None = None) -> Result:
+async def _probe(url: str, setting: str) -> Result:
     try:
-        async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S) as client:
             answer = await client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__

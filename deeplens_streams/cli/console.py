@@ -3,12 +3,16 @@
 import json
 import logging
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from deeplens_streams.client import Hit
 
 _PLAIN_WIDTH = 200
 
@@ -46,15 +50,15 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def hits_table(results: list[dict[str, Any]]) -> Table:
+def hits_table(results: "Sequence[Hit]") -> Table:
     """Return search results as a table, the best first."""
     table = Table("", "score", "file", "image", box=None, pad_edge=False, padding=(0, 2))
     for rank, hit in enumerate(results, 1):
         table.add_row(
             str(rank),
-            f"{hit['similarityScore']:.4f}",
-            str(hit.get("fileName") or ""),
-            str(hit["imageId"]),
+            f"{hit.similarity_score:.4f}",
+            hit.file_name or "",
+            hit.image_id,
         )
     for column in table.columns:
         column.no_wrap = True

@@ -42,8 +42,8 @@ class Demo:
             done = []
             for status in self._run.follow(images):
                 progress.advance(task)
-                if status["status"] == "completed":
-                    done.append(str(status["imageId"]))
+                if status.status == "completed":
+                    done.append(status.image_id)
         self._console.print(f"{len(done)} of {len(files)} sample pictures completed")
         return done
 
@@ -52,9 +52,9 @@ class Demo:
             altered_copy(SAMPLES / _QUERY), tenant=TENANT, limit=5, threshold=0.0
         )
         self._console.print(f"most like a cropped, recompressed copy of {_QUERY}:")
-        self._console.print(printing.hits_table(answer["results"]))
-        if answer.get("message"):
-            self._console.print(answer["message"], style="yellow", markup=False)
+        self._console.print(printing.hits_table(answer.results))
+        if answer.message:
+            self._console.print(answer.message, style="yellow", markup=False)
 
 
 def altered_copy(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.checks import CHECKS, Finding
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.errors import DeepLensError
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _PATIENCE_S = 20.0
@@ -45,6 +46,8 @@ async def _check(name: str, settings: Settings) -> Finding:
             state, detail = await CHECKS[name](settings)
     except TimeoutError:
         state, detail = "fail", "it did not answer in time"
+    except DeepLensError as error:
+        state, detail = "fail", error.message
     except Exception as error:
         state, detail = "fail", f"{type(error).__name__}: {error}"
     return Finding(name, state, detail)

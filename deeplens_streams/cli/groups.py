@@ -11,13 +11,17 @@ OUR_COMMANDS = {
     "upload": "deeplens_streams.cli.upload",
     "status": "deeplens_streams.cli.status",
     "search": "deeplens_streams.cli.search",
+    "delete": "deeplens_streams.cli.delete",
+    "dead-letters": "deeplens_streams.cli.dead_letters",
+    "audit": "deeplens_streams.cli.audit",
+    "tenants": "deeplens_streams.cli.tenants",
     "topics": "deeplens_streams.cli.topics",
     "extractor": "deeplens_streams.cli.extractor",
 }
 
 
 def load_command(name: str) -> click.Command:
-    command: click.Command = getattr(import_module(OUR_COMMANDS[name]), name)
+    command: click.Command = getattr(import_module(OUR_COMMANDS[name]), name.replace("-", "_"))
     return command
 
 

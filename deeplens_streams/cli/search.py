@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from deeplens_streams.cli import console
-from deeplens_streams.cli.client import Api
+from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.options import json_option, tenant_option, url_option
 from deeplens_streams.errors import InvalidImageId
 from deeplens_streams.identifiers import check_image_id
@@ -38,25 +38,25 @@ def search(
     as_json: bool,
 ) -> None:
     """Find pictures that look like a file or like an uploaded one."""
-    with Api(url) as api:
+    with connect(url) as api:
         answer = api.search(
             _query(query),
             tenant=tenant,
             limit=limit,
             threshold=threshold,
             filters=filters,
-            modelName=model_name,
+            model=model_name,
         )
     if as_json:
-        console.print_json(answer)
+        console.print_json(answer.raw)
         return
-    if answer["results"]:
-        console.out().print(console.hits_table(answer["results"]))
+    if answer.results:
+        console.out().print(console.hits_table(answer.results))
     else:
         console.out().print(f"Nothing of tenant {tenant} is that similar.")
     # Where the model has no trained weights, the message is the warning that says so.
-    if answer.get("message"):
-        console.err().print(answer["message"], markup=False)
+    if answer.message:
+        console.err().print(answer.message, markup=False)
 
 
 def _query(query: str) -> Path | str:

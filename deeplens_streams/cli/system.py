@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from deeplens_streams.cli import worker_log
-from deeplens_streams.cli.client import Api
+from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.options import default_url
 from deeplens_streams.cli.steps import Steps
+from deeplens_streams.client import Readiness
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.features.weights import find_weights
@@ -148,15 +148,15 @@ class System:
 
     async def _wait_until_ready(self) -> None:
         looks = 0
-        with Api(self.url) as api:
+        with connect(self.url) as api:
             while True:
                 self._check()
-                ready, checks = await asyncio.to_thread(api.readiness)
-                if ready:
+                readiness = await asyncio.to_thread(api.readiness)
+                if readiness is not None and readiness.success:
                     return
                 looks += 1
                 if looks % _LOOKS_BEFORE_NAMING == 0:
-                    self._steps.say(f"starting ({_missing(checks)})")
+                    self._steps.say(f"starting ({_missing(readiness)})")
                 await asyncio.sleep(_POLL_S)
 
     def _check(self) -> None:
@@ -174,23 +174,6 @@ class System:
             )
 
 
-def require_port(settings: Settings) -> None:
-    """Raise `ConfigurationError` unless the web server can listen where it is to."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            settings.web_host, settings.web_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {settings.web_port} on {settings.web_host} cannot be used "
-            f"({(error.strerror or str(error)).lower()}); choose another with --port."
-        ) from None
-
-
 def require_folder(folder: Path) -> None:
     """Make the folder if there is none; raise `ConfigurationError` unless it can be written."""
     probe = folder / f".probe-{os.getpid()}"
@@ -205,11 +188,9 @@ def require_folder(folder: Path) -> None:
         ) from None
 
 
-def _missing(checks: dict[str, object] | None) -> str:
+def _missing(readiness: Readiness | None) -> str:
     """Name what is not ready yet, in the words of the health check."""
-    if checks is None:
+    if readiness is None:
         return "it does not answer yet"
-    found = checks.get("checks")
-    named = found.items() if isinstance(found, dict) else ()
-    missing = [name for name, check in named if not (isinstance(check, dict) and check.get("ok"))]
+    missing = [name for name, check in readiness.checks.items() if not check.ok]
     return f"waiting for {', '.join(missing)}" if missing else "not ready yet"

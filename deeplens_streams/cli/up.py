@@ -12,10 +12,11 @@ import click
 from deeplens_streams.cli import console
 from deeplens_streams.cli.demo import TENANT, Demo
 from deeplens_streams.cli.steps import Steps
-from deeplens_streams.cli.system import System, require_folder, require_port
+from deeplens_streams.cli.system import System, require_folder
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.listening import require_port
 
 _PARENT_POLL_S = 0.5
 
@@ -40,15 +41,16 @@ def up(*, no_demo: bool, port: int | None, data_dir: Path | None, with_parent: b
     """
     given = {"web_port": port, "data_dir": data_dir}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    if "broker" in settings.model_fields_set:
-        raise ConfigurationError(
-            "DEEPLENS_BROKER is set and deeplens up starts a Kafka of its own; unset it, or "
-            "run deeplens worker."
-        )
+    for name in sorted(settings.model_fields_set):
+        if name == "broker" or name.startswith("kafka_"):
+            raise ConfigurationError(
+                f"DEEPLENS_{name.upper()} is set and deeplens up starts a Kafka of its own; "
+                "unset it, or run deeplens worker."
+            )
     console.quiet_clients()
     require_folder(settings.data_dir)
     with FolderLock(settings.data_dir) as lock:
-        require_port(settings)
+        require_port(settings, "--port")
         asyncio.run(_run(settings, demo=not no_demo, with_parent=with_parent, lock=lock.fileno()))
 
 

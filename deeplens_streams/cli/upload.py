@@ -11,6 +11,7 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.options import json_option, tenant_option, url_option
 from deeplens_streams.cli.upload_memory import UploadMemory
 from deeplens_streams.cli.upload_run import Outcome, UploadRun, count, find_pictures
+from deeplens_streams.client import Status
 from deeplens_streams.errors import DeepLensError
 
 _SHOWN_FAILURES = 20
@@ -61,7 +62,7 @@ def upload(
         run.api.require()  # before a bar is drawn, and without further attempts
         outcomes = _upload(run, files)
         ended = _follow(run, outcomes) if follow else []
-    lost = [status for status in ended if status["status"] not in ("completed", "partial")]
+    lost = [status for status in ended if status.status not in ("completed", "partial")]
     if as_json:
         console.print_json(_report(outcomes, ended))
     else:
@@ -92,7 +93,7 @@ def _upload(run: UploadRun, files: list[Path]) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: outcome.path)
 
 
-def _follow(run: UploadRun, outcomes: list[Outcome]) -> list[dict[str, Any]]:
+def _follow(run: UploadRun, outcomes: list[Outcome]) -> list[Status]:
     # Files with the same bytes are one picture.
     images = list(dict.fromkeys(o.image_id for o in outcomes if o.image_id is not None))
     ended = []
@@ -104,9 +105,9 @@ def _follow(run: UploadRun, outcomes: list[Outcome]) -> list[dict[str, Any]]:
     return ended
 
 
-def _report(outcomes: list[Outcome], ended: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(outcomes: list[Outcome], ended: list[Status]) -> dict[str, Any]:
     counts = count(outcomes)
-    states = {str(status["imageId"]): status["status"] for status in ended}
+    states = {status.image_id: status.status for status in ended}
     return {
         **{name: counts[name] for name in ("uploaded", "duplicate", "skipped", "failed")},
         "files": [
@@ -123,7 +124,7 @@ def _report(outcomes: list[Outcome], ended: list[dict[str, Any]]) -> dict[str, A
     }
 
 
-def _print(outcomes: list[Outcome], ended: list[dict[str, Any]]) -> None:
+def _print(outcomes: list[Outcome], ended: list[Status]) -> None:
     counts = count(outcomes)
     words = {
         "uploaded": "uploaded",
@@ -135,13 +136,13 @@ def _print(outcomes: list[Outcome], ended: list[dict[str, Any]]) -> None:
     out, err = console.out(), console.err()
     out.print(", ".join(parts))
     if ended:
-        states = Counter(str(status["status"]) for status in ended)
+        states = Counter(status.status for status in ended)
         out.print(", ".join(f"{number} {state}" for state, number in states.items()))
     complaints = [f"{o.path}: {o.message}" for o in outcomes if o.result == "failed"]
     complaints += [
-        f"{status['imageId']}: {status.get('errorMessage') or status['status']}"
+        f"{status.image_id}: {status.error_message or status.status}"
         for status in ended
-        if status["status"] == "failed"
+        if status.status == "failed"
     ]
     for complaint in complaints[:_SHOWN_FAILURES]:
         err.print(complaint, markup=False)

@@ -1,5 +1,6 @@
 """Many uploads at once, each counted for what became of it."""
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from deeplens_streams.cli.client import FINAL_STATES, Api, NotReachable, NotReady
+from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.upload_memory import UploadMemory
-from deeplens_streams.errors import DeepLensError, ImageNotFound
+from deeplens_streams.client import Missing, NotReachable, NotReady, Refused, Status
+from deeplens_streams.client.http import ATTEMPTS
+from deeplens_streams.errors import DeepLensError
 
 #: What files of the accepted formats are mostly called; a file that is named is always sent.
 PICTURE_SUFFIXES = frozenset(
@@ -19,6 +22,8 @@ PICTURE_SUFFIXES = frozenset(
     | {".avif", ".heic", ".heif"}
 )
 _POLL_S = 0.5
+#: How soon a pause notices that the run ends.
+_LOOK_S = 0.1
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -75,7 +80,7 @@ class UploadRun:
         fields: Mapping[str, str] | None = None,
     ) -> None:
         self._stop = threading.Event()
-        self.api = Api(url, pause=self._pause)
+        self.api = connect(url, attempts=ATTEMPTS, pause=self._pause)
         self._tenant = tenant
         self._parallel = parallel
         self._memory = memory
@@ -91,7 +96,7 @@ class UploadRun:
         """
         return self._each(files, self._upload_one)
 
-    def follow(self, image_ids: Iterable[str]) -> Iterator[dict[str, object]]:
+    def follow(self, image_ids: Iterable[str]) -> Iterator[Status]:
         """Return each picture's last status when it is reached."""
         return self._each(image_ids, self._last_status)
 
@@ -124,10 +129,10 @@ class UploadRun:
             if known is not None and self._exists(known):
                 return Outcome(path, "skipped", known)
             answer = self.api.upload(path, tenant=self._tenant, fields=self._fields)
-            image_id = str(answer["imageId"])
+            image_id = answer.image_id
             if self._memory:
                 self._memory.remember(path, image_id)
-            result = "duplicate" if answer.get("duplicateOf") else "uploaded"
+            result = "duplicate" if answer.duplicate_of else "uploaded"
             return Outcome(path, result, image_id)
         except OSError as error:
             return Outcome(path, "failed", None, "UNREADABLE", error.strerror or str(error))
@@ -136,29 +141,35 @@ class UploadRun:
                 raise
             return Outcome(path, "failed", None, error.code, error.message)
         except DeepLensError as error:
-            code = getattr(error, "error_code", error.code)
+            code = error.error_code if isinstance(error, Refused) else error.code
             return Outcome(path, "failed", None, code, error.message)
 
     def _exists(self, image_id: str) -> bool:
         """Tell whether the system still has it; it may have been begun anew."""
         try:
-            return bool(self.api.status(image_id)["status"] != "deleted")
-        except ImageNotFound:
+            return self.api.status(image_id).status != "deleted"
+        except Missing:
             return False
 
-    def _last_status(self, image_id: str) -> dict[str, object]:
+    def _last_status(self, image_id: str) -> Status:
         while True:
             try:
                 status = self.api.status(image_id)
-                if status["status"] in FINAL_STATES:
+                if status.is_final:
                     return status
             except NotReady:
                 pass  # a table that moves is back within seconds
-            self._pause(_POLL_S)
+            if self._stop.wait(_POLL_S):
+                raise _Stopped
 
-    def _pause(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise _Stopped
+    async def _pause(self, seconds: float) -> None:
+        """Wait between two attempts, and no longer than the run goes on."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (left := until - loop.time()) > 0:
+            if self._stop.is_set():
+                raise _Stopped
+            await asyncio.sleep(min(left, _LOOK_S))
 
 
 def count(outcomes: Iterable[Outcome]) -> Counter[str]:

@@ -47,6 +47,11 @@ _ERRORS: dict[str, type[DeepLensError]] = {
     )
 }
 _FIRST_STARTS = 3
+_CRASHES_ALONE = 2
+"""One may be somebody else's doing: the machine ran out of memory, or the process was killed."""
+_SILENCE_S = 120.0
+"""A slow machine takes seconds for a batch; a decoder that loops takes forever."""
+_LOOK_S = 5.0
 _RESTART_WAIT_S = 0.5
 _EXIT_TIMEOUT_S = 3.0
 
@@ -59,15 +64,17 @@ class _Request:
     data: bytes
     future: asyncio.Future[tuple[Header, bytes]]
     sent: bool = False
-    #: How often the process ended with this picture in hand.
-    crashes: int = 0
+    #: Whether the process ended with this picture in hand, and how often with no other one.
+    suspected: bool = False
+    crashes_alone: int = 0
 
 
 class ChildFeatures:
     """A `FeatureExtractor` that hands pictures to a child process and restarts it if it dies.
 
     After a crash, the pictures that were in hand are tried again one at a time; the one with
-    which the process ends again is undecodable, and no other is lost.
+    which alone the process ends twice is undecodable, and no other is lost. A process that
+    answers nothing for two minutes while it has work has hung, and is ended.
     """
 
     def __init__(self, settings: Settings, model: ModelSpec) -> None:
@@ -82,6 +89,7 @@ class ChildFeatures:
         self._up = False
         self._keeper: asyncio.Task[None] | None = None
         self._process: Process | None = None
+        self._heard_at = 0.0
         self._closing = False
 
     @property
@@ -193,19 +201,21 @@ class ChildFeatures:
             )
             reader, writer = await asyncio.open_connection(sock=ours)
             ours_unless_connected.pop_all()
-        feeder = None
+        feeder = watcher = None
         try:
             write_frame(writer, self._settings.model_dump(mode="json", include=_SETTINGS))
             self._writer = writer
             feeder = asyncio.create_task(self._feed())
+            watcher = asyncio.create_task(self._watch(self._process))
             while (frame := await read_frame(reader)) is not None:
                 self._take(*frame)
         finally:
             self._up = False
             self._open.clear()
             self._writer = None
-            if feeder is not None:
-                feeder.cancel()
+            for task in (feeder, watcher):
+                if task is not None:
+                    task.cancel()
             writer.close()
             status = await asyncio.shield(self._end(self._process))
         return status
@@ -220,7 +230,18 @@ class ChildFeatures:
             code = await process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
+    async def _watch(self, process: Process) -> None:
+        """End a process that has work and answers nothing."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            has_work = any(each.sent and not each.future.done() for each in self._requests.values())
+            if self._up and has_work and time.monotonic() - self._heard_at > _SILENCE_S:
+                log.error("the model's process hangs; it is ended", pid=process.pid)
+                process.kill()
+                return
+
     def _take(self, header: Header, body: bytes) -> None:
+        self._heard_at = time.monotonic()
         if "ready" in header:
             self._up = True
             if self._ready is not None and not self._ready.done():
@@ -235,7 +256,7 @@ class ChildFeatures:
 
     async def _feed(self) -> None:
         """Send what waits: first each picture that is under suspicion, alone, then the rest."""
-        for request in [each for each in self._requests.values() if each.crashes]:
+        for request in [each for each in self._requests.values() if each.suspected]:
             await self._send(request)
             await asyncio.wait({request.future})
         self._open.set()
@@ -247,6 +268,8 @@ class ChildFeatures:
             writer = self._writer
             if writer is None or request.sent or request.future.done():
                 return
+            if not any(each.sent for each in self._requests.values()):
+                self._heard_at = time.monotonic()  # it had nothing to say
             request.sent = True
             write_frame(writer, request.header, request.data)
             with suppress(ConnectionError):  # the reader's side sees it and starts anew
@@ -257,11 +280,12 @@ class ChildFeatures:
         in_hand = [each for each in self._requests.values() if each.sent and not each.future.done()]
         for request in in_hand:
             request.sent = False
-            if len(in_hand) == 1 and request.crashes:
+            request.suspected = True
+            request.crashes_alone += len(in_hand) == 1
+            if request.crashes_alone == _CRASHES_ALONE:
                 request.future.set_exception(
                     UndecodableImage("The picture makes the decoder crash; it is damaged.")
                 )
-            request.crashes += 1
 
 
 def _error(code: str, message: str) -> DeepLensError:

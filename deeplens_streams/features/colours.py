@@ -1,4 +1,4 @@
-"""Any picture mode to 8-bit RGB, the way a person would see it on white paper."""
+"""Any picture mode to 8-bit RGB or grey, the way a person would see it on white paper."""
 
 import io
 
@@ -8,18 +8,23 @@ from PIL import Image, ImageCms
 _WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the loaded `image` as RGB: alpha on white, 16 bits scaled to 8."""
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Return the loaded `image` as RGB, or L if it has no colours: alpha on white.
+
+    Grey stays grey because a large picture in RGB takes four times the memory.
+    """
     mode = image.mode
     if mode.startswith("I;16"):
-        return _from_16_bits(image).convert("RGB")
+        return _from_16_bits(image)
     if mode in {"I", "F"}:
-        return _stretched(image).convert("RGB")
+        return _stretched(image)
     if mode == "LAB":
         return _from_lab(image)
     if mode in _WITH_ALPHA or "transparency" in image.info:
         return _on_white(image)
-    return image if mode == "RGB" else image.convert("RGB")
+    if mode == "1":
+        return image.convert("L")
+    return image if mode in {"RGB", "L"} else image.convert("RGB")
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -61,7 +66,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy of a large one is much
     paper = Image.new("RGB", rgba.size, (255, 255, 255))
-    paper.paste(rgba, mask=rgba.getchannel("A"))
+    paper.paste(rgba, mask=rgba)
     return paper

@@ -10,9 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
+from deeplens_streams.errors import DeepLensError
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.features.colours import to_rgb, to_srgb
-from deeplens_streams.features.pictures import TURNED_SIDEWAYS, open_picture, orientation
+from deeplens_streams.features.colours import to_8_bits, to_srgb
+from deeplens_streams.features.costs import DecodingBudget, plain_pixels
+from deeplens_streams.features.pictures import (
+    TURNED_SIDEWAYS,
+    UPRIGHT,
+    open_picture,
+    orientation,
+)
 
 _THUMBNAIL_QUALITY = 80
 #: A JPEG is decoded at reduced scale if that leaves this many times the size that is needed.
@@ -50,20 +57,43 @@ class Decoded:
 
 
 def decode(
-    data: bytes, model: ModelSpec, *, max_pixels: int, thumbnail_px: int | None = None
+    data: bytes,
+    model: ModelSpec,
+    *,
+    max_pixels: int,
+    thumbnail_px: int | None = None,
+    budget: DecodingBudget | None = None,
 ) -> Decoded:
-    """Decode once, upright, and cut out what `model` sees.
+    """Decode once, upright, and cut out what `model` sees; wait for the `budget`, if there is one.
 
     Raises
     ------
     UnsupportedFormat, TooManyPixels, UndecodableImage
         As for `inspect`; the last one also when the pixels are damaged or cut short.
     """
-    smallest = model.resize_size
-    with _upright(data, smallest, thumbnail_px, max_pixels) as (rgb, whole, name, icc):
+    if budget is None:
+        return _decode(data, model, max_pixels, thumbnail_px)
+    # Around a call of its own: its pictures are gone when the room is another's.
+    with budget.hold(_weight(data, max_pixels)):
+        try:
+            return _decode(data, model, max_pixels, thumbnail_px)
+        except DeepLensError as error:
+            # It would keep the frames that it came through, and they the picture.
+            failure = error.with_traceback(None)
+            failure.__cause__ = failure.__context__ = None
+    raise failure
+
+
+def _weight(data: bytes, max_pixels: int) -> int:
+    with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
+        return plain_pixels(image, found, turned=orientation(image) != UPRIGHT)
+
+
+def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None) -> Decoded:
+    with _upright(data, model.resize_size, thumbnail_px, max_pixels) as (upright, whole, name, icc):
         return Decoded(
-            pixels=model_input(rgb, model, whole),
-            thumbnail=_thumbnail(rgb, thumbnail_px, icc) if thumbnail_px else None,
+            pixels=model_input(upright, model, whole),
+            thumbnail=_thumbnail(upright, thumbnail_px, icc) if thumbnail_px else None,
             width=whole[0],
             height=whole[1],
             format=name,
@@ -72,8 +102,8 @@ def decode(
 
 def make_thumbnail(data: bytes, *, max_pixels: int, longer: int) -> bytes:
     """Return a JPEG of at most `longer` pixels a side; errors are those of `decode`."""
-    with _upright(data, 1, longer, max_pixels) as (rgb, _, _, icc):
-        return _thumbnail(rgb, longer, icc)
+    with _upright(data, 1, longer, max_pixels) as (upright, _, _, icc):
+        return _thumbnail(upright, longer, icc)
 
 
 @contextmanager
@@ -85,24 +115,23 @@ def _upright(
     It may be reduced, but for its `shorter` and its `longer` side there are pixels enough.
     """
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
-        whole = image.size
+        whole, turned = image.size, orientation(image)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
             image.load()
         else:
             image.load()
             whole = image.size  # some headers tell another size than the pixels have
-        rgb = to_rgb(image)
-        turned = orientation(image)
+        upright = to_8_bits(image)
         if turned in _TRANSPOSE:
-            rgb = rgb.transpose(_TRANSPOSE[turned])
+            upright = upright.transpose(_TRANSPOSE[turned])
         if turned in TURNED_SIDEWAYS:
             whole = whole[1], whole[0]
-        yield rgb, whole, found.name, image.info.get("icc_profile")
+        yield upright, whole, found.name, image.info.get("icc_profile")
 
 
 def model_input(
-    rgb: Image.Image, model: ModelSpec, whole: tuple[int, int]
+    upright: Image.Image, model: ModelSpec, whole: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
     """Resize the shorter side to ``resize_size`` and cut the centre, in one pass.
 
@@ -116,10 +145,10 @@ def model_input(
     else:
         wide, high = int(side * width / height), side
     left, top = round((wide - crop) / 2.0), round((high - crop) / 2.0)
-    across, down = rgb.width / wide, rgb.height / high
+    across, down = upright.width / wide, upright.height / high
     box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    cut = rgb.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(cut)
+    cut = upright.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(cut.convert("RGB"))
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
@@ -129,10 +158,10 @@ def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
         image.draft(None, (math.ceil(image.width * enough), math.ceil(image.height * enough)))
 
 
-def _thumbnail(rgb: Image.Image, longer: int, icc: bytes | None) -> bytes:
-    scale = min(1.0, longer / max(rgb.size))
-    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
-    small = rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
+def _thumbnail(upright: Image.Image, longer: int, icc: bytes | None) -> bytes:
+    scale = min(1.0, longer / max(upright.size))
+    size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
+    small = upright.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
     buffer = io.BytesIO()
-    to_srgb(small, icc).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
+    to_srgb(small.convert("RGB"), icc).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()

@@ -31,6 +31,16 @@ HEIF = PictureFormat("HEIF", "image/heic", ".heic")
 
 FORMATS = (JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF)
 
+#: What files of a format are called, too.
+_OTHER_EXTENSIONS = {
+    JPEG: (".jpeg", ".jpe", ".jfif"),
+    PNG: (".apng",),
+    BMP: (".dib",),
+    TIFF: (".tif",),
+    AVIF: (".avifs",),
+    HEIF: (".heif", ".hif"),
+}
+
 _PREFIXES: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"\xff\xd8\xff", JPEG),
     (b"\x89PNG\r\n\x1a\n", PNG),
@@ -72,3 +82,9 @@ def _identify_boxed(head: bytes) -> PictureFormat | None:
     if major in {b"mif1", b"msf1"} and others & _AVIF_BRANDS:
         return AVIF
     return HEIF
+
+
+def extensions(content_type: str) -> tuple[str, ...]:
+    """Return the extensions that fit a format's media type, the usual one first."""
+    found = next(each for each in FORMATS if each.content_type == content_type)
+    return (found.extension, *_OTHER_EXTENSIONS.get(found, ()))

@@ -16,6 +16,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError, ExtractorUnavailable
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
+from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.weights import check_weights, download_weights, find_weights
 
@@ -55,6 +56,7 @@ class LocalFeatures:
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS, "decode")
         # A search must not queue behind a worker's whole backlog.
         self._urgent_decoder = ThreadPoolExecutor(1, "decode-urgent")
+        self._budget = DecodingBudget(settings.max_pixels)
         self._threads = settings.threads or usable_cores()
         self._inference = ThreadPoolExecutor(self._threads, "inference")
         self._batcher: Batcher[Pixels, Vector] | None = None
@@ -116,6 +118,7 @@ class LocalFeatures:
             self._model,
             max_pixels=self._settings.max_pixels,
             thumbnail_px=thumbnail_px,
+            budget=self._budget,
         )
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, work)

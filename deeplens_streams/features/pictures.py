@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, ImageCms, ImageFile
 from pillow_heif import register_heif_opener
 
-from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat
+from deeplens_streams.features.animation import check_frames
+from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
 
 # Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
@@ -23,6 +25,8 @@ _EXIF_TAGS = 64
 _EXIF_TEXT = 200
 _EXIF_NUMBERS = 16
 _PROFILE_NAME = 100
+#: The EXIF orientation of a picture that is not to be turned.
+UPRIGHT = 1
 #: EXIF orientations that swap width and height.
 TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
 #: Sub-directories and what nobody may read from a picture that was passed on.
@@ -44,7 +48,8 @@ class PictureHeader:
     content_type, extension : by content; the extension with its dot.
     width, height : pixels, as shown (after EXIF orientation).
     color_profile : the ICC profile's name, or None if there is none.
-    exif : named tags of JSON types, bounded in number and length, without places.
+    exif : named tags of JSON types, bounded in number and length; places, under ``GPSInfo``, only
+        where they were asked for.
     """
 
     format: str
@@ -56,7 +61,7 @@ class PictureHeader:
     exif: dict[str, Any] | None
 
 
-def inspect(source: Path | BinaryIO, *, max_pixels: int) -> PictureHeader:
+def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False) -> PictureHeader:
     """Read a picture's header; `source` is read from its start and not to its end.
 
     (WebP, AVIF and HEIC cannot be opened in part: their compressed bytes are read.)
@@ -66,14 +71,17 @@ def inspect(source: Path | BinaryIO, *, max_pixels: int) -> PictureHeader:
     UnsupportedFormat
         By its content it is none of the accepted formats.
     TooManyPixels
-        It has more than `max_pixels`.
+        It has more than `max_pixels`, or decoding takes more memory than so many plain ones.
+    TooManyFrames
+        It has more than `MAX_FRAMES`.
     UndecodableImage
         It begins like a picture, and its header is damaged.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
-            return inspect(file, max_pixels=max_pixels)
+            return inspect(file, max_pixels=max_pixels, keep_gps=keep_gps)
     with open_picture(source, max_pixels=max_pixels) as (image, found):
+        check_frames(source, image, found)
         width, height = image.size
         if orientation(image) in TURNED_SIDEWAYS:
             width, height = height, width
@@ -84,7 +92,7 @@ def inspect(source: Path | BinaryIO, *, max_pixels: int) -> PictureHeader:
             width=width,
             height=height,
             color_profile=_profile_name(image),
-            exif=_named_exif(image),
+            exif=_named_exif(image, keep_gps=keep_gps),
         )
 
 
@@ -100,22 +108,12 @@ def open_picture(
     file.seek(0)
     try:
         with Image.open(file, formats=[found.name]) as image:
-            check_pixels(image.size, max_pixels)
+            check_pixels(image, found, max_pixels, turned=orientation(image) != UPRIGHT)
             yield image, found
-    except TooManyPixels:
+    except TooLarge:
         raise
     except Exception as error:  # decoders raise anything at all on what strangers send
         raise UndecodableImage from error
-
-
-def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise TooManyPixels(
-            f"The picture has {width:,} x {height:,} pixels, which is "
-            f"{width * height / 1e6:,.1f} megapixels; "
-            f"this system takes up to {max_pixels / 1e6:,.1f} megapixels."
-        )
 
 
 def orientation(image: Image.Image) -> int:
@@ -124,12 +122,12 @@ def orientation(image: Image.Image) -> int:
     Pillow turns TIFFs itself. What cannot be read is 1.
     """
     if image.format == TIFF.name:
-        return 1
+        return UPRIGHT
     try:
-        value = _exif(image).get(ExifTags.Base.Orientation, 1)
+        value = _exif(image).get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:  # a damaged EXIF block is no damage to the picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 -- EXIF's range
+        return UPRIGHT
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT  # noqa: PLR2004 -- EXIF's range
 
 
 def _exif(image: Image.Image) -> Image.Exif:
@@ -149,27 +147,38 @@ def _profile_name(image: Image.Image) -> str | None:
     return _text(name, _PROFILE_NAME)
 
 
-def _named_exif(image: Image.Image) -> dict[str, Any] | None:
+def _named_exif(image: Image.Image, *, keep_gps: bool) -> dict[str, Any] | None:
     try:
         exif = _exif(image)
         raw = dict(exif) | dict(exif.get_ifd(ExifTags.IFD.Exif))
+        places = dict(exif.get_ifd(ExifTags.IFD.GPSInfo)) if keep_gps else {}
     except Exception:  # a damaged EXIF block is no damage to the picture
         return None
+    told = {tag: value for tag, value in raw.items() if tag not in _UNTOLD}
+    named = _named(told, ExifTags.TAGS)
+    if found := _named(places, ExifTags.GPSTAGS):
+        named["GPSInfo"] = found
+    return named or None
+
+
+def _named(raw: Mapping[int, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """Return the tags that have a name and a plain value, up to a number."""
     named: dict[str, Any] = {}
     for tag, value in raw.items():
-        name = ExifTags.TAGS.get(tag)
-        plain = None if tag in _UNTOLD or name is None else _plain(value)
+        name, plain = names.get(tag), _plain(value)
         if name is not None and plain is not None:
             named[name] = plain
         if len(named) == _EXIF_TAGS:
             break
-    return named or None
+    return named
 
 
 def _plain(value: Any) -> str | int | float | list[int | float] | None:
     """Return an EXIF value as JSON knows it, or None for what is skipped."""
     if isinstance(value, str):
         return _text(value, _EXIF_TEXT)
+    if isinstance(value, bytes) and len(value) == 1:  # EXIF's BYTE: which way an altitude counts
+        return value[0]
     if isinstance(value, tuple):
         if not 0 < len(value) <= _EXIF_NUMBERS:
             return None

@@ -9,6 +9,8 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from deeplens_streams.config import Settings
@@ -27,7 +29,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(_NICENESS)
+    _be_first_to_go()
     asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+def _be_first_to_go() -> None:
+    """Where memory runs out, a picture's decoder is to end and not the worker beside it."""
+    with suppress(OSError):  # Linux has it
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 async def _serve(connection: socket.socket) -> NoReturn:

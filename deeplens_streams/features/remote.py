@@ -1,6 +1,6 @@
 """The model behind HTTP: extraction services that this process calls instead of loading one."""
 
-import asyncio
+import base64
 import itertools
 import time
 from typing import Any
@@ -21,7 +21,6 @@ from deeplens_streams.errors import (
     UnsupportedFormat,
 )
 from deeplens_streams.features.base import Extraction, ModelSpec
-from deeplens_streams.features.decoding import make_thumbnail
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=2)
 _PING_TIMEOUT = aiohttp.ClientTimeout(total=3, sock_connect=2)
@@ -39,12 +38,11 @@ class RemoteFeatures:
     """A `FeatureExtractor` that sends pictures to services in turn and passes over dead ones.
 
     A failed service is asked last for a while, so that it costs no time, and is used again
-    when it answers. Thumbnails are made here. torch is never imported.
+    when it answers. Nothing is decoded here, and torch is never imported.
     """
 
     def __init__(self, settings: Settings, model: ModelSpec) -> None:
         self._urls = settings.extractor_url
-        self._max_pixels = settings.max_pixels
         self._model = model
         self._turns = itertools.count()
         self._failed_at: dict[str, float] = {}
@@ -70,16 +68,11 @@ class RemoteFeatures:
         urgent: bool = False,
     ) -> Extraction:
         began = time.perf_counter()
-        answer = await self._ask(data)
+        answer = await self._ask(data, thumbnail_px)
         took = (time.perf_counter() - began) * 1000
-        thumbnail = None
-        if thumbnail_px is not None:
-            thumbnail = await asyncio.to_thread(
-                make_thumbnail, data, max_pixels=self._max_pixels, longer=thumbnail_px
-            )
         return Extraction(
             vector=answer["features"],
-            thumbnail=thumbnail,
+            thumbnail=answer["thumbnail"],
             width=answer["image_width"],
             height=answer["image_height"],
             format=answer["image_format"],
@@ -102,11 +95,11 @@ class RemoteFeatures:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, data: bytes) -> dict[str, Any]:
+    async def _ask(self, data: bytes, thumbnail_px: int | None) -> dict[str, Any]:
         last: ExtractorUnavailable | None = None
         for url in self._in_order():
             try:
-                answer = await self._post(url, data)
+                answer = await self._post(url, data, thumbnail_px)
             except ExtractorUnavailable as error:
                 if url not in self._failed_at:
                     log.warning("an extraction service fails", url=url, reason=error.message)
@@ -117,11 +110,13 @@ class RemoteFeatures:
                 return answer
         raise last or ExtractorUnavailable
 
-    async def _post(self, url: str, data: bytes) -> dict[str, Any]:
+    async def _post(self, url: str, data: bytes, thumbnail_px: int | None) -> dict[str, Any]:
         form = aiohttp.FormData()
         form.add_field("file", data, filename="image", content_type="application/octet-stream")
         form.add_field("image_id", "image")
         form.add_field("return_metadata", "true")
+        if thumbnail_px is not None:
+            form.add_field("thumbnail_px", str(thumbnail_px))
         try:
             async with self._open_session().post(f"{url}/extract-features", data=form) as response:
                 return self._read(url, response.status, await response.read())
@@ -135,6 +130,8 @@ class RemoteFeatures:
                 raise _refusal(url, status, answer)
             self._check_model(url, answer["model_name"])
             answer["features"] = _vector(answer["features"], self._model.dimension)
+            thumbnail = answer.get("thumbnail")
+            answer["thumbnail"] = base64.b64decode(thumbnail, validate=True) if thumbnail else None
             return {name: answer[name] for name in _ANSWER}
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise _stranger(url, status) from error
@@ -174,7 +171,7 @@ class RemoteFeatures:
         return self._session
 
 
-_ANSWER = ("features", "image_width", "image_height", "image_format")
+_ANSWER = ("features", "thumbnail", "image_width", "image_height", "image_format")
 
 
 def _vector(features: object, dimension: int) -> npt.NDArray[np.float32]:

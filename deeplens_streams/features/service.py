@@ -1,6 +1,7 @@
 """The extraction service: the model as stateless HTTP, for workers that load none."""
 
 import asyncio
+import base64
 import signal
 import time
 from typing import Any
@@ -24,6 +25,7 @@ from deeplens_streams.logs import configure_logging
 
 _SERVICE = "deeplens-extractor"
 _FIELD_BYTES = 1000
+_THUMBNAIL_PX = range(16, 2049)
 _FALSE, _TRUE = {"", "false", "0", "no", "off"}, {"true", "1", "yes", "on"}
 #: Client errors that are no 413 are 400 here, whatever the upload view makes of them.
 _BAD_REQUEST, _TOO_LARGE, _CLIENT_ERRORS = 400, 413, range(400, 500)
@@ -118,7 +120,8 @@ class _Handlers:
         if "image_id" not in fields:
             raise BadRequest("The form needs a field named image_id.")
         wants_metadata = _flag(fields.get("return_metadata", ""))
-        found = await self._features.extract(data)
+        thumbnail_px = _pixels(fields.get("thumbnail_px", ""))
+        found = await self._features.extract(data, thumbnail_px=thumbnail_px)
         answer = _answer(fields["image_id"], self._features.model, found)
         answer["processing_time_ms"] = round((time.perf_counter() - began) * 1000, 3)
         if wants_metadata:
@@ -127,6 +130,8 @@ class _Handlers:
                 "image_height": found.height,
                 "image_format": found.format,
             }
+        if thumbnail_px is not None:
+            answer["thumbnail"] = base64.b64encode(found.thumbnail or b"").decode()
         return _json(answer)
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -208,6 +213,15 @@ def _flag(value: str) -> bool:
     if value.lower() not in _FALSE | _TRUE:
         raise BadRequest("return_metadata is true or false.")
     return value.lower() in _TRUE
+
+
+def _pixels(value: str) -> int | None:
+    """Return how long a thumbnail's longer side is to be, or None if none is wanted."""
+    if not value:
+        return None
+    if not value.isascii() or not value.isdigit() or int(value) not in _THUMBNAIL_PX:
+        raise BadRequest("thumbnail_px is a whole number from 16 to 2048.")
+    return int(value)
 
 
 def _json(answer: dict[str, Any], status: int = 200) -> web.Response:

@@ -119,7 +119,7 @@ def _fetch(write: Callable[[bytes], object], report: Progress | None) -> str:
     """Pass the body on and return its SHA-256 in hex."""
     digest, done = hashlib.sha256(), 0
     request = urllib.request.Request(WEIGHTS_URL, headers={"User-Agent": "deeplens-streams"})  # noqa: S310 -- a constant https URL
-    with urllib.request.urlopen(request, timeout=_CONNECT_TIMEOUT_S) as body:  # noqa: S310 -- the same
+    with urllib.request.urlopen(request, timeout=_CONNECT_TIMEOUT_S) as body:  # noqa: S310 -- the same  # nosec B310
         length = body.headers.get("Content-Length")
         total = int(length) if length and length.isdigit() else None
         while chunk := body.read(_CHUNK):

@@ -4,14 +4,20 @@ from obstore.store import LocalStore
 
 from deeplens_streams.config import Settings
 from deeplens_streams.storage.base import ImageStorage, ListPage
+from deeplens_streams.storage.blobs import Blobs
 from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.local import LocalImages
+from deeplens_streams.storage.local import LocalBlobs
 
-__all__ = ["ImageStorage", "ListPage", "open_storage"]
+__all__ = ["Blobs", "ImageStorage", "ListPage", "ObjectImages", "open_blobs", "open_storage"]
 
 
 def open_storage(settings: Settings) -> ImageStorage:
+    """Return the image storage that `settings` name; raises as `open_blobs`."""
+    return ObjectImages(open_blobs(settings))
+
+
+def open_blobs(settings: Settings) -> Blobs:
     """Return the storage that `settings` name; a local folder is made if it is missing.
 
     Credentials of S3, GCS and Azure come from the variables that their own tools read
@@ -20,7 +26,8 @@ def open_storage(settings: Settings) -> ImageStorage:
     Raises
     ------
     ConfigurationError
-        The URL names no storage, or the folder cannot be made.
+        The URL names no storage, the folder cannot be made, or DEEPLENS_STORAGE_CA is no file
+        of certificates.
     """
-    store = connect(settings.images_url)
-    return LocalImages(store) if isinstance(store, LocalStore) else ObjectImages(store)
+    store = connect(settings.images_url, ca=settings.storage_ca)
+    return LocalBlobs(store) if isinstance(store, LocalStore) else Blobs(store)

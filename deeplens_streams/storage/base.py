@@ -1,10 +1,13 @@
 """What the rest of the system asks of image storage."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from deeplens_streams.storage.blobs import Write
+from models.deletion import Tombstone
 from models.images import StoredImage
 
 
@@ -36,10 +39,21 @@ class ImageStorage(Protocol):
     def thumbnail_key(self, *, tenant: str, image_id: str, uploaded_at: str) -> str:
         """Return the key of the thumbnail (a JPEG)."""
 
-    async def put_image(self, image: StoredImage, source: Path | bytes) -> None:
+    async def put_image(
+        self, image: StoredImage, source: Path | bytes, *, claim: Write | None = None
+    ) -> None:
         """Store an uploaded picture: its bytes, then the pointer, then the metadata object.
 
         When it fails or is cancelled, some of these may be there, and no more will come.
+
+        Parameters
+        ----------
+        claim : written first; where that fails, nothing else is.
+
+        Raises
+        ------
+        AlreadyThere
+            Somebody else has made this claim.
         """
 
     async def put_original(
@@ -89,11 +103,29 @@ class ImageStorage(Protocol):
             The cursor is none that this tenant was given.
         """
 
+    async def tenants(self) -> list[str]:
+        """Return every tenant of which something is stored, sorted."""
+
+    def walk_images(self, *, tenant: str) -> AsyncGenerator[StoredImage]:
+        """Yield every image of a tenant, newest first, in bounded memory."""
+
     async def delete_metadata(self, *, tenant: str, image_id: str) -> None:
         """Remove the metadata object first, then the pointer; what is gone is no error."""
 
+    def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
+        """Yield key and image ID of every original and thumbnail of a tenant."""
+
+    async def written_at(self, *, tenant: str, key: str) -> datetime | None:
+        """Return when an object was written, or None if there is none."""
+
+    async def remove_metadata(self, image: StoredImage | Tombstone) -> None:
+        """Remove the metadata object alone; the pointer stays, for the tombstone."""
+
     async def delete_object(self, *, tenant: str, key: str) -> None:
         """Remove one object; what is gone is no error."""
+
+    async def forget_tenant(self, *, tenant: str) -> None:
+        """Remove what is left of a tenant that has no object any more: empty folders."""
 
     async def ping(self) -> None:
         """Raise `StorageUnavailable` unless the backend answers and can be written."""

@@ -2,11 +2,13 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
 from obstore.store import HTTPStore, from_url
 
+from deeplens_streams.credentials import tls_context
 from deeplens_streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,13 +28,17 @@ RETRIES: "RetryConfig" = {
 """The library's own would go on for 3 minutes while a client waits for its upload."""
 
 
-def connect(url: str) -> "ObjectStore":
+def connect(url: str, *, ca: Path | None = None) -> "ObjectStore":
     """Return the store at `url`; a local folder is made if it is missing.
+
+    Parameters
+    ----------
+    ca : certificates that a server may show, beside those that the system trusts.
 
     Raises
     ------
     ConfigurationError
-        The URL names no storage, or the folder cannot be made.
+        The URL names no storage, the folder cannot be made, or `ca` cannot be used.
     """
     scheme = url.partition(":")[0].lower()
     try:
@@ -42,6 +48,9 @@ def connect(url: str) -> "ObjectStore":
             return from_url(url)
         # The options that are given replace those that the library reads from the environment.
         client: ClientConfig = {**CLIENT, "allow_http": _allows_http()}
+        if ca is not None:
+            tls_context(ca, "DEEPLENS_STORAGE_CA")  # which says what is wrong with it
+            client["root_certificate"] = ca.read_bytes()
         store = from_url(url, client_options=client, retry_config=RETRIES)
     except (BaseError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")

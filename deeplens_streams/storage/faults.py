@@ -1,15 +1,13 @@
 """What goes wrong in a backend, in this system's own words."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-from deeplens_streams.errors import DeepLensError, StorageFull, StorageUnavailable
-
-log = structlog.get_logger()
+from deeplens_streams.errors import StorageFull, StorageUnavailable
 
 _FULL_NUMBERS = {errno.ENOSPC, errno.EDQUOT}
 _FULL_WORDS = (
@@ -20,6 +18,11 @@ _FULL_WORDS = (
 )
 """How the backends word that there is no room; the library has no class for it."""
 
+_DISTRUST = re.compile(r"InvalidCertificate\(\s*(\w+)")
+"""How the HTTP client words it, many lines below the one that goes to the log."""
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+"""S3's and Azure's word for it."""
+
 
 def means_full(error: Exception) -> bool:
     """Whether there is no room left, by the number or the words of `error`."""
@@ -27,11 +30,30 @@ def means_full(error: Exception) -> bool:
     return number in _FULL_NUMBERS or any(words in str(error) for words in _FULL_WORDS)
 
 
+def _fault(error: Exception) -> StorageFull | StorageUnavailable:
+    if means_full(error):
+        return StorageFull()
+    distrust = _DISTRUST.search(str(error))
+    if distrust:
+        return StorageUnavailable(
+            f"The image storage's certificate is not trusted ({distrust[1]}); "
+            "correct DEEPLENS_STORAGE_CA."
+        )
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        code = _CODE.search(str(error))
+        said = f" ({code[1]})" if code else ""
+        return StorageUnavailable(
+            f"The image storage refuses access{said}; correct its credentials or permissions."
+        )
+    return StorageUnavailable()
+
+
 @contextmanager
 def storage_faults(action: str) -> Iterator[None]:
     """Raise `StorageFull` or `StorageUnavailable` for what a backend raises.
 
-    The backend's own words may hold paths and host names: they go to the log, not to the client.
+    The backend's own words may hold paths and host names: they are the cause, for the log, and
+    not for the client.
 
     Parameters
     ----------
@@ -40,8 +62,6 @@ def storage_faults(action: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        full = means_full(error)
-        log.warning("image storage failed", action=action, reason=reason, full=full)
-        fault: DeepLensError = StorageFull() if full else StorageUnavailable()
+        fault = _fault(error)
+        fault.action = action
         raise fault from error

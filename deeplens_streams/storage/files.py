@@ -4,9 +4,12 @@ Every call of the system lets other threads in, and getting back in costs more t
 there are as few as can be.
 """
 
+import fcntl
+import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -19,12 +22,41 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
 
 def put_file(path: Path, data: bytes) -> None:
     """Write `path`, and its folder where that is missing, whatever was there before."""
+    _aside(path, data, lambda new: new.replace(path))
 
-    def write(new: Path) -> None:
-        with new.open("xb", buffering=0) as file:
-            write_all(file, data)
 
-    _replace(path, write)
+def make_file(path: Path, data: bytes) -> bool:
+    """Write `path` unless there is one; of several who try, one succeeds."""
+    made = False
+
+    def link(new: Path) -> None:
+        nonlocal made
+        with suppress(FileExistsError):
+            path.hardlink_to(new)
+            made = True
+        new.unlink()
+
+    _aside(path, data, link)
+    return made
+
+
+def swap_file(path: Path, *, old: bytes, new: bytes) -> bool:
+    """Replace `path` if it holds `old`; of several who try, one succeeds."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        # Of all processes on this machine, one at a time looks and replaces.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.read_bytes() != old:
+            return False
+        put_file(path, new)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(folder)
+    return True
 
 
 def move_file(source: Path, path: Path) -> None:
@@ -32,18 +64,31 @@ def move_file(source: Path, path: Path) -> None:
     try:
         _in_folder(path, lambda: source.replace(path))
     except OSError:
-        _replace(path, lambda new: shutil.copyfile(source, new))
+        _made_aside(path, lambda new: shutil.copyfile(source, new), lambda new: new.replace(path))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    # Called as obstore calls its own: a number behind # keeps it out of every listing.
-    new = path.with_name(f"{path.name}#{random.getrandbits(64)}")
+def _aside(path: Path, data: bytes, put: Callable[[Path], object]) -> None:
+    def write(new: Path) -> None:
+        with new.open("xb", buffering=0) as file:
+            write_all(file, data)
+
+    _made_aside(path, write, put)
+
+
+def _made_aside(path: Path, write: Callable[[Path], object], put: Callable[[Path], object]) -> None:
+    """Have a file written beside `path` and put in its place."""
+    new = _beside(path)
     try:
         _in_folder(path, lambda: write(new))
-        new.replace(path)
+        put(new)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    # Called as obstore calls its own: a number behind # keeps it out of every listing.
+    return path.with_name(f"{path.name}#{random.getrandbits(64)}")  # no secret  # nosec B311
 
 
 def _in_folder(path: Path, work: Callable[[], object]) -> None:

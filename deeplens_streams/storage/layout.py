@@ -5,17 +5,25 @@
     {tenant}/original/{YYYY-MM-DD}/{uuid}.{ext}
     {tenant}/thumbnail/{YYYY-MM-DD}/{uuid}.jpg
     {tenant}/metadata/{YYYY-MM-DD}/{HH-MM}/{epoch ms, 13 digits}-{uuid}.json
+    {tenant}/checksum/{first two digits}/{sha256}.json
+    {tenant}/deleted/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{uuid}.json
+    {tenant}/failed/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{letter's uuid}.json
     index/{uuid}
+    failed/{letter's uuid}
+    purged/{tenant}.json
+    .admin/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{action's uuid}.json
 
-A tenant may be called ``index``: below a tenant there are only the three folders, below the
-pointers' folder only UUIDs, so the two never meet. Days, minutes and milliseconds have a fixed
-width, so the metadata keys of a tenant sort by time.
+A tenant may be called ``index``, ``failed`` or ``purged``: below a tenant there are only folders
+with names, below these only UUIDs or files, so they never meet. Dead letters of nobody, because
+they could not be read, lie below ``.nobody``, which no tenant can be called. Days, minutes and
+milliseconds have a fixed width, so the metadata keys of a tenant sort by time.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
 
-from deeplens_streams.identifiers import bare_uuid, check_image_id, check_tenant_id
+from deeplens_streams.errors import BadRequest
+from deeplens_streams.identifiers import IMAGE_ID_PREFIX, bare_uuid, check_image_id, check_tenant_id
 
 EXTENSIONS = {
     "JPEG": "jpg",
@@ -33,17 +41,29 @@ EXTENSIONS = {
 PING_KEY = ".ping"
 """Written by the health check; no tenant can be called that."""
 
+NOBODY = ".nobody"
+"""Whose dead letters are of messages that could not be read."""
+
+ACTIONS = ".admin"
+"""What operators did; no tenant can be called that."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_DIGITS = 13
+MS_LIMIT = 10**_MS_DIGITS
+"""Milliseconds since 1970 have fewer than this: until 2286."""
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _BELOW_TENANT = re.compile(
     rf"original/{_DAY}/{_UUID}\.(?:{'|'.join(sorted(set(EXTENSIONS.values())))})"
     rf"|thumbnail/{_DAY}/{_UUID}\.jpg"
-    rf"|metadata/{_DAY}/\d{{2}}-\d{{2}}/\d{{{_MS_DIGITS}}}-{_UUID}\.json",
+    rf"|(?:metadata|deleted|failed)/{_DAY}/\d{{2}}-\d{{2}}/\d{{{_MS_DIGITS}}}-{_UUID}\.json"
+    rf"|checksum/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.json",
     re.ASCII,
 )
-_METADATA_NAME = re.compile(rf"(?P<ms>\d{{{_MS_DIGITS}}})-(?P<uuid>{_UUID})\.json", re.ASCII)
+_FILE_NAME = re.compile(rf"(?P<uuid>{_UUID})\.[a-z]+", re.ASCII)
+_CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DATED_NAME = re.compile(rf"(?P<ms>\d{{{_MS_DIGITS}}})-(?P<uuid>{_UUID})\.json", re.ASCII)
+_ACTION_CURSOR = re.compile(rf"(?P<ms>\d{{1,{_MS_DIGITS}}})-(?P<uuid>{_UUID})", re.ASCII)
 
 
 class InvalidKey(ValueError):
@@ -62,7 +82,7 @@ def epoch_ms(uploaded_at: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{uploaded_at!r} names no offset from UTC")
     ms = (moment - _EPOCH) // timedelta(milliseconds=1)
-    if not 0 <= ms < 10**_MS_DIGITS:
+    if not 0 <= ms < MS_LIMIT:
         raise ValueError(f"{uploaded_at!r} cannot be when a picture was uploaded")
     return ms
 
@@ -82,21 +102,93 @@ def thumbnail_key(*, tenant: str, image_id: str, uploaded_at: str) -> str:
 
 def metadata_key(*, tenant: str, image_id: str, ms: int) -> str:
     """Return the key of a metadata object; `ms` is `epoch_ms` of the upload."""
-    minute = _moment(ms).strftime("%Y-%m-%d/%H-%M")
-    return f"{metadata_folder(tenant)}/{minute}/{ms:0{_MS_DIGITS}d}-{_uuid(image_id)}.json"
+    return f"{metadata_folder(tenant)}/{_dated(ms, _uuid(image_id))}"
 
 
 def metadata_folder(tenant: str) -> str:
     return f"{check_tenant_id(tenant)}/metadata"
 
 
+def tombstone_key(*, tenant: str, image_id: str, ms: int) -> str:
+    """Return the key of a deleted image's tombstone; `ms` is `epoch_ms` of its upload."""
+    return f"{tombstone_folder(tenant)}/{_dated(ms, _uuid(image_id))}"
+
+
+def tombstone_folder(tenant: str) -> str:
+    return f"{check_tenant_id(tenant)}/deleted"
+
+
+def purge_key(tenant: str) -> str:
+    """Return the key of what is known of a tenant's last purge: it outlives the tenant."""
+    return f"purged/{check_tenant_id(tenant)}.json"
+
+
+def action_key(*, action_id: str, ms: int) -> str:
+    """Return the key of what an operator did at `ms`."""
+    return f"{ACTIONS}/{_dated(ms, _letter(action_id))}"
+
+
+def action_cursor(key: str) -> str:
+    place = read_dated_key(key)
+    assert place is not None, "keys of actions are built here"
+    return f"{place[0]}-{place[1]}"
+
+
+def action_key_of(cursor: str) -> str:
+    """Return the key that a cursor stands for.
+
+    Raises
+    ------
+    BadRequest
+        It is none that was made here.
+    """
+    match = _ACTION_CURSOR.fullmatch(cursor)
+    if match is None:
+        raise BadRequest("The cursor is none that an earlier answer gave.")
+    return action_key(action_id=match["uuid"], ms=int(match["ms"]))
+
+
+def letter_key(*, tenant: str, letter_id: str, ms: int) -> str:
+    """Return the key of a dead letter; `ms` is `epoch_ms` of when it was written."""
+    return f"{letter_folder(tenant)}/{_dated(ms, _letter(letter_id))}"
+
+
+def letter_folder(tenant: str) -> str:
+    return f"{check_tenant_id(tenant) if tenant else NOBODY}/failed"
+
+
+def letter_pointer_key(letter_id: str) -> str:
+    return f"failed/{_letter(letter_id)}"
+
+
+def file_folders(tenant: str) -> tuple[str, str]:
+    """Return where a tenant's originals and thumbnails lie, by day."""
+    return (f"{check_tenant_id(tenant)}/original", f"{tenant}/thumbnail")
+
+
+def read_file_key(key: str) -> str | None:
+    """Return the image that an original or a thumbnail is of, or None if it is no such key."""
+    match = _FILE_NAME.fullmatch(key.rpartition("/")[2])
+    return f"{IMAGE_ID_PREFIX}{match['uuid']}" if match else None
+
+
+def claim_folder(tenant: str) -> str:
+    return f"{check_tenant_id(tenant)}/checksum"
+
+
+def claim_key(*, tenant: str, checksum: str) -> str:
+    if not _CHECKSUM.fullmatch(checksum):
+        raise InvalidKey(f"{checksum[:80]!r} is no SHA-256")
+    return f"{check_tenant_id(tenant)}/checksum/{checksum[:2]}/{checksum}.json"
+
+
 def pointer_key(image_id: str) -> str:
     return f"index/{_uuid(image_id)}"
 
 
-def read_metadata_key(key: str) -> tuple[int, str] | None:
-    """Return (epoch ms, UUID) that a metadata key ends in, or None if it is no such key."""
-    match = _METADATA_NAME.fullmatch(key.rpartition("/")[2])
+def read_dated_key(key: str) -> tuple[int, str] | None:
+    """Return (epoch ms, UUID) that a dated key ends in, or None if it is no such key."""
+    match = _DATED_NAME.fullmatch(key.rpartition("/")[2])
     return (int(match["ms"]), match["uuid"]) if match else None
 
 
@@ -112,6 +204,16 @@ def check_key(*, tenant: str, key: str) -> str:
     if owner != check_tenant_id(tenant) or not _BELOW_TENANT.fullmatch(rest):
         raise InvalidKey(f"{key!r} is no key of tenant {tenant!r}")
     return key
+
+
+def _dated(ms: int, uuid: str) -> str:
+    return f"{_moment(ms):%Y-%m-%d/%H-%M}/{ms:0{_MS_DIGITS}d}-{uuid}.json"
+
+
+def _letter(letter_id: str) -> str:
+    if not re.fullmatch(_UUID, letter_id, re.ASCII):
+        raise InvalidKey(f"{letter_id[:80]!r} is no ID of a dead letter")
+    return letter_id
 
 
 def _moment(ms: int) -> datetime:

@@ -1,4 +1,4 @@
-"""Images in a local folder: obstore's keys and files, without a hop into its runtime for each."""
+"""Objects in a local folder: obstore's keys and files, without a hop into its runtime for each."""
 
 import asyncio
 import os
@@ -8,11 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deeplens_streams.storage import layout, objects
+from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
 from deeplens_streams.storage.faults import storage_faults
-from deeplens_streams.storage.files import move_file, put_file
-from deeplens_streams.storage.images import ObjectImages
-from models.images import StoredImage
+from deeplens_streams.storage.files import make_file, move_file, put_file, swap_file
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore
@@ -25,41 +23,40 @@ _THREADS = 2
 T = TypeVar("T")
 
 
-class LocalImages(ObjectImages):
-    """`ImageStorage` in a folder. Listing, streaming and removing stay obstore's."""
+class LocalBlobs(Blobs):
+    """`Blobs` in a folder. Listing, streaming and removing stay obstore's."""
 
     def __init__(self, store: "LocalStore") -> None:
         super().__init__(store)
         self._folder = Path(store.prefix or "/")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
 
-    async def put_image(self, image: StoredImage, source: Path | bytes) -> None:
-        original = layout.check_key(tenant=image.tenantId, key=image.originalKey)
-        pointer, metadata = objects.pointer_of(image), objects.metadata_of(image)
-
+    async def put(self, *writes: Write, action: str) -> None:
         def put() -> None:
-            # 1. bytes
-            self._write_original(original, source)
-            # 2. pointer
-            self._write(*pointer)
-            # 3. metadata object
-            self._write(*metadata)
+            for write in writes:
+                self._write(write)
 
-        with storage_faults("store a picture"):
+        with storage_faults(action):
             await self._run(put)
 
-    async def put_original(
-        self, *, tenant: str, key: str, source: Path | bytes, content_type: str
-    ) -> None:
-        layout.check_key(tenant=tenant, key=key)
-        with storage_faults("store an original"):
-            await self._run(lambda: self._write_original(key, source))
+    def _write(self, write: Write) -> None:
+        path = self._folder / write.key
+        if isinstance(write.source, Path):
+            move_file(write.source, path)
+            return
+        data = write.source() if callable(write.source) else write.source
+        if not write.if_absent:
+            put_file(path, data)
+        elif not make_file(path, data):
+            raise AlreadyThere
 
-    async def _put(self, key: str, data: bytes, content_type: str, action: str) -> None:
+    async def swap(self, write: Write, *, old: bytes, action: str) -> bool:
+        data = write.source
+        assert isinstance(data, bytes), "what is swapped is small"
         with storage_faults(action):
-            await self._run(lambda: self._write(key, data))
+            return await self._run(lambda: swap_file(self._folder / write.key, old=old, new=data))
 
-    async def _get(self, key: str, action: str) -> bytes | None:
+    async def get(self, key: str, *, action: str) -> bytes | None:
         with (
             storage_faults(action),
             suppress(FileNotFoundError),
@@ -68,6 +65,15 @@ class LocalImages(ObjectImages):
             size = os.fstat(file.fileno()).st_size
             return file.read(size) if size <= _SMALL else await self._run(file.readall)
         return None
+
+    async def prune(self, path: str, *, action: str) -> None:
+        def prune() -> None:
+            for folder, _, _ in os.walk(self._folder / path, topdown=False):
+                with suppress(OSError):  # something is in it, or it went meanwhile
+                    Path(folder).rmdir()
+
+        with storage_faults(action):
+            await self._run(prune)
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Do blocking `work` in a thread; also when cancelled, it has ended afterwards.
@@ -82,12 +88,3 @@ class LocalImages(ObjectImages):
                 with suppress(asyncio.CancelledError, Exception):
                     await asyncio.wrap_future(job)
             raise
-
-    def _write_original(self, key: str, source: Path | bytes) -> None:
-        if isinstance(source, bytes):
-            self._write(key, source)
-        else:
-            move_file(source, self._folder / key)
-
-    def _write(self, key: str, data: bytes) -> None:
-        put_file(self._folder / key, data)

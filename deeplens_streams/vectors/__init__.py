@@ -1,36 +1,41 @@
 """Vector engines: Qdrant Edge in process, a Qdrant server, or memory, behind one interface."""
 
 from deeplens_streams.config import Settings
+from deeplens_streams.credentials import secret
 from deeplens_streams.vectors.base import (
+    Collection,
+    CollectionStatus,
     Hit,
+    PointPage,
     SearchFilter,
     VectorPoint,
     VectorStore,
     collection_name,
-    point_id,
 )
 
 __all__ = [
+    "Collection",
+    "CollectionStatus",
     "Hit",
+    "PointPage",
     "SearchFilter",
     "VectorPoint",
     "VectorStore",
     "collection_name",
     "open_vectors",
-    "point_id",
 ]
 
 
 def open_vectors(settings: Settings) -> VectorStore:
     """Return the engine that `settings` name; nothing is opened or called yet."""
+    shared = settings.tenancy == "shared"
     if settings.qdrant_url is not None:
-        from deeplens_streams.vectors.server import (  # noqa: PLC0415 - a process needs one engine
-            ServerVectors,
-            connect,
-        )
+        from deeplens_streams.vectors.client import connect  # noqa: PLC0415 - a process needs one
+        from deeplens_streams.vectors.server import ServerVectors  # noqa: PLC0415 - as above
 
-        key = settings.qdrant_api_key
-        return ServerVectors(connect(settings.qdrant_url, key.get_secret_value() if key else None))
+        key = secret(settings, "qdrant_api_key")
+        client = connect(settings.qdrant_url, key, ca=settings.qdrant_ca)
+        return ServerVectors(client, shared=shared)
     from deeplens_streams.vectors.edge import EdgeVectors  # noqa: PLC0415 - as above
 
-    return EdgeVectors(settings.vectors_path, max_open=settings.edge_max_open)
+    return EdgeVectors(settings.vectors_path, max_open=settings.edge_max_open, shared=shared)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from models.events import derived_id
 
 
 def collection_name(*, tenant: str, model: str) -> str:
@@ -17,11 +16,6 @@ def collection_name(*, tenant: str, model: str) -> str:
     pairs never share a name.
     """
     return f"tenant_{tenant}_{model}_vectors"
-
-
-def point_id(*, image_id: str, model: str) -> str:
-    """Return the UUID of an image's point, the same at every redelivery."""
-    return derived_id("point", image_id, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,57 @@ class SearchFilter:
     exclude_image_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PointPage:
+    """Some of a collection's points.
+
+    Attributes
+    ----------
+    images : image ID and upload time (ISO-8601 UTC) of each.
+    after : what continues behind them, or None at the end.
+    """
+
+    images: list[tuple[str, str]]
+    after: str | None
+
+
+class CollectionStatus(StrEnum):
+    """What a collection's state is called, as Qdrant calls it."""
+
+    GREEN = "green"
+    """All is well."""
+    YELLOW = "yellow"
+    """It is being optimized, or an optimization waits; everything works meanwhile."""
+    RED = "red"
+    """It cannot be read, or its last optimization failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A tenant's vectors of one model, as the engine has them now.
+
+    Attributes
+    ----------
+    name : on the wire, whatever the engine calls it.
+    vectors, dimension, indexed : None where the engine cannot read the collection. Vectors that
+        are not indexed are compared one by one.
+    memory_bytes : None where that cannot be told. Of a shared collection, `indexed` and this are
+        the tenant's share by its number of vectors.
+    trouble : what is wrong with a red one, a sentence.
+    """
+
+    model: str
+    name: str
+    status: CollectionStatus
+    vectors: int | None = None
+    dimension: int | None = None
+    indexed: int | None = None
+    memory_bytes: int | None = None
+    trouble: str | None = None
+
+
 class VectorStore(Protocol):
-    """Vectors of many tenants, never two in one collection.
+    """Vectors of many tenants, none of whom finds another's.
 
     Every method raises `VectorsUnavailable` when the engine does not answer. `upsert` returns
     when a SIGKILL of this process would lose nothing.
@@ -106,11 +149,51 @@ class VectorStore(Protocol):
     ) -> npt.NDArray[np.float32] | None:
         """Return an image's stored vector, or None."""
 
+    async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
+        """Return those images that have a point."""
+
+    async def page(
+        self, *, tenant: str, model: str, limit: int, after: str | None = None
+    ) -> PointPage:
+        """Return up to `limit` images that have a point, in the order of point IDs."""
+
     async def delete(self, image_ids: Sequence[str], *, tenant: str, model: str) -> None:
         """Remove images' points; what is gone is no error."""
 
     async def count(self, *, tenant: str, model: str) -> int:
         """Return the number of points; 0 if there is no collection."""
+
+    async def create(
+        self, *, tenant: str, model: str, dimension: int, max_collections: int | None = None
+    ) -> bool:
+        """Make a collection, and tell whether there was none.
+
+        Parameters
+        ----------
+        max_collections : how many the tenant may have, this one included.
+
+        Raises
+        ------
+        DimensionConflict
+            There is one, or a shared one, of another dimension.
+        CollectionLimit
+            The tenant has as many as it may have.
+        """
+
+    async def models_of(self, *, tenant: str) -> list[str]:
+        """Return the models that the tenant has a collection of, sorted."""
+
+    async def describe(self, *, tenant: str, model: str) -> Collection | None:
+        """Return a collection's figures, or None if there is none."""
+
+    async def drop(self, *, tenant: str, model: str) -> bool:
+        """Remove a collection with all its points, and tell whether there was one."""
+
+    async def optimize(self, *, tenant: str, model: str) -> bool:
+        """Have a collection indexed for faster searches, and tell whether there is one.
+
+        It returns when that has begun; the status is yellow until it is done.
+        """
 
     async def ping(self) -> None:
         """Raise `VectorsUnavailable` unless the engine answers."""

@@ -1,29 +1,12 @@
 """What every engine refuses in the same words."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplens_streams.errors import DimensionMismatch, UnknownModel
-from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.vectors.base import VectorPoint, collection_name
-
-_MODEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
-
-
-def checked_collection(*, tenant: str, model: str) -> str:
-    """Return the collection's name; it is safe as a folder's name, too.
-
-    Raises
-    ------
-    InvalidTenantId, UnknownModel
-        An ID that no tenant or no model can have.
-    """
-    if not _MODEL.fullmatch(model):
-        raise UnknownModel(f"{model!r} is no model name.")
-    return collection_name(tenant=check_tenant_id(tenant), model=model)
+from deeplens_streams.errors import CollectionLimit, DimensionConflict, DimensionMismatch
+from deeplens_streams.vectors.base import VectorPoint
 
 
 def checked_vector(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -52,4 +35,22 @@ def check_dimension(vector: npt.NDArray[np.float32], dimension: int) -> None:
     if vector.size != dimension:
         raise DimensionMismatch(
             f"This collection's vectors have {dimension} numbers; this one has {vector.size}."
+        )
+
+
+def check_existing(*, name: str, dimension: int, asked: int) -> None:
+    """Raise `DimensionConflict` unless an existing collection is the one that was asked for."""
+    if asked != dimension:
+        raise DimensionConflict(
+            f"{name} is there with vectors of {dimension} numbers, not {asked}; "
+            f"ask for {dimension}, or delete it first."
+        )
+
+
+def check_limit(held: int, max_collections: int | None) -> None:
+    """Raise `CollectionLimit` where a tenant that has `held` collections may have no more."""
+    if max_collections is not None and held >= max_collections:
+        raise CollectionLimit(
+            f"This tenant has {held} of up to {max_collections} collections; delete one, or ask "
+            "for a higher limit."
         )

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from deeplens_streams.errors import BadRequest
-from deeplens_streams.vectors.base import Hit, SearchFilter, point_id
+from deeplens_streams.vectors.base import Hit, SearchFilter
+from deeplens_streams.vectors.places import TENANT_FIELD, Place
 
 TERMS = "_terms"
 """The payload field that says once more, each as one text, what a point can be filtered by. One
@@ -16,6 +17,8 @@ index serves every filter, and a tag may be called anything: in a payload's path
 and quotes would mean something."""
 
 TIME_FIELD = "uploadedAt"
+
+_OURS = frozenset({TERMS, TENANT_FIELD})
 
 _FIELDS = ("fileName", "contentType", "uploadedBy")
 _TAGS = "tags"
@@ -27,18 +30,33 @@ class Conditions:
 
     Attributes
     ----------
+    tenant : whose points; None where a collection has one tenant.
+    points : IDs of which a point must have one; None for any.
     any_of : groups of terms; of each group a point must have one.
     uploaded_from, uploaded_before : from is inclusive, before is not.
     excluded_point : a point's ID.
     """
 
-    any_of: tuple[tuple[str, ...], ...]
-    uploaded_from: datetime | None
-    uploaded_before: datetime | None
-    excluded_point: str | None
+    tenant: str | None
+    points: tuple[str, ...] | None = None
+    any_of: tuple[tuple[str, ...], ...] = ()
+    uploaded_from: datetime | None = None
+    uploaded_before: datetime | None = None
+    excluded_point: str | None = None
 
 
-def conditions(where: SearchFilter, *, model: str) -> Conditions:
+def all_points(place: Place) -> Conditions:
+    """Return what every point of the place fulfils, and no other."""
+    return Conditions(tenant=place.owner)
+
+
+def points_of(place: Place, image_ids: Sequence[str]) -> Conditions:
+    """Return what the points of these images fulfil, and no other."""
+    ids = tuple(place.point_id(each) for each in image_ids)
+    return Conditions(tenant=place.owner, points=ids)
+
+
+def conditions(where: SearchFilter, place: Place) -> Conditions:
     """Return `where` in terms of stored payloads.
 
     Raises
@@ -47,28 +65,25 @@ def conditions(where: SearchFilter, *, model: str) -> Conditions:
         A field that cannot be filtered by, or a value that cannot be compared.
     """
     return Conditions(
+        tenant=place.owner,
         any_of=tuple(_any_of(field, values) for field, values in where.equals.items()),
         uploaded_from=_time(where.uploaded_from),
         uploaded_before=_time(where.uploaded_before),
-        excluded_point=(
-            point_id(image_id=where.exclude_image_id, model=model)
-            if where.exclude_image_id
-            else None
-        ),
+        excluded_point=(place.point_id(where.exclude_image_id) if where.exclude_image_id else None),
     )
 
 
-def stored_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `payload` with the terms that conditions match."""
+def stored_payload(payload: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return `payload` with what conditions match: its terms, and its owner."""
     terms = [_term(field, payload[field]) for field in _FIELDS if payload.get(field) is not None]
     tags: Mapping[str, str] = payload.get(_TAGS) or {}
     terms += [_term(_TAGS, key, value) for key, value in tags.items()]
-    return {**payload, TERMS: terms}
+    return place.owned({**payload, TERMS: terms})
 
 
 def to_hit(payload: Mapping[str, Any], score: float) -> Hit:
     """Return a stored point as a result; rounding in an engine may leave -1 to 1 by a little."""
-    shown = {key: value for key, value in payload.items() if key != TERMS}
+    shown = {key: value for key, value in payload.items() if key not in _OURS}
     return Hit(image_id=shown["imageId"], score=min(1.0, max(-1.0, score)), payload=shown)
 
 

@@ -1,18 +1,24 @@
 """Qdrant Edge collections in a folder, of which only so many are open."""
 
+import json
 import shutil
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import qdrant_edge as edge
 
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
+from deeplens_streams.vectors.places import TENANT_FIELD
 
-_FLUSH_EVERY = 256
+FLUSH_EVERY = 256
 """Changed points after which segments are written (10 ms for this many of 2048 numbers). Nothing
 is lost without it, the write-ahead log has it all, but what it holds is replayed at opening."""
-_UNFINISHED = ".new"
+
+_UNFINISHED, _COPY, _OLD, _GONE = ".new", ".copy", ".old", ".gone"
+"""Behind a collection's name: being made; a copy that is being optimized; what such a copy is about
+to replace; being removed."""
 
 
 @dataclass(slots=True)
@@ -22,7 +28,7 @@ class _Open:
 
 
 class EdgeShelf:
-    """Opens, makes and closes collections. All calls come from one thread.
+    """Opens, makes, replaces and removes collections. All calls come from one thread.
 
     Parameters
     ----------
@@ -34,10 +40,26 @@ class EdgeShelf:
         self._folder = folder
         self._max_open = max_open
         self._open: OrderedDict[str, _Open] = OrderedDict()  # least recently used first
+        self._journals: dict[str, set[str]] = {}
 
     @property
     def open_names(self) -> list[str]:
         return list(self._open)
+
+    def recover(self) -> None:
+        """Finish what a process left that died while it replaced or removed a collection."""
+        for path in list(self._folder.glob(f"*{_OLD}")):
+            whole = path.with_name(path.name.removesuffix(_OLD))
+            if not whole.exists():  # it died between the two renames of `replace`
+                copy = self.copy_path(whole.name)
+                (copy if copy.exists() else path).rename(whole)
+        for suffix in (_UNFINISHED, _COPY, _OLD, _GONE):
+            for path in list(self._folder.glob(f"*{suffix}")):
+                shutil.rmtree(path)
+
+    def names(self) -> list[str]:
+        """Return the collections that there are, whole ones alone."""
+        return [path.name for path in self._folder.glob("*_vectors")]
 
     def get(self, name: str) -> edge.EdgeShard | None:
         """Return the collection, opened if need be, or None if there is none."""
@@ -52,24 +74,32 @@ class EdgeShelf:
         self._open[name] = _Open(shard)
         return shard
 
-    def create(self, name: str, *, dimension: int) -> edge.EdgeShard:
+    def dimension(self, name: str) -> int | None:
+        """Return how many numbers the collection's vectors have, or None if there is none."""
+        path = self._folder / name
+        if not path.is_dir():
+            return None
+        size: int = json.loads((path / "edge_config.json").read_bytes())["vectors"][""]["size"]
+        return size
+
+    def create(self, name: str, *, dimension: int, shared: bool) -> edge.EdgeShard:
         """Make the collection and return it."""
         unfinished = self._folder / f"{name}{_UNFINISHED}"
         if unfinished.exists():
-            shutil.rmtree(unfinished)  # the process died here once
+            shutil.rmtree(unfinished)  # it could not be finished the last time
         # A collection is made aside and renamed, so that there is all of it or none.
         shard = edge.EdgeShard.create(
             str(unfinished),
-            edge.EdgeConfig(
-                vectors=edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine),
-                max_search_threads=1,
-            ),
+            edge.EdgeConfig(vectors=_vectors(dimension, shared=shared), max_search_threads=1),
         )
         # At 10,000 points a filtered search takes 5 ms with these and 40 without.
-        for field, schema in (
-            (TERMS, edge.PayloadSchemaType.Keyword),
-            (TIME_FIELD, edge.PayloadSchemaType.Datetime),
-        ):
+        indexes: dict[str, edge.PayloadSchemaType | edge.KeywordIndexParams] = {
+            TERMS: edge.PayloadSchemaType.Keyword,
+            TIME_FIELD: edge.PayloadSchemaType.Datetime,
+        }
+        if shared:
+            indexes[TENANT_FIELD] = edge.KeywordIndexParams(is_tenant=True)
+        for field, schema in indexes.items():
             shard.update(edge.UpdateOperation.create_field_index(field, schema))
         shard.flush()
         shard.close()
@@ -78,25 +108,72 @@ class EdgeShelf:
         assert made is not None
         return made
 
-    def changed(self, name: str, points: int) -> None:
-        """Note that so many points of an open collection changed."""
+    def changed(self, name: str, points: Collection[str]) -> None:
+        """Note that points of an open collection changed."""
+        if name in self._journals:
+            self._journals[name].update(points)
         entry = self._open[name]
-        entry.unflushed += points
-        if entry.unflushed >= _FLUSH_EVERY:
+        entry.unflushed += len(points)
+        if entry.unflushed >= FLUSH_EVERY:
             entry.shard.flush()
             entry.unflushed = 0
 
+    def drop(self, name: str) -> None:
+        """Remove the collection, all at once for who comes later."""
+        self._close(name)
+        gone = self._folder / f"{name}{_GONE}"
+        (self._folder / name).rename(gone)
+        shutil.rmtree(gone)
+
+    # What an optimization needs -------------------------------------------------------------
+
+    def copy_path(self, name: str) -> Path:
+        """Return where a copy of the collection is, if there is one."""
+        return self._folder / f"{name}{_COPY}"
+
+    def begin_journal(self, name: str) -> set[str]:
+        """Return a set that gets the IDs of all points that change from now on."""
+        return self._journals.setdefault(name, set())
+
+    def end_journal(self, name: str) -> None:
+        self._journals.pop(name, None)
+
+    def replace(self, name: str) -> None:
+        """Put the copy in the collection's place."""
+        self._close(name)
+        old = self._folder / f"{name}{_OLD}"
+        # 1. out of the way, 2. the copy instead; `recover` finishes what stops between them
+        (self._folder / name).rename(old)
+        self.copy_path(name).rename(self._folder / name)
+        shutil.rmtree(old)
+
+    # Closing --------------------------------------------------------------------------------
+
     def close_all(self) -> None:
-        while self._open:
-            self._close_oldest()
+        for name in self.open_names:
+            self._close(name)
 
     def _make_room(self) -> None:
         while len(self._open) >= self._max_open:
-            self._close_oldest()
+            self._close(next(iter(self._open)))
 
-    def _close_oldest(self) -> None:
-        _, entry = self._open.popitem(last=False)
+    def _close(self, name: str) -> None:
+        entry = self._open.pop(name, None)
+        if entry is None:
+            return
         try:
             entry.shard.flush()
         finally:
             entry.shard.close()
+
+
+def _vectors(dimension: int, *, shared: bool) -> edge.EdgeVectorParams:
+    """Return how vectors are kept: one graph for all, or one for each tenant that is large."""
+    per_tenant = edge.HnswIndexConfig(
+        m=0, payload_m=16, ef_construct=100, full_scan_threshold=10_000
+    )
+    return edge.EdgeVectorParams(
+        size=dimension,
+        distance=edge.Distance.Cosine,
+        hnsw_config=per_tenant if shared else None,
+    )

@@ -1,16 +1,27 @@
 """Vectors in memory, compared one by one: small, exact, and what the engines are tested against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplens_streams.vectors.base import Hit, SearchFilter, VectorPoint, point_id
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.vectors.base import (
+    Collection,
+    CollectionStatus,
+    Hit,
+    PointPage,
+    SearchFilter,
+    VectorPoint,
+    collection_name,
+)
 from deeplens_streams.vectors.checks import (
     check_dimension,
-    checked_collection,
+    check_existing,
+    check_limit,
     checked_points,
     checked_vector,
 )
@@ -18,35 +29,57 @@ from deeplens_streams.vectors.conditions import (
     TERMS,
     TIME_FIELD,
     Conditions,
+    all_points,
     conditions,
+    points_of,
     stored_payload,
     to_hit,
 )
+from deeplens_streams.vectors.places import TENANT_FIELD, Place, place_named, place_of
 
 _Row = tuple[npt.NDArray[np.float32], dict[str, Any]]
 
 
-class MemoryVectors:
-    """`VectorStore` that forgets everything with the process."""
+@dataclass(slots=True)
+class _Stored:
+    """One of the engine's collections; `markers` are of tenants that made one in it."""
 
-    def __init__(self) -> None:
-        self._collections: dict[str, dict[str, _Row]] = {}
-        self._dimensions: dict[str, int] = {}
+    dimension: int
+    rows: dict[str, _Row] = field(default_factory=dict)
+    markers: set[str] = field(default_factory=set)
+
+    def matching(self, wanted: Conditions) -> Iterator[tuple[str, _Row]]:
+        return (each for each in self.rows.items() if _holds(wanted, *each))
+
+
+class MemoryVectors:
+    """`VectorStore` that forgets everything with the process.
+
+    Parameters
+    ----------
+    shared : whether tenants share one collection a model.
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
+        self._collections: dict[str, _Stored] = {}
 
     async def start(self) -> None:
         pass
 
     async def upsert(self, points: Sequence[VectorPoint], *, tenant: str, model: str) -> None:
-        name = checked_collection(tenant=tenant, model=model)
+        place = self._place(tenant, model)
         vectors = checked_points(points)
         if not vectors:
             return
-        check_dimension(vectors[0], self._dimensions.setdefault(name, vectors[0].size))
-        rows = self._collections.setdefault(name, {})
+        stored = self._collections.setdefault(place.name, _Stored(vectors[0].size))
+        check_dimension(vectors[0], stored.dimension)
         for point, vector in zip(points, vectors, strict=True):
             unit = vector / np.linalg.norm(vector)
-            key = point_id(image_id=point.image_id, model=model)
-            rows[key] = (unit, stored_payload(point.payload))
+            stored.rows[place.point_id(point.image_id)] = (
+                unit,
+                stored_payload(point.payload, place),
+            )
 
     async def search(
         self,
@@ -58,17 +91,16 @@ class MemoryVectors:
         threshold: float,
         where: SearchFilter = SearchFilter(),  # noqa: B008 - frozen
     ) -> list[Hit]:
-        name = checked_collection(tenant=tenant, model=model)
+        place = self._place(tenant, model)
         query = checked_vector(vector)
-        wanted = conditions(where, model=model)
-        if name not in self._dimensions:
+        wanted = conditions(where, place)
+        stored = self._collections.get(place.name)
+        if stored is None:
             return []
-        check_dimension(query, self._dimensions[name])
+        check_dimension(query, stored.dimension)
         query = query / np.linalg.norm(query)
         hits = [
-            to_hit(payload, float(unit @ query))
-            for key, (unit, payload) in self._collections[name].items()
-            if key != wanted.excluded_point and _holds(wanted, payload)
+            to_hit(payload, float(unit @ query)) for _, (unit, payload) in stored.matching(wanted)
         ]
         best = sorted((hit for hit in hits if hit.score >= threshold), key=lambda hit: -hit.score)
         return best[:limit]
@@ -76,17 +108,83 @@ class MemoryVectors:
     async def get_vector(
         self, *, tenant: str, model: str, image_id: str
     ) -> npt.NDArray[np.float32] | None:
-        rows = self._collections.get(checked_collection(tenant=tenant, model=model), {})
-        row = rows.get(point_id(image_id=image_id, model=model))
-        return row[0].copy() if row else None
+        place = self._place(tenant, model)
+        found = self._matching(place, points_of(place, [image_id]))
+        return found[0][1][0].copy() if found else None
+
+    async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
+        place = self._place(tenant, model)
+        found = self._matching(place, points_of(place, image_ids))
+        return {payload["imageId"] for _, (_, payload) in found}
+
+    async def page(
+        self, *, tenant: str, model: str, limit: int, after: str | None = None
+    ) -> PointPage:
+        place = self._place(tenant, model)
+        rows = dict(self._matching(place, all_points(place)))
+        keys = sorted(key for key in rows if after is None or key >= after)
+        images = [(rows[key][1]["imageId"], rows[key][1]["uploadedAt"]) for key in keys[:limit]]
+        return PointPage(images, keys[limit] if len(keys) > limit else None)
 
     async def delete(self, image_ids: Sequence[str], *, tenant: str, model: str) -> None:
-        rows = self._collections.get(checked_collection(tenant=tenant, model=model), {})
-        for image_id in image_ids:
-            rows.pop(point_id(image_id=image_id, model=model), None)
+        place = self._place(tenant, model)
+        self._remove(place, points_of(place, image_ids))
 
     async def count(self, *, tenant: str, model: str) -> int:
-        return len(self._collections.get(checked_collection(tenant=tenant, model=model), {}))
+        place = self._place(tenant, model)
+        return len(self._matching(place, all_points(place)))
+
+    async def create(
+        self, *, tenant: str, model: str, dimension: int, max_collections: int | None = None
+    ) -> bool:
+        place = self._place(tenant, model)
+        stored = self._collections.get(place.name)
+        if stored is not None:
+            name = collection_name(tenant=tenant, model=model)
+            check_existing(name=name, dimension=stored.dimension, asked=dimension)
+        if self._is_there(place):
+            return False
+        check_limit(len(await self.models_of(tenant=tenant)), max_collections)
+        stored = self._collections.setdefault(place.name, _Stored(dimension))
+        stored.markers.add(tenant)
+        return True
+
+    async def models_of(self, *, tenant: str) -> list[str]:
+        check_tenant_id(tenant)
+        places = [
+            place_named(name, tenant=tenant, shared=self._shared) for name in self._collections
+        ]
+        return sorted(place.model for place in places if place and self._is_there(place))
+
+    async def describe(self, *, tenant: str, model: str) -> Collection | None:
+        place = self._place(tenant, model)
+        if not self._is_there(place):
+            return None
+        rows = self._matching(place, all_points(place))
+        return Collection(
+            model=model,
+            name=collection_name(tenant=tenant, model=model),
+            status=CollectionStatus.GREEN,
+            vectors=len(rows),
+            dimension=self._collections[place.name].dimension,
+            indexed=0,
+            memory_bytes=sum(unit.nbytes for _, (unit, _) in rows),
+        )
+
+    async def drop(self, *, tenant: str, model: str) -> bool:
+        place = self._place(tenant, model)
+        if not self._is_there(place):
+            return False
+        if not place.shared:
+            del self._collections[place.name]
+            return True
+        self._collections[place.name].markers.discard(tenant)
+        self._remove(place, all_points(place))
+        return True
+
+    async def optimize(self, *, tenant: str, model: str) -> bool:
+        """There is nothing to index."""
+        return self._is_there(self._place(tenant, model))
 
     async def ping(self) -> None:
         """Memory always answers."""
@@ -94,13 +192,39 @@ class MemoryVectors:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
+    def _place(self, tenant: str, model: str) -> Place:
+        return place_of(tenant=tenant, model=model, shared=self._shared)
 
-def _holds(wanted: Conditions, payload: dict[str, Any]) -> bool:
+    def _matching(self, place: Place, wanted: Conditions) -> list[tuple[str, _Row]]:
+        stored = self._collections.get(place.name)
+        return list(stored.matching(wanted)) if stored else []
+
+    def _remove(self, place: Place, wanted: Conditions) -> None:
+        for key, _ in self._matching(place, wanted):
+            del self._collections[place.name].rows[key]
+
+    def _is_there(self, place: Place) -> bool:
+        stored = self._collections.get(place.name)
+        if stored is None or not place.shared:
+            return stored is not None
+        return place.tenant in stored.markers or bool(self._matching(place, all_points(place)))
+
+
+def _holds(wanted: Conditions, key: str, row: _Row) -> bool:
+    payload = row[1]
+    if wanted.tenant not in (None, payload.get(TENANT_FIELD)):
+        return False
+    if key == wanted.excluded_point or (wanted.points is not None and key not in wanted.points):
+        return False
     if not all(set(terms) & set(payload[TERMS]) for terms in wanted.any_of):
         return False
+    return _is_between(wanted, payload[TIME_FIELD])
+
+
+def _is_between(wanted: Conditions, uploaded_at: str) -> bool:
     if wanted.uploaded_from is None and wanted.uploaded_before is None:
         return True
-    uploaded = datetime.fromisoformat(payload[TIME_FIELD])
+    uploaded = datetime.fromisoformat(uploaded_at)
     if wanted.uploaded_from is not None and uploaded < wanted.uploaded_from:
         return False
     return wanted.uploaded_before is None or uploaded < wanted.uploaded_before

@@ -3,93 +3,237 @@
 It knows nothing of Faust; the stream side comes in through `WebContext`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
+from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import Settings
 from deeplens_streams.web import (
+    admin_log,
+    api_keys,
+    audit,
+    collections,
     content,
+    dead_letters,
+    deletion,
+    documents,
     health,
     hub,
     images,
     internal,
+    origins,
     pages,
+    retry,
     search,
     status,
     tables,
+    tenants,
     upload,
 )
-from deeplens_streams.web.answers import Handler, add_headers, errors_as_json, view
-from deeplens_streams.web.context import Check, RowSource, StatusFeed, WebContext
+from deeplens_streams.web.access import DECLARED, DOOR, INTERNAL, Door, Route, admit
+from deeplens_streams.web.answers import Handler, add_headers, errors_as_json
+from deeplens_streams.web.asyncapi import asyncapi_document
+from deeplens_streams.web.context import (
+    Check,
+    HealthContext,
+    RowSource,
+    StatusFeed,
+    TableSource,
+    WebContext,
+)
+from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.estimates import Estimates
-from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SEARCHES, SOCKETS, SPOOL
+from deeplens_streams.web.gate import Gate
+from deeplens_streams.web.intake import Intake
+from deeplens_streams.web.keys import (
+    CONTEXT,
+    ESTIMATES,
+    GATE,
+    HEALTH,
+    INTAKE,
+    QUOTAS,
+    READING,
+    SEARCHES,
+    SOCKETS,
+    SPOOL,
+)
+from deeplens_streams.web.openapi import document
+from deeplens_streams.web.reading import Reading
+from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.spool import Spool
+from models.tenants import Scope
 
 __all__ = [
     "Check",
+    "HealthContext",
     "RowSource",
     "StatusFeed",
+    "TableSource",
     "WebContext",
     "application_options",
     "register",
+    "register_health",
+    "server_options",
 ]
 
 #: Bytes of a body that is read at once; uploads are streamed and counted for themselves.
 _MAX_BODY_BYTES = 262_144
+#: Bytes of a request's line, and of each of its headers; and how many headers there may be.
+_MAX_LINE_BYTES, _MAX_HEADERS = 8190, 100
+#: Seconds for which the rest of a refused body is read, so that its client sees the answer.
+_LINGER_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Attributes
-    ----------
-    blank : the endpoint's fields as its errors answer them.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    blank: Mapping[str, Any]
+_TENANTS = "/api/v1/admin/tenants"
+_TENANT = f"{_TENANTS}/{{tenant_id}}"
+_COLLECTIONS = "/api/v1/admin/collections"
+_COLLECTION = f"{_COLLECTIONS}/{{tenant_id}}/{{model_name}}"
+_LETTERS = "/api/v1/dead-letters"
+_LETTER = f"{_LETTERS}/{{letter_id}}"
 
 
+def _key_routes(path: str, handlers: Sequence[Handler]) -> tuple[Route, ...]:
+    listing, create, revoke, rotate = handlers
+    return (
+        Route("GET", path, listing, api_keys.LIST_BLANK, Scope.ADMIN),
+        Route("POST", path, create, api_keys.BLANK, Scope.ADMIN),
+        Route("DELETE", f"{path}/{{key_id}}", revoke, api_keys.BLANK, Scope.ADMIN),
+        Route("POST", f"{path}/{{key_id}}/rotate", rotate, api_keys.BLANK, Scope.ADMIN),
+    )
+
+
+#: What every worker answers.
+HEALTH_ROUTES = (
+    Route("GET", "/health/live", health.live, health.LIVE_BLANK, None),
+    Route("GET", "/health/ready", health.ready, health.READY_BLANK, None),
+    Route("GET", "/metrics", health.metrics, health.LIVE_BLANK, Scope.ADMIN),
+)
 #: In the order of matching: a fixed address stands before one with a variable.
 ROUTES = (
-    Route("POST", "/api/v1/images/upload", upload.upload, upload.BLANK),
-    Route("POST", "/api/v1/images/search", search.search, search.BLANK),
-    Route("GET", "/api/v1/images", images.listing, images.LIST_BLANK),
-    Route("GET", "/api/v1/images/{image_id}", images.metadata, images.BLANK),
-    Route("GET", "/api/v1/images/{image_id}/status", status.status, status.BLANK),
-    Route("GET", "/api/v1/images/{image_id}/content", content.content, content.BLANK),
-    Route("GET", "/api/v1/images/{image_id}/thumbnail", content.thumbnail, content.BLANK),
-    Route("GET", "/hub/processing-status", hub.processing_status, status.BLANK),
-    Route("GET", "/health/live", health.live, health.LIVE_BLANK),
-    Route("GET", "/health/ready", health.ready, health.READY_BLANK),
-    Route("GET", "/metrics", health.metrics, health.LIVE_BLANK),
-    Route("GET", "/internal/rows/{image_id}", internal.row, internal.ROW_BLANK),
-    Route("POST", "/internal/rows", internal.rows, internal.ROWS_BLANK),
-    Route("GET", "/tables/image_status", tables.page, tables.PAGE_BLANK),
-    Route("GET", "/tables/image_status/{image_id}", tables.row, tables.ROW_BLANK),
-    Route("GET", "/tables", pages.tables_page, tables.PAGE_BLANK),
-    Route("GET", "/static/{name}", pages.asset, content.BLANK),
-    Route("GET", "/", pages.index, content.BLANK),
+    Route("POST", "/api/v1/images/upload", upload.upload, upload.BLANK, Scope.UPLOAD),
+    Route("POST", "/api/v1/images/search", search.search, search.BLANK, Scope.SEARCH),
+    Route("GET", "/api/v1/images", images.listing, images.LIST_BLANK, Scope.READ),
+    Route("GET", "/api/v1/images/{image_id}", images.metadata, images.BLANK, Scope.READ),
+    Route("DELETE", "/api/v1/images/{image_id}", deletion.delete, deletion.BLANK, Scope.DELETE),
+    Route("GET", "/api/v1/images/{image_id}/status", status.status, status.BLANK, Scope.READ),
+    Route("GET", "/api/v1/images/{image_id}/content", content.content, content.BLANK, Scope.READ),
+    Route(
+        "GET", "/api/v1/images/{image_id}/thumbnail", content.thumbnail, content.BLANK, Scope.READ
+    ),
+    Route("POST", "/api/v1/images/{image_id}/retry", retry.retry, retry.BLANK, Scope.UPLOAD),
+    Route("GET", "/api/v1/usage", tenants.own_usage, tenants.USAGE_BLANK, Scope.READ),
+    Route("POST", _TENANTS, tenants.create, tenants.BLANK, Scope.ADMIN),
+    Route("GET", _TENANTS, tenants.listing, tenants.LIST_BLANK, Scope.ADMIN),
+    Route("GET", _TENANT, tenants.show, tenants.BLANK, Scope.ADMIN),
+    Route("PATCH", _TENANT, tenants.change, tenants.BLANK, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/suspend", tenants.suspend, tenants.BLANK, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/resume", tenants.resume, tenants.BLANK, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/check", tenants.check, tenants.BLANK, Scope.ADMIN),
+    Route("GET", f"{_TENANT}/usage", tenants.usage, tenants.USAGE_BLANK, Scope.ADMIN),
+    *_key_routes(f"{_TENANT}/keys", api_keys.OF_TENANTS),
+    *_key_routes("/api/v1/admin/keys", api_keys.OF_OPERATORS),
+    Route("GET", "/api/v1/admin/log", admin_log.listing, admin_log.BLANK, Scope.ADMIN),
+    Route("DELETE", _TENANT, deletion.delete_tenant, deletion.TENANT_BLANK, Scope.ADMIN),
+    Route("GET", f"{_TENANT}/purge", deletion.tenant_purge, deletion.TENANT_BLANK, Scope.ADMIN),
+    Route("POST", "/api/v1/admin/audit", audit.audit, audit.BLANK, Scope.ADMIN),
+    Route("POST", _COLLECTIONS, collections.create, collections.MADE_BLANK, Scope.ADMIN),
+    Route(
+        *("GET", f"{_COLLECTIONS}/{{tenant_id}}", collections.listing, collections.LIST_BLANK),
+        Scope.ADMIN,
+    ),
+    Route("GET", _COLLECTION, collections.figures, collections.BLANK, Scope.ADMIN),
+    Route("DELETE", _COLLECTION, collections.delete, collections.DONE_BLANK, Scope.ADMIN),
+    Route(
+        *("POST", f"{_COLLECTION}/optimize", collections.optimize, collections.DONE_BLANK),
+        Scope.ADMIN,
+    ),
+    Route("GET", _LETTERS, dead_letters.listing, dead_letters.LIST_BLANK, Scope.READ),
+    Route(
+        "POST", f"{_LETTERS}/retry", dead_letters.retry_many, dead_letters.MANY_BLANK, Scope.ADMIN
+    ),
+    Route(
+        "POST",
+        f"{_LETTERS}/discard",
+        dead_letters.discard_many,
+        dead_letters.MANY_BLANK,
+        Scope.ADMIN,
+    ),
+    Route("GET", _LETTER, dead_letters.inspect, dead_letters.BLANK, Scope.READ),
+    Route("POST", f"{_LETTER}/retry", dead_letters.retry, dead_letters.BLANK, Scope.ADMIN),
+    Route("POST", f"{_LETTER}/discard", dead_letters.discard, dead_letters.BLANK, Scope.ADMIN),
+    Route(
+        "GET", "/hub/processing-status", hub.processing_status, status.BLANK, Scope.READ, hub.refuse
+    ),
+    *HEALTH_ROUTES,
+    Route("GET", "/internal/rows/{image_id}", internal.row, internal.ROW_BLANK, INTERNAL),
+    Route("POST", "/internal/rows", internal.rows, internal.ROWS_BLANK, INTERNAL),
+    Route("GET", "/internal/tables/{name}", internal.share, internal.SHARE_BLANK, INTERNAL),
+    Route(
+        *("GET", "/internal/tables/{name}/rows/{key}", internal.entry, internal.ENTRY_BLANK),
+        INTERNAL,
+    ),
+    Route(
+        *("GET", "/tables", tables.listing, tables.LIST_BLANK, Scope.ADMIN, pages.tables_refused)
+    ),
+    Route(
+        *("GET", "/tables/{name}", tables.page, tables.PAGE_BLANK, Scope.ADMIN),
+        pages.tables_refused,
+    ),
+    Route(
+        *("GET", "/tables/{name}/{key}", tables.row, tables.ROW_BLANK, Scope.ADMIN),
+        pages.tables_refused,
+    ),
+    Route("GET", "/openapi.json", documents.openapi, content.BLANK, None),
+    Route("GET", "/asyncapi.json", documents.asyncapi, content.BLANK, None),
+    Route("GET", "/docs", pages.api_page, content.BLANK, None),
+    Route("GET", "/static/{name}", pages.asset, content.BLANK, None),
+    Route("GET", "/", pages.index, content.BLANK, None),
 )
 
 
 def application_options(settings: Settings) -> dict[str, Any]:
     """Return what the aiohttp Application is to be constructed with."""
-    return {"middlewares": [errors_as_json], "client_max_size": _MAX_BODY_BYTES}
+    return {
+        "middlewares": [
+            errors_as_json,
+            origins.preflights(settings),
+            admit,
+            admin_log.write_down,
+        ],
+        "client_max_size": _MAX_BODY_BYTES,
+    }
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """Return what the aiohttp server is to be constructed with: limits before any view."""
+    return {
+        # It bounds headers that drip in, too: aiohttp stops this clock at a whole request.
+        "keepalive_timeout": settings.idle_timeout_s,
+        "max_line_size": _MAX_LINE_BYTES,
+        "max_field_size": _MAX_LINE_BYTES,
+        "max_headers": _MAX_HEADERS,
+        "lingering_time": _LINGER_S,
+    }
 
 
 def register(web_app: web.Application, context: WebContext) -> None:
-    """Add every route, before the application starts."""
+    """Add every route of the api role, before the application starts."""
     spool, estimates = Spool(context.services.settings.spool_path), Estimates()
     web_app[CONTEXT] = context
     web_app[SPOOL] = spool
     web_app[ESTIMATES] = estimates
+    web_app[GATE] = Gate(context.services.settings, context.backlog)
+    web_app[INTAKE] = Intake(context)
+    web_app[QUOTAS] = context.quotas
+    web_app[READING] = Reading(context.services.settings)
     web_app[SOCKETS] = set()
     web_app[SEARCHES] = search.search_slots()
+    web_app[DOCUMENTS] = Documents(
+        openapi=as_asset(document(ROUTES)),
+        asyncapi=as_asset(asyncapi_document(context.services.settings)),
+    )
     context.feed.on_change(estimates.watch)
 
     async def start(_app: web.Application) -> None:
@@ -101,10 +245,29 @@ def register(web_app: web.Application, context: WebContext) -> None:
     web_app.on_startup.append(start)
     web_app.on_shutdown.append(hub.close_all)
     web_app.on_cleanup.append(stop)
+    _add(web_app, ROUTES, context, context.registry)
+    origins.allow(web_app, context.services.settings)
+
+
+def register_health(web_app: web.Application, context: HealthContext) -> None:
+    """Add what a worker without the api role answers."""
+    _add(web_app, HEALTH_ROUTES, context, None)
+
+
+def _add(
+    web_app: web.Application,
+    routes: Sequence[Route],
+    context: HealthContext,
+    registry: Registry | None,
+) -> None:
+    web_app[HEALTH] = context
+    web_app[DOOR] = Door(operator_key(context.services.settings), registry)
+    web_app[DECLARED] = {}
     web_app.on_response_prepare.append(add_headers)
-    for route in ROUTES:
-        handler = view(route.handler, route.blank)
+    for route in routes:
         if route.method == "GET":
-            web_app.router.add_get(route.path, handler)  # and HEAD
+            added = web_app.router.add_get(route.path, route.handler)  # and HEAD
         else:
-            web_app.router.add_route(route.method, route.path, handler)
+            added = web_app.router.add_route(route.method, route.path, route.handler)
+        assert added.resource is not None, "only routes of the router itself have none"
+        web_app[DECLARED][(added.resource.canonical, route.method)] = route

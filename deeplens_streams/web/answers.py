@@ -11,6 +11,7 @@ from aiohttp import web
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
+    DependencyUnavailable,
     NotFound,
     RowMoving,
     TooLarge,
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: The endpoint's fields as an error answers them: null or empty.
-_BLANK: Final[web.RequestKey[Mapping[str, Any]]] = web.RequestKey("deeplens_blank", dict)
+BLANK: Final[web.RequestKey[Mapping[str, Any]]] = web.RequestKey("deeplens_blank", dict)
 _REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("deeplens_request_id", str)
 
 _RETRY_AFTER_S = 5
@@ -40,26 +41,19 @@ def json_answer(
 def error_answer(request: web.Request, error: DeepLensError) -> web.Response:
     """Answer `error` as the endpoint's own object."""
     body = {
-        **request.get(_BLANK, {}),
+        **request.get(BLANK, {}),
         "success": False,
         "message": error.message,
         "errorCode": error.code,
     }
     headers = {}
     if error.retryable:
-        wait = _RETRY_MOVING_S if isinstance(error, RowMoving) else _RETRY_AFTER_S
+        usual = _RETRY_MOVING_S if isinstance(error, RowMoving) else _RETRY_AFTER_S
+        wait = usual if error.retry_after is None else error.retry_after
         headers["Retry-After"] = str(wait)
+    if error.http_status == 401:  # noqa: PLR2004 -- a code, said once
+        headers["WWW-Authenticate"] = "Bearer"
     return json_answer(body, status=error.http_status, headers=headers)
-
-
-def view(handler: Handler, blank: Mapping[str, Any]) -> Handler:
-    """Return `handler` with `blank` as the fields of its errors."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        request[_BLANK] = blank
-        return await handler(request)
-
-    return answer
 
 
 def request_id(request: web.Request) -> str:
@@ -106,7 +100,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         try:
             return await handler(request)
         except DeepLensError as error:
-            if error.http_status >= 500:  # noqa: PLR2004 -- the server's share of the codes
+            # A dependency that is away is its breaker's to tell, once.
+            is_ours = error.http_status >= 500  # noqa: PLR2004 -- the server's share of the codes
+            if is_ours and not isinstance(error, DependencyUnavailable):
                 log.warning("request failed", path=request.path[:200], code=error.code)
             return error_answer(request, error)
         except web.HTTPException as error:

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable
+from deeplens_streams.features.formats import extensions
 from deeplens_streams.web.answers import error_answer
 from deeplens_streams.web.images import find_image
 from deeplens_streams.web.keys import CONTEXT
@@ -36,7 +37,7 @@ async def content(request: web.Request) -> web.StreamResponse:
         "ETag": f'"{image.checksumSha256}"',
         "Cache-Control": _CACHE,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": _disposition(image.fileName),
+        "Content-Disposition": _disposition(_download_name(image)),
     }
     if _is_known(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
@@ -67,6 +68,16 @@ async def thumbnail(request: web.Request) -> web.Response:
     if _is_known(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     return web.Response(body=data, content_type="image/jpeg", headers=headers)
+
+
+def _download_name(image: StoredImage) -> str:
+    """Return a name fit for any disk, with an extension that agrees with the content.
+
+    A picture that is a script as well, named ``a.html``, would be opened as one where it is saved.
+    """
+    name = re.sub(r'[<>:"|?*]', "_", image.fileName).strip(". ") or "image"
+    kept = extensions(image.contentType)
+    return name if name.lower().endswith(kept) else name + kept[0]
 
 
 def _disposition(file_name: str) -> str:

@@ -6,8 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from deeplens_streams.breakers import BreakerState
+from deeplens_streams.replay import Publish
 from deeplens_streams.services import Services
-from models.events import ImageUploaded
+from deeplens_streams.web.gate import Backlog
+from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.registry import Registry
+from deeplens_streams.web.shares import Entry, Share, TablePage
 from models.status import ImageRow
 
 
@@ -29,8 +34,41 @@ class RowSource(Protocol):
     def local_row(self, image_id: str) -> ImageRow | None:
         """Return the row if this worker holds it."""
 
-    def local_page(self, *, limit: int, after: str | None) -> tuple[list[ImageRow], str | None]:
-        """Return some of this worker's rows in the table's order, and what continues them."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableInfo:
+    """A table that there is; `changelog` is the topic that it is recovered from."""
+
+    name: str
+    purpose: str
+    partitions: int
+    changelog: str
+    value_type: str
+
+
+class TableSource(Protocol):
+    """Every table, to be looked into from any worker. A name is of a table that is known."""
+
+    def known(self) -> list[TableInfo]:
+        """Return which there are."""
+
+    async def page(self, name: str, *, limit: int, after: str | None) -> TablePage:
+        """Return rows of every worker in key order, and what each has of the table."""
+
+    async def row(self, name: str, key: str) -> Entry | None:
+        """Return the row from the worker that owns its partition, or None if there is none.
+
+        Raises
+        ------
+        RowMoving
+            The partition is changing hands or its owner does not answer.
+        """
+
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+        """Return what this worker holds; it never asks on."""
+
+    def local_row(self, name: str, key: str) -> Entry | None:
+        """Return the row if this worker holds it."""
 
 
 class StatusFeed(Protocol):
@@ -45,25 +83,47 @@ class StatusFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One dependency's health; `detail` is a sentence for an operator."""
+    """One dependency's health; `detail` is a sentence for an operator.
+
+    `breaker` is its circuit breaker's state: ``closed``, ``open`` or ``half-open``.
+    """
 
     ok: bool
     detail: str = ""
+    breaker: str = BreakerState.CLOSED.value
 
 
-@dataclass(frozen=True, slots=True)
-class WebContext:
-    """Attributes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthContext:
+    """What a process without the api role is asked: whether it works.
+
+    Attributes
     ----------
     services : the process's collaborators.
-    publish_upload : sends the event and returns when Kafka has it (acks=all); raises
-        `BrokerUnavailable` after ``produce_timeout_s``.
-    rows, feed : the status table and its changes.
     stream_checks : health of broker and tables, by name (``broker``, ``tables``).
     """
 
     services: Services
-    publish_upload: Callable[[ImageUploaded], Awaitable[None]]
+    stream_checks: Callable[[], Awaitable[Mapping[str, Check]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebContext(HealthContext):
+    """Attributes
+    ----------
+    publish : sends events and returns when Kafka has them (acks=all); raises
+        `BrokerUnavailable` after ``produce_timeout_s``.
+    rows, feed : the status table and its changes.
+    tables : all tables, for whoever inspects them.
+    backlog : what waits to be processed.
+    registry : every tenant.
+    quotas : what tenants may do.
+    """
+
+    publish: Publish
     rows: RowSource
     feed: StatusFeed
-    stream_checks: Callable[[], Awaitable[Mapping[str, Check]]]
+    tables: TableSource
+    backlog: Backlog
+    registry: Registry
+    quotas: Quotas

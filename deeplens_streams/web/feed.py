@@ -14,8 +14,9 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from deeplens_streams import codec
+from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import BrokerUnavailable, DeepLensError
+from deeplens_streams.errors import DeepLensError
 from deeplens_streams.topics import STATUS
 from deeplens_streams.transport import REST_S
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged
@@ -34,7 +35,6 @@ class KafkaStatusFeed(Service):
         self._settings = settings
         self._watchers: dict[str, set[asyncio.Queue[ImageRow]]] = defaultdict(set)
         self._listeners: list[Callable[[ImageRow], None]] = []
-        self._consumer: AIOKafkaConsumer | None = None
         super().__init__(**kwargs)
 
     def subscribe(self, image_id: str) -> AbstractAsyncContextManager[asyncio.Queue[ImageRow]]:
@@ -57,16 +57,6 @@ class KafkaStatusFeed(Service):
         """Call `listener` with every row that reached its end, and those that are watched."""
         self._listeners.append(listener)
 
-    async def ping(self) -> None:
-        """Raise `BrokerUnavailable` unless Kafka answers."""
-        if self._consumer is None:
-            raise BrokerUnavailable("Kafka has not answered yet.")
-        try:
-            # The topic is known, so this asks the broker and not the cache.
-            await self._consumer.end_offsets(self._partitions()[:1])
-        except (KafkaError, OSError) as error:
-            raise BrokerUnavailable(f"Kafka does not answer ({type(error).__name__}).") from None
-
     def _partitions(self) -> list[TopicPartition]:
         name = STATUS.name(self._settings.namespace)
         return [TopicPartition(name, number) for number in range(STATUS.partitions)]
@@ -74,21 +64,16 @@ class KafkaStatusFeed(Service):
     @Service.task
     async def _read(self) -> None:
         while not self.should_stop:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.bootstrap_servers,
-                enable_auto_commit=False,
-            )
+            consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
             try:
                 await consumer.start()
                 consumer.assign(self._partitions())
                 await consumer.seek_to_end()
-                self._consumer = consumer
                 await self._hand_out_all(consumer)
             except (KafkaError, OSError) as error:
                 log.warning("status feed interrupted", reason=repr(error))
                 await self.sleep(_RETRY_S)
             finally:
-                self._consumer = None
                 with contextlib.suppress(KafkaError, OSError):
                     await consumer.stop()
 

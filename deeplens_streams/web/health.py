@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import prometheus_client
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from deeplens_streams.errors import DeepLensError
+from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.context import Check, WebContext
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.context import Check, HealthContext
+from deeplens_streams.web.keys import HEALTH
 
 #: Seconds that a dependency has for its answer.
 DEADLINE_S: Final = 2.0
@@ -36,9 +37,13 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Ask every dependency at once; 503 unless each answers in time."""
-    context = request.app[CONTEXT]
-    checks = await _all_checks(context)
+    """Ask every dependency at once; 503 unless each answers in time.
+
+    ``?only=broker,storage`` looks at these alone: a load balancer wants to know who can take
+    uploads, and those go on while the model is away.
+    """
+    context = request.app[HEALTH]
+    checks = _chosen(await _all_checks(context), request.query.get("only"))
     failed = [name for name, check in checks.items() if not check.ok]
     model = context.services.model
     answer = {
@@ -47,7 +52,8 @@ async def ready(request: web.Request) -> web.Response:
         "message": f"Not ready: {', '.join(failed)}." if failed else "Everything answers.",
         "status": "unavailable" if failed else "ready",
         "checks": {
-            name: {"ok": check.ok, "detail": check.detail} for name, check in checks.items()
+            name: {"ok": check.ok, "detail": check.detail, "breaker": check.breaker}
+            for name, check in checks.items()
         },
         "model": {
             "name": model.name,
@@ -68,7 +74,7 @@ async def metrics(_request: web.Request) -> web.Response:
     )
 
 
-async def _all_checks(context: WebContext) -> dict[str, Check]:
+async def _all_checks(context: HealthContext) -> dict[str, Check]:
     services = context.services
     vectors, features = services.vectors, services.features
     streams, storage, engine, extractor = await asyncio.gather(
@@ -77,7 +83,24 @@ async def _all_checks(context: WebContext) -> dict[str, Check]:
         _ping(vectors.ping if vectors is not None else None),
         _ping(features.ping if features is not None else None),
     )
-    return {**streams, "storage": storage, "vectors": engine, "extractor": extractor}
+    asked = {**streams, "storage": storage, "vectors": engine, "extractor": extractor}
+    for name, breaker in services.breakers.known().items():
+        if breaker.refuses:
+            asked[name] = Check(ok=False, detail=breaker.reason or "", breaker=breaker.state)
+        elif breaker.is_open and name in asked:
+            # Nobody asks a process that is not ready, and then it would never close.
+            asked[name] = replace(asked[name], breaker=breaker.state)
+    return asked
+
+
+def _chosen(checks: dict[str, Check], only: str | None) -> dict[str, Check]:
+    if not only:
+        return checks
+    names = [name.strip() for name in only.split(",")]
+    for name in names:
+        if name not in checks:
+            raise BadRequest(f"There is no check {name[:40]!r}; there are {', '.join(checks)}.")
+    return {name: checks[name] for name in names}
 
 
 async def _stream_checks(ask: Callable[[], Awaitable[Mapping[str, Check]]]) -> Mapping[str, Check]:

@@ -12,8 +12,18 @@ import orjson
 import structlog
 from aiohttp import WSCloseCode, web
 
-from deeplens_streams.errors import DependencyUnavailable, ImageNotFound, InvalidImageId
+from deeplens_streams.errors import (
+    BadRequest,
+    DeepLensError,
+    DependencyUnavailable,
+    ImageNotFound,
+    MissingScope,
+    TenantDeleting,
+    TenantSuspended,
+    WrongTenant,
+)
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web.access import SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
@@ -23,6 +33,10 @@ log = structlog.get_logger()
 
 CLOSE_MALFORMED_ID: Final = 4400
 CLOSE_UNKNOWN_ID: Final = 4404
+CLOSE_BAD_KEY: Final = 4401
+CLOSE_FORBIDDEN: Final = 4403
+#: Answered to a browser that offers it, because it sends its key as another one.
+_PROTOCOLS: Final = (SOCKET_PROTOCOL,)
 
 _HEARTBEAT_S = 20.0
 #: How often the row is read again while nothing comes from the feed.
@@ -36,7 +50,9 @@ _MAX_INCOMING = 1024
 
 
 async def processing_status(request: web.Request) -> web.WebSocketResponse:
-    socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_INCOMING)
+    socket = web.WebSocketResponse(
+        heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_INCOMING, protocols=_PROTOCOLS
+    )
     await socket.prepare(request)
     sockets = request.app[SOCKETS]
     sockets.add(socket)
@@ -48,6 +64,21 @@ async def processing_status(request: web.Request) -> web.WebSocketResponse:
         SOCKETS_OPEN.dec()
         sockets.discard(socket)
     return socket
+
+
+async def refuse(request: web.Request, error: DeepLensError) -> web.WebSocketResponse:
+    """Say by a close code what an answer to a websocket cannot: browsers do not show those."""
+    socket = web.WebSocketResponse(protocols=_PROTOCOLS)
+    await socket.prepare(request)
+    if isinstance(error, DependencyUnavailable):
+        await _close(socket, WSCloseCode.TRY_AGAIN_LATER, error.message)
+    else:
+        code = CLOSE_FORBIDDEN if isinstance(error, _FORBIDS) else CLOSE_BAD_KEY
+        await _close(socket, code, error.message)
+    return socket
+
+
+_FORBIDS = (MissingScope, TenantSuspended, TenantDeleting)
 
 
 async def close_all(app: web.Application) -> None:
@@ -67,9 +98,11 @@ async def _serve(request: web.Request, socket: web.WebSocketResponse) -> tuple[i
     """Follow the image until its end or the client's; return how to close."""
     try:
         image_id = check_image_id(request.query.get("imageId"))
-    except InvalidImageId as error:
-        return CLOSE_MALFORMED_ID, error.message
-    following = asyncio.create_task(_Follower(request.app, socket).follow(image_id))
+        tenant = tenant_bound(request, request.query.get("tenantId"))
+    except (BadRequest, WrongTenant) as error:
+        is_foreign = isinstance(error, WrongTenant)
+        return (CLOSE_FORBIDDEN if is_foreign else CLOSE_MALFORMED_ID), error.message
+    following = asyncio.create_task(_Follower(request.app, socket, tenant).follow(image_id))
     hanging_up = asyncio.create_task(_until_hung_up(socket))
     try:
         await asyncio.wait({following, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -99,7 +132,10 @@ async def _until_hung_up(socket: web.WebSocketResponse) -> None:
 class _Follower:
     """One client's view of one image, which only ever goes forward."""
 
-    def __init__(self, app: web.Application, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self, app: web.Application, socket: web.WebSocketResponse, tenant: str | None
+    ) -> None:
+        self._tenant = tenant
         self._context = app[CONTEXT]
         self._estimates = app[ESTIMATES]
         self._socket = socket
@@ -111,15 +147,18 @@ class _Follower:
         # Subscribed before the first look: what changes between the two is not missed.
         async with self._context.feed.subscribe(image_id) as changes:
             row = await self._look(image_id)
-            if row is None:
+            if row is None or self._tenant not in (None, row.tenantId):
                 raise ImageNotFound
+            tenant = row.tenantId
             await self._show(row)
             while not self._is_over:
                 try:
                     row = await asyncio.wait_for(changes.get(), _POLL_S)
                 except TimeoutError:
                     row = await self._look(image_id) or row
-                await self._show(row)
+                    tenant = row.tenantId
+                if row.tenantId == tenant:  # else a stranger wrote to the topic
+                    await self._show(row)
 
     async def _look(self, image_id: str) -> ImageRow | None:
         """Read the row, waiting while its owner or the storage is away."""

@@ -5,8 +5,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
-from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import links
+from deeplens_streams.web.access import tenant_bound, tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.fields import whole_number
@@ -50,12 +51,12 @@ _WALK_PAGE: Final = 100
 
 
 async def find_image(request: web.Request) -> StoredImage:
-    """Return the image of the address; one of another tenant than the query's is unknown."""
+    """Return the image of the address; one of another tenant than the request's is unknown."""
     image_id = check_image_id(request.match_info["image_id"])
     storage = request.app[CONTEXT].services.storage
-    tenant = request.query.get("tenantId")
+    tenant = tenant_bound(request, request.query.get("tenantId"))
     if tenant is not None:
-        image = await storage.get_metadata(tenant=check_tenant_id(tenant), image_id=image_id)
+        image = await storage.get_metadata(tenant=tenant, image_id=image_id)
     else:
         image = await storage.find(image_id)
     if image is None:
@@ -97,7 +98,7 @@ def image_object(image: StoredImage, state: str | None) -> dict[str, Any]:
 async def listing(request: web.Request) -> web.Response:
     """Answer a tenant's images, newest first; with a status, those that have it now."""
     context, query = request.app[CONTEXT], request.query
-    tenant = check_tenant_id(query.get("tenantId"))
+    tenant = tenant_of(request, query.get("tenantId"))
     limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
     cursor = query.get("cursor") or None
     wanted = _wanted_state(query.get("status"))

@@ -1,99 +1,218 @@
-"""Accepting a picture: four durable writes in order, and none left when one fails."""
+"""Accepting a picture: durable writes in order, and none left when one fails."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from deeplens_streams.errors import StorageUnavailable
+from deeplens_streams.errors import (
+    BrokerUnavailable,
+    DeepLensError,
+    DependencyUnavailable,
+    StorageUnavailable,
+)
+from deeplens_streams.replay import uploaded_event
 from deeplens_streams.storage.base import ImageStorage
-from models.events import ImageUploaded, ImageUploadedData
+from deeplens_streams.storage.blobs import AlreadyThere, Write
+from deeplens_streams.storage.claims import Claim, DuplicateClaims
+from deeplens_streams.topics import UPLOADED, Message
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.times import parse_time
 from models.images import StoredImage
+from models.status import ImageState
 
 log = structlog.get_logger()
 
-#: Seconds that the three writes to storage may take together.
+#: Seconds that the writes to storage may take together.
 STORE_TIMEOUT_S = 60.0
-#: Attempts to remove what a refused upload left, and the wait before the second, doubling.
-_UNDO_ATTEMPTS = 6
-_UNDO_BACKOFF_S = 0.5
+#: Seconds after which the upload that has a pending claim is dead: writing its metadata object
+#: and its event takes less. By its own clock, if that is so long ago that clocks do not matter.
+PENDING_S, LONG_AGO_S = 12.0, 60.0
+_LOOK_S = 0.05
 #: Seconds that the client's answer waits for the removal; it goes on behind the answer.
 _UNDO_PATIENCE_S = 3.0
 
-#: Removals under way: the event loop itself holds tasks only weakly.
-_undoing: set[asyncio.Task[None]] = set()
-
-Publish = Callable[[ImageUploaded], Awaitable[None]]
+#: Work that goes on behind an answer: the event loop itself holds tasks only weakly.
+_behind: set[asyncio.Task[None]] = set()
 
 
-async def accept(
-    image: StoredImage, *, source: Path | bytes, storage: ImageStorage, publish: Publish
-) -> None:
-    """Make the picture durable; when this returns, every stage will see it.
+class Intake:
+    """Takes pictures in; one for each process with the api role."""
 
-    Raises
-    ------
-    StorageUnavailable, StorageFull, BrokerUnavailable
-        One write failed; what the others wrote is removed.
-    """
-    try:
-        # 1. bytes, 2. pointer, 3. metadata object
-        await _store(image, source, storage)
-        # 4. event
-        await publish(uploaded_event(image))
-    except BaseException:  # a cancelled request leaves nothing, either
-        await _undo(image, storage)
-        raise
+    def __init__(self, context: WebContext) -> None:
+        self._storage: ImageStorage = context.services.storage
+        self._breakers = context.services.breakers
+        self._claims: DuplicateClaims = context.services.claims
+        self._rows, self._feed = context.rows, context.feed
+        self._publish = context.publish
 
+    async def accept(self, image: StoredImage, source: Path | bytes) -> StoredImage:
+        """Make the picture durable; when this returns, every stage will see it.
 
-async def _store(image: StoredImage, source: Path | bytes, storage: ImageStorage) -> None:
-    try:
-        async with asyncio.timeout(STORE_TIMEOUT_S):
-            await storage.put_image(image, source)
-    except TimeoutError:
-        raise StorageUnavailable from None
+        Returns the image, or the tenant's earlier one of the same bytes, and then nothing of
+        this one is kept.
 
+        Raises
+        ------
+        StorageUnavailable, StorageFull, BrokerUnavailable
+            One write failed; what the others wrote is removed.
+        """
+        if image.processingOptions.skipDuplicateCheck:
+            await self._accept(image, source, claims=False)
+            return image
+        with suppress(AlreadyThere):
+            await self._accept(image, source, self._claims.pending(image))
+            return image
+        while True:
+            held = await self._settled(image)
+            if held is None:  # refused in the end
+                with suppress(AlreadyThere):
+                    await self._accept(image, source, self._claims.pending(image))
+                    return image
+                continue
+            first = await self._alive(image, held)
+            if first is not None:
+                return first
+            if await self._claims.take_over(image, held):
+                await self._accept(image, source)
+                return image
 
-def uploaded_event(image: StoredImage) -> ImageUploaded:
-    return ImageUploaded(
-        eventType=ImageUploaded.EVENT_TYPE,
-        eventId=image.correlationId,
-        correlationId=image.correlationId,
-        timestamp=image.uploadedAt,
-        tenantId=image.tenantId,
-        data=ImageUploadedData(
-            imageId=image.imageId,
-            fileName=image.fileName,
-            filePath=image.originalKey,
-            fileSize=image.fileSize,
-            contentType=image.contentType,
-            uploadedBy=image.uploadedBy,
-            checksumSha256=image.checksumSha256,
-            metadata=image.metadata,
-            uploadedAt=image.uploadedAt,
-        ),
-        processingOptions=image.processingOptions,
-    )
+    async def _settled(self, image: StoredImage) -> Claim | None:
+        """Return who has the image's bytes, once that is certain."""
+        seen, since = None, 0.0
+        while True:
+            held = await self._claims.find(tenant=image.tenantId, checksum=image.checksumSha256)
+            if held is None or held.confirmed or _is_older(held.at, LONG_AGO_S):
+                return held
+            if held.image_id == image.imageId:
+                return held  # made by a write whose answer was lost
+            if seen != held.raw:
+                seen, since = held.raw, time.monotonic()
+            elif time.monotonic() - since > PENDING_S:
+                return held
+            await asyncio.sleep(_LOOK_S)
 
-
-async def _undo(image: StoredImage, storage: ImageStorage) -> None:
-    """Remove a refused picture; waits a little, and goes on behind if that is not enough."""
-    task = asyncio.create_task(_remove(image, storage))
-    _undoing.add(task)
-    task.add_done_callback(_undoing.discard)
-    await asyncio.wait({task}, timeout=_UNDO_PATIENCE_S)
-
-
-async def _remove(image: StoredImage, storage: ImageStorage) -> None:
-    for attempt in range(_UNDO_ATTEMPTS):
+    async def _alive(self, image: StoredImage, held: Claim) -> StoredImage | None:
+        """Return the image that has the bytes, or None if they are to be processed again."""
+        if not held.image_id:
+            return None
+        first = await self._storage.get_metadata(
+            tenant=image.tenantId, image_id=held.image_id, uploaded_at=held.uploaded_at
+        )
+        if first is None:
+            return None  # refused or deleted
         try:
-            # The metadata object goes first: without it, a stage drops the event.
-            await storage.delete_metadata(tenant=image.tenantId, image_id=image.imageId)
-            await storage.delete_object(tenant=image.tenantId, key=image.originalKey)
-        except Exception as error:  # whatever it is, the next attempt may succeed
-            log.warning("refused upload not removed yet", image_id=image.imageId, error=repr(error))
-            await asyncio.sleep(_UNDO_BACKOFF_S * 2**attempt)
-        else:
-            return
-    log.error("refused upload left behind", image_id=image.imageId, tenant=image.tenantId)
+            row = await self._rows.row(first.imageId)
+        except DependencyUnavailable:
+            if not held.confirmed:
+                raise  # without a row, its upload died: whether it has one nobody can tell now
+            # Whether it failed, the client will see.
+            return first
+        if row is None:
+            return first if held.confirmed else None
+        return None if row.status in {ImageState.FAILED, ImageState.DELETED} else first
+
+    async def _accept(
+        self,
+        image: StoredImage,
+        source: Path | bytes,
+        claim: Write | None = None,
+        *,
+        claims: bool = True,
+    ) -> None:
+        # Without a write of its own, the claim was taken over.
+        began, wrote = time.monotonic(), claims and claim is None
+        try:
+            # 1. claim, 2. bytes, 3. pointer, 4. metadata object
+            await self._store(image, source, claim)
+            wrote = True
+            if claims and time.monotonic() - began > PENDING_S / 2:
+                await self._check_claim(image)
+            # 5. event
+            await self._announce(image)
+        except AlreadyThere:  # by the first write: there is nothing to remove
+            raise
+        except BaseException as error:  # a cancelled request leaves nothing, either
+            if wrote or not _is_untried(error):
+                await self._undo(image)
+            raise
+        # 6. confirmation, behind the answer
+        _go_on(self._confirm(image))
+
+    async def _announce(self, image: StoredImage) -> None:
+        async with self._feed.subscribe(image.imageId) as changes:
+            try:
+                await self._publish(Message(UPLOADED, uploaded_event(image)))
+            except BrokerUnavailable:
+                # Kafka may have taken it and died before it said so; who has worked on it knows.
+                if changes.empty():
+                    raise
+
+    async def _store(self, image: StoredImage, source: Path | bytes, claim: Write | None) -> None:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await self._storage.put_image(image, source, claim=claim)
+        except TimeoutError:
+            raise StorageUnavailable from None
+
+    async def _check_claim(self, image: StoredImage) -> None:
+        """Raise unless the claim is still this image's: writing took long, and it looked dead."""
+        held = await self._claims.find(tenant=image.tenantId, checksum=image.checksumSha256)
+        if held is None or held.image_id != image.imageId:
+            raise StorageUnavailable("Storing the picture took too long; try again.")
+
+    async def _confirm(self, image: StoredImage) -> None:
+        # Without it, the next upload of these bytes waits a little and asks the table.
+        with suppress(DeepLensError):
+            await self._claims.confirm(image)
+
+    async def _undo(self, image: StoredImage) -> None:
+        """Remove a refused picture; waits a little, and goes on behind if that is not enough."""
+        task = _go_on(self._remove(image))
+        await asyncio.wait({task}, timeout=_UNDO_PATIENCE_S)
+
+    async def _remove(self, image: StoredImage) -> None:
+        """Remove what a refused upload left; waits as long as storage is away."""
+        breaker = None
+        while True:
+            try:
+                if breaker is None:
+                    return await self._remove_once(image)
+                async with breaker.turn():
+                    return await self._remove_once(image)
+            except DependencyUnavailable as error:
+                breaker = self._breakers[error.dependency]
+                breaker.note(error)
+            except Exception:
+                log.exception("refused upload left behind", image_id=image.imageId)
+                return None
+
+    async def _remove_once(self, image: StoredImage) -> None:
+        tenant, image_id = image.tenantId, image.imageId
+        # The metadata object goes first: without it, a stage drops the event.
+        await self._storage.delete_metadata(tenant=tenant, image_id=image_id)
+        await self._claims.release(tenant=tenant, checksum=image.checksumSha256, image_id=image_id)
+        # The event may have been taken all the same, and worked on until now.
+        await self._storage.delete_object(tenant=tenant, key=image.thumbnailKey)
+        await self._storage.delete_object(tenant=tenant, key=image.originalKey)
+
+
+def _is_untried(error: BaseException) -> bool:
+    return isinstance(error, DependencyUnavailable) and error.untried
+
+
+def _is_older(at: str, seconds: float) -> bool:
+    moment = parse_time(at)
+    return moment is None or (datetime.now(UTC) - moment).total_seconds() > seconds
+
+
+def _go_on(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    _behind.add(task)
+    task.add_done_callback(_behind.discard)
+    return task

@@ -5,9 +5,11 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from deeplens_streams.errors import BadRequest, ImageNotFound
+from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web import tables
 from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 
 #: IDs of one question, at the most.
@@ -25,6 +27,40 @@ ROWS_BLANK: Final[dict[str, Any]] = {
     "rows": {},
     "errorCode": None,
 }
+
+
+SHARE_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "share": None,
+    "errorCode": None,
+}
+ENTRY_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "key": None,
+    "value": None,
+    "errorCode": None,
+}
+
+
+async def share(request: web.Request) -> web.Response:
+    """Answer what this worker holds of a table."""
+    source = request.app[CONTEXT].tables
+    name = tables.table_name(request, source)
+    limit = whole_number(request.query.get("limit"), "limit", default=50, low=1, high=200)
+    found = await source.local_share(name, limit=limit, after=tables.asked_after(request, name))
+    return json_answer({**SHARE_BLANK, "success": True, "share": found.to_wire()})
+
+
+async def entry(request: web.Request) -> web.Response:
+    """Answer a row of any table that this worker holds."""
+    source = request.app[CONTEXT].tables
+    name = tables.table_name(request, source)
+    found = source.local_row(name, tables.asked_key(name, request.match_info["key"]))
+    if found is None:
+        raise TableRowNotFound("This worker holds no such row.")
+    return json_answer({**ENTRY_BLANK, "success": True, "key": found.key, "value": found.value})
 
 
 async def row(request: web.Request) -> web.Response:

@@ -4,13 +4,22 @@ import asyncio
 
 from aiohttp import web
 
-from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
+from deeplens_streams.web.gate import Gate
+from deeplens_streams.web.intake import Intake
+from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.spool import Spool
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
+HEALTH: web.AppKey[HealthContext] = web.AppKey("deeplens_health", HealthContext)
 SPOOL: web.AppKey[Spool] = web.AppKey("deeplens_spool", Spool)
+GATE: web.AppKey[Gate] = web.AppKey("deeplens_gate", Gate)
+QUOTAS: web.AppKey[Quotas] = web.AppKey("deeplens_quotas", Quotas)
+INTAKE: web.AppKey[Intake] = web.AppKey("deeplens_intake", Intake)
 ESTIMATES: web.AppKey[Estimates] = web.AppKey("deeplens_estimates", Estimates)
+READING: web.AppKey[Reading] = web.AppKey("deeplens_reading", Reading)
 #: Open websockets, closed when the server shuts down.
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("deeplens_sockets", set)
 #: Query pictures that may be in memory at once.

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from deeplens_streams.errors import BadRequest, TooLarge
+from deeplens_streams.web.keys import READING
 from deeplens_streams.web.spool import SpooledFile
 
 #: Parts of one form, at the most; 32 tags and every field leave plenty of room.
@@ -43,8 +44,10 @@ class Form:
     def all(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key == name]
 
-    def one(self, name: str) -> str | None:
-        """Return the field's value without surrounding blanks; an empty one is as none.
+    def one(self, name: str, *, exact: bool = False) -> str | None:
+        """Return the field's value, unless `exact` without surrounding blanks.
+
+        An empty one is as none.
 
         Raises
         ------
@@ -54,7 +57,9 @@ class Form:
         found = self.all(name)
         if len(found) > 1:
             raise BadRequest(f"The field {name!r} is there more than once; send it once.")
-        return found[0].strip() or None if found else None
+        if not found:
+            return None
+        return (found[0] if exact else found[0].strip()) or None
 
     def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
         """Yield key and value of fields named ``prefix[key]``."""
@@ -74,18 +79,21 @@ async def read_form(
         The body is no such form.
     TooLarge
         The picture has more than `max_bytes`; reading stops there.
+    UploadTooSlow, TooManyUploads
+        As `Reading` says.
     """
     if (request.content_length or 0) > max_bytes + _MAX_OTHER_BYTES:
         raise _too_large(max_bytes)
     reader = _Reader(_boundary(request, file_field), file_field, into)
     received = 0
     try:
-        async for chunk in request.content.iter_any():
-            received += len(chunk)
-            reader.feed(chunk)
-            if into.size > max_bytes or received > max_bytes + _MAX_OTHER_BYTES:
-                raise _too_large(max_bytes)
-            await into.settle()
+        with request.app[READING].turn(request.remote) as pace:
+            while chunk := await pace.next_chunk(request.content):
+                received += len(chunk)
+                reader.feed(chunk)
+                if into.size > max_bytes or received > max_bytes + _MAX_OTHER_BYTES:
+                    raise _too_large(max_bytes)
+                await into.settle()
     except FormParserError as error:
         raise BadRequest("The form in the request's body is malformed.") from error
     except (web.RequestPayloadError, HttpProcessingError) as error:

@@ -8,10 +8,9 @@ from typing import Final
 
 from aiohttp import web
 
-from deeplens_streams.errors import NotFound
-from deeplens_streams.web import tables
+from deeplens_streams.errors import DeepLensError, NotFound
 
-_TYPES: Final = {
+TYPES: Final = {
     ".html": "text/html",
     ".css": "text/css",
     ".js": "text/javascript",
@@ -38,23 +37,37 @@ def assets() -> dict[str, Asset]:
     found = {}
     for entry in files("deeplens_streams.web").joinpath("static").iterdir():
         suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in _TYPES:
-            body = entry.read_bytes()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            found[entry.name] = Asset(body, _TYPES[suffix], etag)
+        if suffix in TYPES:
+            found[entry.name] = asset_of(entry.read_bytes(), TYPES[suffix])
     return found
+
+
+def asset_of(body: bytes, content_type: str) -> Asset:
+    return Asset(body, content_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 async def index(request: web.Request) -> web.Response:
     return _answer(request, "index.html")
 
 
-async def tables_page(request: web.Request) -> web.Response:
-    """Answer the page, or the rows themselves to a client that asks for JSON."""
-    accepted = request.headers.get("Accept", "")
-    if "application/json" in accepted and "text/html" not in accepted:
-        return await tables.page(request)
+def is_for_people(request: web.Request) -> bool:
+    """Tell whether a browser asks for a page, at an address that answers JSON, too."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def tables_page(request: web.Request) -> web.Response:
     return _answer(request, "tables.html")
+
+
+async def tables_refused(request: web.Request, error: DeepLensError) -> web.Response:
+    """Answer the page to a browser without a key: it is empty, and asks for one."""
+    if not is_for_people(request):
+        raise error
+    return tables_page(request)
+
+
+async def api_page(request: web.Request) -> web.Response:
+    return _answer(request, "api.html")
 
 
 async def asset(request: web.Request) -> web.Response:
@@ -65,6 +78,10 @@ def _answer(request: web.Request, name: str) -> web.Response:
     found = assets().get(name)
     if found is None:
         raise NotFound
+    return asset_answer(request, found)
+
+
+def asset_answer(request: web.Request, found: Asset) -> web.Response:
     # Checked at every load: an update must not meet yesterday's script.
     headers = {"ETag": found.etag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
     if request.headers.get("If-None-Match") == found.etag:

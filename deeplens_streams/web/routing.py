@@ -12,6 +12,7 @@ from yarl import URL
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.web.access import internal_headers
 from models.records import MalformedRecord
 from models.status import ImageRow
 from tables.image_status import NAME
@@ -29,6 +30,7 @@ class TableRows:
         self._app = app
         self._table = table
         self._here = URL(settings.canonical_url)
+        self._headers = internal_headers(settings)
 
     async def row(self, image_id: str) -> ImageRow | None:
         """Return the row from the worker that owns it, or None if there is none."""
@@ -56,12 +58,6 @@ class TableRows:
         row: ImageRow | None = self._table.get(image_id.encode())
         return row
 
-    def local_page(self, *, limit: int, after: str | None) -> tuple[list[ImageRow], str | None]:
-        """Return some of this worker's rows in key order, and what continues them."""
-        keys = sorted(_keys_after(self._table, after, limit + 1))[: limit + 1]
-        rows = [row for key in keys[:limit] if (row := self._table.get(key)) is not None]
-        return rows, keys[limit - 1].decode() if len(keys) > limit else None
-
     async def _owner(self, image_id: str) -> URL:
         """Return the URL of the worker that owns the row, waiting a little while it moves."""
         loop = asyncio.get_running_loop()
@@ -85,7 +81,9 @@ class TableRows:
             async with (
                 asyncio.timeout(_DEADLINE_S),
                 self._app.http_client.post(
-                    owner / "internal" / "rows", json={"ids": image_ids}
+                    owner / "internal" / "rows",
+                    json={"ids": image_ids},
+                    headers=self._headers,
                 ) as response,
             ):
                 response.raise_for_status()
@@ -95,16 +93,3 @@ class TableRows:
             if isinstance(error, MalformedRecord):
                 raise
             raise RowMoving from None
-
-
-def _keys_after(table: Any, after: str | None, limit: int) -> list[bytes]:
-    """Return up to `limit` keys after `after` from each partition that this worker holds."""
-    keys: list[bytes] = []
-    start = after.encode() + b"\0" if after else b"img_"
-    store = table.data
-    for database in list(store._dbs.values()):  # noqa: SLF001 - Faust offers a whole scan only
-        for count, key in enumerate(database.keys(from_key=start)):
-            if count == limit or not key.startswith(b"img_"):
-                break
-            keys.append(key)
-    return keys

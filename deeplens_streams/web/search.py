@@ -18,13 +18,14 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.pictures import inspect
-from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.services import Services
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import fields, links
+from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.filters import parse_filters
-from deeplens_streams.web.keys import CONTEXT, SEARCHES, SPOOL
+from deeplens_streams.web.keys import CONTEXT, QUOTAS, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
@@ -70,7 +71,8 @@ async def search(request: web.Request) -> web.Response:
             into=file,
             max_bytes=services.settings.max_upload_bytes,
         )
-        query = _check(form, file, services.model)
+        query = _check(request, form, file)
+        await request.app[QUOTAS].search(query.tenant)
         engine = _engine(services)
         if query.image_id is None:
             async with request.app[SEARCHES]:
@@ -99,8 +101,9 @@ async def search(request: web.Request) -> web.Response:
     return json_answer(answer)
 
 
-def _check(form: Form, file: SpooledFile, known: ModelSpec) -> _Query:
-    tenant = check_tenant_id(form.one("tenantId"))
+def _check(request: web.Request, form: Form, file: SpooledFile) -> _Query:
+    known = request.app[CONTEXT].services.model
+    tenant = tenant_of(request, form.one("tenantId", exact=True))
     given_id = form.one("imageId")
     if form.has_file == (given_id is not None):
         raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or an 'imageId'.")

@@ -7,11 +7,13 @@ from aiohttp import web
 
 from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web.access import tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES
 from deeplens_streams.web.times import parse_time
+from models.deletion import Tombstone
 from models.images import StoredImage
 from models.status import (
     FINAL_RANK,
@@ -55,8 +57,9 @@ _PER_MODEL: Final = (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
 
 async def status(request: web.Request) -> web.Response:
     image_id = check_image_id(request.match_info["image_id"])
+    tenant = tenant_bound(request, request.query.get("tenantId"))
     row = await find_row(request.app[CONTEXT], image_id)
-    if row is None:
+    if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
     return json_answer(status_object(row, request.app[ESTIMATES]))
 
@@ -72,7 +75,10 @@ async def find_row(context: WebContext, image_id: str) -> ImageRow | None:
     row = await context.rows.row(image_id)
     if row is None:
         stored = await context.services.storage.find(image_id)
-        row = fresh_row(stored) if stored is not None else None
+        if stored is not None:
+            return fresh_row(stored)
+        tombstone = await context.services.tombstones.find(image_id)
+        row = deleted_row(tombstone) if tombstone is not None else None
     return row
 
 
@@ -92,6 +98,21 @@ def fresh_row(image: StoredImage) -> ImageRow:
         generation=1,
         steps=steps,
         lastUpdated=image.uploadedAt,
+    )
+
+
+def deleted_row(tombstone: Tombstone) -> ImageRow:
+    """Return the row of a deleted image that the table does not know of."""
+    return ImageRow(
+        imageId=tombstone.imageId,
+        tenantId=tombstone.tenantId,
+        correlationId=tombstone.correlationId,
+        uploadedAt=tombstone.uploadedAt,
+        models=[],
+        status=ImageState.DELETED.value,
+        generation=1,
+        steps=[],
+        lastUpdated=tombstone.requestedAt,
     )
 
 

@@ -1,22 +1,34 @@
-"""The status table for people: this worker's rows page by page, and any row by its ID."""
+"""The tables for people and programs: which there are, their partitions, and any row."""
 
 from typing import Any, Final
 
 from aiohttp import web
 
-from deeplens_streams.errors import ImageNotFound
+from deeplens_streams.errors import TableNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.web import pages
 from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.context import TableInfo, TableSource
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.shares import PartitionState
+from tables import image_status
 
-NAME: Final = "image_status"
-
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tables": [],
+    "worker": None,
+    "errorCode": None,
+}
 PAGE_BLANK: Final[dict[str, Any]] = {
     "success": False,
     "message": None,
-    "table": NAME,
+    "table": None,
     "worker": None,
+    "partitions": [],
+    "complete": None,
+    "keys": [],
     "rows": [],
     "nextAfter": None,
     "errorCode": None,
@@ -24,33 +36,101 @@ PAGE_BLANK: Final[dict[str, Any]] = {
 ROW_BLANK: Final[dict[str, Any]] = {
     "success": False,
     "message": None,
-    "table": NAME,
+    "table": None,
+    "key": None,
     "row": None,
     "errorCode": None,
 }
 
+_NOT_READ: Final = (
+    PartitionState.MOVING,
+    PartitionState.UNREACHABLE,
+    PartitionState.RECOVERING,
+)
+#: Bytes of a key, at the most; those of our tables are far shorter.
+_MAX_KEY: Final = 512
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer which tables there are."""
+    if pages.is_for_people(request):
+        return pages.tables_page(request)
+    context = request.app[CONTEXT]
+    answer = {
+        **LIST_BLANK,
+        "success": True,
+        "tables": [_table(each) for each in context.tables.known()],
+        "worker": context.services.settings.canonical_url,
+    }
+    return json_answer(answer)
+
 
 async def page(request: web.Request) -> web.Response:
-    """Answer some of this worker's rows, in the table's order."""
+    """Answer a table's partitions and some of its rows, of every worker, in key order."""
+    if pages.is_for_people(request):
+        return pages.tables_page(request)
     context, query = request.app[CONTEXT], request.query
+    name = table_name(request, context.tables)
     limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
-    after = query.get("after")
-    rows, next_after = context.rows.local_page(
-        limit=limit, after=check_image_id(after) if after else None
-    )
+    found = await context.tables.page(name, limit=limit, after=asked_after(request, name))
+    missing = [each.partition for each in found.partitions if each.state in _NOT_READ]
     answer = {
         **PAGE_BLANK,
         "success": True,
+        "message": None
+        if found.complete
+        else f"Rows of the partitions {', '.join(map(str, missing))} are missing here.",
+        "table": name,
         "worker": context.services.settings.canonical_url,
-        "rows": [row.to_wire() for row in rows],
-        "nextAfter": next_after,
+        "partitions": [each.to_wire() for each in found.partitions],
+        "complete": found.complete,
+        "keys": [each.key for each in found.entries],
+        "rows": [each.value for each in found.entries],
+        "nextAfter": found.next_after,
     }
     return json_answer(answer)
 
 
 async def row(request: web.Request) -> web.Response:
     """Answer one row, whichever worker holds it."""
-    found = await request.app[CONTEXT].rows.row(check_image_id(request.match_info["image_id"]))
+    if pages.is_for_people(request):
+        return pages.tables_page(request)
+    source = request.app[CONTEXT].tables
+    name = table_name(request, source)
+    found = await source.row(name, asked_key(name, request.match_info["key"]))
     if found is None:
-        raise ImageNotFound("The status table has no row of this image.")
-    return json_answer({**ROW_BLANK, "success": True, "row": found.to_wire()})
+        raise TableRowNotFound
+    answer = {**ROW_BLANK, "success": True, "table": name, "key": found.key, "row": found.value}
+    return json_answer(answer)
+
+
+def table_name(request: web.Request, source: TableSource) -> str:
+    """Return the name of the address, of a table that there is."""
+    name = request.match_info["name"]
+    if name not in {each.name for each in source.known()}:
+        raise TableNotFound
+    return name
+
+
+def asked_after(request: web.Request, name: str) -> str | None:
+    after = request.query.get("after")
+    return None if after is None else asked_key(name, after)
+
+
+def asked_key(name: str, key: str) -> str:
+    """Return a key as the table has it."""
+    if name == image_status.NAME:
+        return check_image_id(key)
+    if len(key.encode("utf-8", "surrogatepass")) > _MAX_KEY:
+        raise TableRowNotFound
+    return key
+
+
+def _table(info: TableInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "purpose": info.purpose,
+        "partitions": info.partitions,
+        "changelog": info.changelog,
+        "valueType": info.value_type,
+    }

@@ -2,21 +2,21 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
-from deeplens_streams.errors import BadRequest, DeepLensError
-from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.errors import BadRequest, DeepLensError, DependencyUnavailable
 from deeplens_streams.features.pictures import PictureHeader, inspect
-from deeplens_streams.identifiers import check_tenant_id, new_image_id
+from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage.base import ImageStorage
-from deeplens_streams.web import fields, links
+from deeplens_streams.web import fields, imports, links
+from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.intake import accept
-from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SPOOL
+from deeplens_streams.web.keys import CONTEXT, ESTIMATES, GATE, INTAKE, QUOTAS, READING, SPOOL
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
@@ -27,6 +27,7 @@ from models.status import ImageState
 log = structlog.get_logger()
 
 FILE_FIELD: Final = "file"
+URL_FIELD: Final = "url"
 
 BLANK: Final[dict[str, Any]] = {
     "success": False,
@@ -48,19 +49,21 @@ async def upload(request: web.Request) -> web.Response:
     """Answer 202 when the picture, its metadata and its event are durable."""
     started = time.perf_counter()
     try:
-        image = await _take(request)
+        image, accepted = await _take(request)
     except DeepLensError as error:
         UPLOADS.labels(error.code).inc()
         raise
     took = time.perf_counter() - started
-    UPLOADS.labels("accepted").inc()
+    is_new = accepted is image
+    UPLOADS.labels("accepted" if is_new else "duplicate").inc()
     UPLOAD_SECONDS.observe(took)
-    UPLOADED_BYTES.inc(image.fileSize)
+    if is_new:
+        UPLOADED_BYTES.inc(image.fileSize)
     log.info(
-        "upload accepted",
-        image_id=image.imageId,
-        tenant=image.tenantId,
-        correlation_id=image.correlationId,
+        "upload accepted" if is_new else "upload is a duplicate",
+        image_id=accepted.imageId,
+        tenant=accepted.tenantId,
+        correlation_id=accepted.correlationId,
         bytes=image.fileSize,
         format=image.metadata.format,
         took_ms=round(took * 1000, 1),
@@ -68,31 +71,55 @@ async def upload(request: web.Request) -> web.Response:
     answer = {
         **BLANK,
         "success": True,
-        "imageId": image.imageId,
+        "imageId": accepted.imageId,
         "status": ImageState.UPLOADED,
         "message": "The picture is stored and waits for processing.",
         "uploadTimeMs": round(took * 1000, 3),
         "estimatedProcessingTimeSeconds": request.app[ESTIMATES].total(),
-        "statusCheckUrl": links.status_url(image.imageId),
-        "webSocketUrl": links.socket_url(image.imageId),
+        "statusCheckUrl": links.status_url(accepted.imageId),
+        "webSocketUrl": links.socket_url(accepted.imageId),
         "timestamp": image.uploadedAt,
-        "processingOptions": image.processingOptions.to_wire(),
+        "processingOptions": accepted.processingOptions.to_wire(),
     }
+    if not is_new:
+        answer |= {
+            "status": await _present_state(request.app[CONTEXT], accepted),
+            "message": f"This picture was uploaded before, as {accepted.imageId}.",
+            "estimatedProcessingTimeSeconds": None,
+            "duplicateOf": accepted.imageId,
+        }
     return json_answer(answer, status=202)
 
 
-async def _take(request: web.Request) -> StoredImage:
-    """Read, check and store what the request brings."""
+async def _present_state(context: WebContext, image: StoredImage) -> str:
+    try:
+        row = await context.rows.row(image.imageId)
+    except DependencyUnavailable:
+        return ImageState.PROCESSING  # its row is moving, so it has one
+    return row.status if row is not None else ImageState.UPLOADED
+
+
+async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
+    """Read, check and store what the request brings.
+
+    Returns it, and the image that is to be followed: the same one, or an earlier one of the
+    same bytes.
+    """
+    request.app[GATE].check()
     context, spool = request.app[CONTEXT], request.app[SPOOL]
     settings = context.services.settings
     async with spool.open() as file:
         form = await read_form(
             request, file_field=FILE_FIELD, into=file, max_bytes=settings.max_upload_bytes
         )
-        wishes = _check(form, context.services.model)
+        wishes = _check(request, form)
+        if (url := form.one(URL_FIELD)) is not None:
+            form.file_name = await _import(request, form, url, file)
         _need_file(form, file, FILE_FIELD)
         checksum, header = await file.finish(
-            lambda content: inspect(content, max_pixels=settings.max_pixels)
+            lambda content: inspect(
+                content, max_pixels=settings.max_pixels, keep_gps=wishes.keep_gps
+            )
         )
         image = _describe(
             form=form,
@@ -105,17 +132,31 @@ async def _take(request: web.Request) -> StoredImage:
         structlog.contextvars.bind_contextvars(
             correlation_id=image.correlationId, tenant=image.tenantId, image_id=image.imageId
         )
-        await _accept(image, file, context)
-        return image
+        return image, await _accept(request, image, file.content)
 
 
-async def _accept(image: StoredImage, file: SpooledFile, context: WebContext) -> None:
-    await accept(
-        image,
-        source=file.content,
-        storage=context.services.storage,
-        publish=context.publish_upload,
-    )
+async def _accept(request: web.Request, image: StoredImage, content: Path | bytes) -> StoredImage:
+    """Store the picture in its tenant's room; room that it does not fill is given back."""
+    quotas, accepted = request.app[QUOTAS], None
+    room = await quotas.upload(image.tenantId, image.fileSize)
+    image.lease = room.lease
+    try:
+        accepted = await request.app[INTAKE].accept(image, content)
+        return accepted
+    finally:
+        if accepted is not image:
+            await quotas.unused(room)
+
+
+async def _import(request: web.Request, form: Form, url: str, file: SpooledFile) -> str:
+    """Fetch the picture at `url`; return its name."""
+    settings = request.app[CONTEXT].services.settings
+    if form.has_file:
+        raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or its address in 'url'.")
+    if not settings.url_import:
+        raise BadRequest(f"This system fetches no addresses; send the picture in {FILE_FIELD!r}.")
+    with request.app[READING].turn(request.remote) as pace:
+        return await imports.fetch(url, settings, pace, file)
 
 
 def _need_file(form: Form, file: SpooledFile, name: str) -> None:
@@ -132,16 +173,19 @@ class _Wishes:
     tenant: str
     uploaded_by: str | None
     tags: dict[str, str]
+    keep_gps: bool
     options: ProcessingOptions
 
 
-def _check(form: Form, known: ModelSpec) -> _Wishes:
+def _check(request: web.Request, form: Form) -> _Wishes:
+    known = request.app[CONTEXT].services.model
     return _Wishes(
-        tenant=check_tenant_id(form.one("tenantId")),
+        tenant=tenant_of(request, form.one("tenantId", exact=True)),
         uploaded_by=fields.plain_text(
             form.one("uploadedBy"), "uploadedBy", limit=fields.MAX_UPLOADED_BY
         ),
         tags=fields.tags(form),
+        keep_gps=fields.boolean(form, "keepGps", default=False),
         options=fields.processing_options(form, known),
     )
 

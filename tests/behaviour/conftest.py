@@ -5,11 +5,19 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from qdrant_client import AsyncQdrantClient
+
+from deeplens_streams.vectors import VectorStore
+from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.vectors.server import ServerVectors
+from tests.certificates import Pair
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,16 +37,25 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextmanager
+def running_s3(folder: Path, tls: Pair | None = None) -> Iterator[S3Server]:
+    """Start a server in `folder`, with TLS where it gets a certificate."""
     binary = _versitygw()
-    folder = tmp_path_factory.mktemp("s3")
     buckets, sidecar = folder / "buckets", folder / "sidecar"
     buckets.mkdir()
     sidecar.mkdir()
     port = free_port()
     keys = {"ROOT_ACCESS_KEY": "behaviour", "ROOT_SECRET_KEY": "behaviour-secret"}
+    options = ["--port", f"127.0.0.1:{port}"]
+    if tls:
+        options += ["--cert", str(tls.certificate), "--key", str(tls.key)]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [binary, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", sidecar, buckets],
+            [binary, *options, "posix", "--sidecar", sidecar, buckets],
             env=os.environ | keys,
             stdout=log,
             stderr=log,
@@ -49,8 +66,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield S3Server(
             buckets,
             {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-                "AWS_ALLOW_HTTP": "true",
+                "AWS_ENDPOINT_URL": f"http{'s' if tls else ''}://127.0.0.1:{port}",
+                "AWS_ALLOW_HTTP": "false" if tls else "true",
                 "AWS_REGION": "us-east-1",
                 "AWS_ACCESS_KEY_ID": keys["ROOT_ACCESS_KEY"],
                 "AWS_SECRET_ACCESS_KEY": keys["ROOT_SECRET_KEY"],
@@ -91,3 +108,24 @@ def _versitygw() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+@pytest.fixture(params=["collection", "shared"])
+def shared(request: pytest.FixtureRequest) -> bool:
+    """Both tenancies: everything below holds in each."""
+    return bool(request.param == "shared")
+
+
+@pytest.fixture(params=["memory", "edge", "client"])
+async def vectors(
+    request: pytest.FixtureRequest, tmp_path: Path, shared: bool
+) -> AsyncIterator[VectorStore]:
+    store: VectorStore
+    if request.param == "memory":
+        store = MemoryVectors(shared=shared)
+    elif request.param == "edge":
+        store = EdgeVectors(tmp_path / "vectors", max_open=4, shared=shared)
+    else:
+        store = ServerVectors(AsyncQdrantClient(":memory:"), shared=shared)
+    yield store
+    await store.close()

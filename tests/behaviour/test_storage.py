@@ -21,7 +21,9 @@ from deeplens_streams.errors import (
     StorageUnavailable,
 )
 from deeplens_streams.identifiers import bare_uuid, new_image_id
-from deeplens_streams.storage import ImageStorage, open_storage
+from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs, open_storage
+from deeplens_streams.storage.blobs import AlreadyThere, Write
+from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.layout import InvalidKey
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
@@ -43,8 +45,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def storage(url: str) -> ImageStorage:
-    return open_storage(Settings(storage_url=url))
+def blobs(url: str) -> Blobs:
+    return open_blobs(Settings(storage_url=url))
+
+
+@pytest.fixture
+def storage(blobs: Blobs) -> ImageStorage:
+    return ObjectImages(blobs)
+
+
+@pytest.fixture
+def claims(blobs: Blobs) -> DuplicateClaims:
+    return DuplicateClaims(blobs)
 
 
 @pytest.fixture
@@ -227,6 +239,106 @@ async def test_a_cancelled_upload_leaves_all_or_nothing(
             for _ in range(60)
         )
     )
+
+
+# Conditional writes --------------------------------------------------------------------------
+
+
+async def test_of_many_who_make_an_object_one_succeeds(blobs: Blobs) -> None:
+    async def make(number: int) -> bool:
+        try:
+            write = Write("acme-corp/checksum/x", b"%d" % number, if_absent=True)
+            await blobs.put(write, action="try")
+        except AlreadyThere:
+            return False
+        return True
+
+    made = await asyncio.gather(*(make(number) for number in range(20)))
+    assert sum(made) == 1
+    winner = made.index(True)
+    assert await blobs.get("acme-corp/checksum/x", action="look") == b"%d" % winner
+
+
+async def test_of_many_who_swap_an_object_one_succeeds(blobs: Blobs) -> None:
+    key = "acme-corp/checksum/x"
+    assert not await blobs.swap(Write(key, b"new"), old=b"old", action="try")
+    await blobs.put(Write(key, b"old"), action="begin")
+    assert not await blobs.swap(Write(key, b"new"), old=b"another", action="try")
+    assert await blobs.get(key, action="look") == b"old"
+    swapped = await asyncio.gather(
+        *(blobs.swap(Write(key, b"%d" % number), old=b"old", action="try") for number in range(20))
+    )
+    assert sum(swapped) == 1
+    assert await blobs.get(key, action="look") == b"%d" % swapped.index(True)
+    assert len(await blobs.children("acme-corp/checksum", action="look")) == 1
+
+
+async def test_what_may_not_replace_stops_the_writes_behind_it(blobs: Blobs) -> None:
+    await blobs.put(Write("a/there", b"1"), action="begin")
+    with pytest.raises(AlreadyThere):
+        await blobs.put(
+            Write("a/before", b"2"),
+            Write("a/there", b"3", if_absent=True),
+            Write("a/behind", b"4"),
+            action="try",
+        )
+    names = ("there", "before", "behind")
+    found = [await blobs.get(f"a/{name}", action="look") for name in names]
+    assert found == [b"1", b"2", None]
+
+
+# Claims of duplicates ------------------------------------------------------------------------
+
+
+async def test_a_claim_is_found_confirmed_and_released(
+    storage: ImageStorage, claims: DuplicateClaims
+) -> None:
+    mine = image(storage)
+    where = {"tenant": mine.tenantId, "checksum": mine.checksumSha256}
+    assert await claims.find(**where) is None
+    await storage.put_image(mine, b"bytes", claim=claims.pending(mine))
+    found = await claims.find(**where)
+    assert found is not None
+    assert (found.image_id, found.confirmed) == (mine.imageId, False)
+    other = image(storage)
+    with pytest.raises(AlreadyThere):
+        await storage.put_image(other, b"bytes", claim=claims.pending(other))
+    assert await storage.find(other.imageId) is None
+    await claims.confirm(other)  # it is not theirs
+    await claims.release(**where, image_id=other.imageId)
+    await claims.confirm(mine)
+    found = await claims.find(**where)
+    assert found is not None
+    assert (found.image_id, found.confirmed) == (mine.imageId, True)
+    assert await claims.find(tenant="acmecorp", checksum=mine.checksumSha256) is None
+    await claims.release(**where, image_id=mine.imageId)
+    assert await claims.find(**where) is None
+
+
+async def test_of_many_who_take_over_a_claim_one_succeeds(
+    storage: ImageStorage, claims: DuplicateClaims
+) -> None:
+    dead = image(storage)
+    await storage.put_image(dead, b"bytes", claim=claims.pending(dead))
+    old = await claims.find(tenant=dead.tenantId, checksum=dead.checksumSha256)
+    assert old is not None
+    others = [image(storage) for _ in range(8)]
+    taken = await asyncio.gather(*(claims.take_over(each, old) for each in others))
+    assert sum(taken) == 1
+    found = await claims.find(tenant=dead.tenantId, checksum=dead.checksumSha256)
+    assert found is not None
+    assert found.image_id == others[taken.index(True)].imageId
+
+
+async def test_a_damaged_claim_can_be_taken_over(
+    blobs: Blobs, storage: ImageStorage, claims: DuplicateClaims
+) -> None:
+    mine = image(storage)
+    await blobs.put(Write(claims.pending(mine).key, b"{"), action="damage")
+    old = await claims.find(tenant=mine.tenantId, checksum=mine.checksumSha256)
+    assert old is not None
+    assert old.image_id == ""
+    assert await claims.take_over(mine, old)
 
 
 # Keys ----------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What a vector engine does, the same in memory, in Qdrant Edge and through Qdrant's client.
+"""What a vector engine does, the same in memory, in Qdrant Edge and through Qdrant's client, and
+whether each tenant has collections of its own or all share them.
 
 Qdrant's client runs here on its own local mode, which takes the same calls as a server; a
 server itself is not part of the test dependencies.
@@ -7,7 +8,6 @@ server itself is not part of the test dependencies.
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,16 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import SearchFilter, VectorPoint, VectorStore, open_vectors
+from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
-from deeplens_streams.vectors.server import ServerVectors, connect
+from deeplens_streams.vectors.server import ServerVectors
 from tests.behaviour.conftest import free_port
 
 DIMENSION = 32
 HERE = {"tenant": "acme-corp", "model": "resnet50"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-
-@pytest.fixture(params=["memory", "edge", "client"])
-async def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
-    store: VectorStore
-    if request.param == "memory":
-        store = MemoryVectors()
-    elif request.param == "edge":
-        store = EdgeVectors(tmp_path / "vectors", max_open=4)
-    else:
-        store = ServerVectors(AsyncQdrantClient(":memory:"))
-    yield store
-    await store.close()
 
 
 def unit(seed: int, dimension: int = DIMENSION) -> npt.NDArray[np.float32]:
@@ -106,6 +94,34 @@ async def test_a_point_comes_back_as_it_was(vectors: VectorStore) -> None:
     assert found is not None
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, unit(1), atol=1e-6)
+
+
+async def test_those_that_are_there_are_told_from_those_that_are_not(vectors: VectorStore) -> None:
+    stranger = new_image_id()
+    assert await vectors.present([stranger], **HERE) == set()
+    stored = [point(unit(1)), point(unit(2))]
+    await vectors.upsert(stored, **HERE)
+    ids = [each.image_id for each in stored]
+    assert await vectors.present([*ids, stranger], **HERE) == set(ids)
+    assert await vectors.present([], **HERE) == set()
+
+
+async def test_every_point_is_on_one_page(vectors: VectorStore) -> None:
+    empty = await vectors.page(**HERE, limit=3)
+    assert (empty.images, empty.after) == ([], None)
+    stored = [point(unit(1)) for _ in range(8)]
+    await vectors.upsert(stored, **HERE)
+    found: list[tuple[str, str]] = []
+    after = None
+    while True:
+        page = await vectors.page(**HERE, limit=3, after=after)
+        assert len(page.images) <= 3
+        found += page.images
+        after = page.after
+        if after is None:
+            break
+    expected = [(each.image_id, each.payload["uploadedAt"]) for each in stored]
+    assert sorted(found) == sorted(expected)
 
 
 async def test_a_repeat_replaces(vectors: VectorStore) -> None:
@@ -360,13 +376,13 @@ async def test_edge_opens_only_so_many_collections(tmp_path: Path) -> None:
 
     async def use(tenant: str, seed: int) -> None:
         await vectors.upsert([point(unit(seed))], tenant=tenant, model="resnet50")
-        assert len(vectors._shelf.open_names) <= 3
+        assert len(vectors._engine.shelf.open_names) <= 3
 
     await asyncio.gather(*(use(tenant, seed) for seed in range(5) for tenant in tenants))
     for tenant in tenants:
         assert await vectors.count(tenant=tenant, model="resnet50") == 5
     last = [f"tenant_{tenant}_resnet50_vectors" for tenant in tenants[-3:]]
-    assert vectors._shelf.open_names == last
+    assert vectors._engine.shelf.open_names == last
     held = _files_below(tmp_path)
     assert all(tenant in str(held) for tenant in tenants[-3:])
     assert not any(f"{tenant}_resnet50" in str(held) for tenant in tenants[:-3])

@@ -1,6 +1,8 @@
 """The extraction service as the contract has it, and the client that workers use."""
 
 import asyncio
+import base64
+import io
 import os
 import signal
 import socket
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable
@@ -76,6 +79,13 @@ async def test_features_with_metadata(client: TestClient) -> None:
     assert metadata == (640, 427, "JPEG")
 
 
+async def test_features_with_a_thumbnail(client: TestClient) -> None:
+    response = await client.post("/extract-features", data=form(thumbnail_px="64"))
+    answer = await response.json()
+    with Image.open(io.BytesIO(base64.b64decode(answer["thumbnail"]))) as thumbnail:
+        assert (thumbnail.format, max(thumbnail.size)) == ("JPEG", 64)
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [
@@ -88,6 +98,8 @@ async def test_features_with_metadata(client: TestClient) -> None:
         (form(image_id=None), 400, "BAD_REQUEST"),
         (form(image_id="x" * 2000), 413, "TOO_LARGE"),
         (form(return_metadata="perhaps"), 400, "BAD_REQUEST"),
+        (form(thumbnail_px="1e3"), 400, "BAD_REQUEST"),
+        (form(thumbnail_px="9999"), 400, "BAD_REQUEST"),
         ({"file": "a"}, 400, "BAD_REQUEST"),
     ],
     ids=[
@@ -100,6 +112,8 @@ async def test_features_with_metadata(client: TestClient) -> None:
         "no image ID",
         "long field",
         "bad flag",
+        "no number",
+        "too large a thumbnail",
         "urlencoded",
     ],
 )

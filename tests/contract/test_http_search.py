@@ -21,9 +21,10 @@ NAMES = ("rocket", "coffee", "chelsea", "china")
 ROCKET = photograph("rocket").data
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running(tmp_path, max_upload_bytes=3_000_000, max_pixels=4_000_000) as found:
+@pytest.fixture(params=["collection", "shared"])
+async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
+    limits = {"max_upload_bytes": 3_000_000, "max_pixels": 4_000_000}
+    async with running(tmp_path, tenancy=request.param, **limits) as found:
         yield found
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
-from deeplens_streams.errors import RowMoving
+from deeplens_streams import breakers
+from deeplens_streams.errors import BrokerUnavailable, RowMoving
 from deeplens_streams.web import hub, status
 from deeplens_streams.web.context import Check
 from models.status import ImageRow, Step, StepStatus
@@ -189,6 +190,17 @@ async def test_the_socket_follows_to_the_end(served: Web) -> None:
     await until(lambda: not served.feed.watchers[image_id])
 
 
+async def test_the_socket_shows_no_row_of_another_tenant(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    image_id = uploaded["imageId"]
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await socket.receive_json(timeout=5)
+        served.feed.tell(done_row(image_id, models=["resnet50"], tenant="another"))
+        served.feed.tell(steps_row(image_id, StepStatus.COMPLETED))
+        seen = await socket.receive_json(timeout=5)
+        assert (seen["tenantId"], seen["status"]) == (TENANT, "processing")
+
+
 async def test_the_socket_never_goes_back(served: Web) -> None:
     image_id = new_id()
     served.rows.held[image_id] = steps_row(
@@ -296,26 +308,6 @@ async def test_bad_questions_of_workers(served: Web, body: bytes) -> None:
         assert (await response.json())["rows"] == {}
 
 
-async def test_the_table_page_by_page(served: Web) -> None:
-    ids = sorted(new_id() for _ in range(5))
-    for image_id in ids:
-        served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
-    seen, after = [], ""
-    while after is not None:
-        page = await get(served, f"/tables/image_status?limit=2&after={after}")
-        assert page["worker"].startswith("http://")
-        seen += [row["imageId"] for row in page["rows"]]
-        after = page["nextAfter"]
-    assert seen == ids
-    async with served.client.get("/tables", headers={"Accept": "application/json"}) as response:
-        assert len((await response.json())["rows"]) == 5
-    answer = await get(served, f"/tables/image_status/{ids[0]}")
-    assert answer["row"]["status"] == "completed"
-    await get(served, f"/tables/image_status/{new_id()}", 404)
-    await get(served, "/tables/image_status?limit=x", 400)
-    await get(served, "/tables/image_status?after=x", 400)
-
-
 # Health -----------------------------------------------------------------------------------------
 
 
@@ -332,9 +324,30 @@ async def test_not_ready_says_why(served: Web) -> None:
     answer = await get(served, "/health/ready", 503)
     assert answer["success"] is False
     assert answer["errorCode"] == "NOT_READY"
-    assert answer["checks"]["tables"] == {"ok": False, "detail": "Recovering."}
+    assert answer["checks"]["tables"] == {
+        "ok": False,
+        "detail": "Recovering.",
+        "breaker": "closed",
+    }
     assert "tables" in answer["message"]
     assert (await get(served, "/health/live"))["success"] is True
+
+
+async def test_an_open_breaker_is_not_ready_until_it_would_let_a_call_through(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 60.0)
+    breaker = served.services.breakers["broker"]
+    for _ in range(breakers.TRIES):
+        breaker.note(BrokerUnavailable())
+    answer = await get(served, "/health/ready?only=broker", 503)
+    assert answer["checks"]["broker"]["breaker"] == "open"
+    # Who is not ready is asked nothing: it would never find out.
+    breaker._next_at = 0.0
+    answer = await get(served, "/health/ready?only=broker")
+    assert answer["checks"]["broker"] == {"ok": True, "detail": "", "breaker": "open"}
+    served.checks["broker"] = Check(ok=False, detail="No broker.")
+    await get(served, "/health/ready?only=broker", 503)
 
 
 async def test_metrics(served: Web) -> None:

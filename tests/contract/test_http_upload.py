@@ -15,17 +15,18 @@ import pytest
 from aiohttp import FormData
 from PIL import Image
 
+from deeplens_streams import breakers
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
     StorageFull,
     StorageUnavailable,
 )
+from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.connection import connect
-from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.local import LocalImages
+from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.web import intake, upload
-from models.images import StoredImage
+from deeplens_streams.web.intake import Intake
 from tests.photographs import photograph
 from tests.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
 
@@ -291,7 +292,7 @@ async def test_a_body_that_is_cut_short_is_accepted(served: Web) -> None:
 
 
 class Faults:
-    """A storage of which one write fails, or waits, once it has done its work."""
+    """Blobs of which one write fails, or waits, once it has done its work."""
 
     fault: tuple[str, DeepLensError | Event] | None = None
     #: Of the last original.
@@ -300,6 +301,13 @@ class Faults:
     def __init__(self, store: Any) -> None:
         super().__init__(store)
         self.reached = Event()
+
+    def done(self, key: str) -> None:
+        """Note that an object was written."""
+        self.key = key if "/original/" in key else self.key
+        kinds = {"index/": "pointer", f"{TENANT}/metadata/": "metadata"}
+        kinds |= {f"{TENANT}/original/": "original", f"{TENANT}/checksum/": "claim"}
+        self.then(next((name for start, name in kinds.items() if key.startswith(start)), ""))
 
     def then(self, name: str) -> None:
         if self.fault is None or self.fault[0] != name:
@@ -311,38 +319,22 @@ class Faults:
         else:
             raise what
 
-    async def delete_object(self, **options: Any) -> None:
-        self.then("delete_object")
-        await super().delete_object(**options)  # type: ignore[misc] # a storage comes after
+    async def delete(self, key: str, **options: Any) -> None:
+        if "/original/" in key:
+            self.then("delete_object")
+        await super().delete(key, **options)  # type: ignore[misc] # blobs come after
 
 
-class FaultyObjects(Faults, ObjectImages):
-    async def put_original(self, **options: Any) -> None:
-        await super().put_original(**options)
-        self.key = options["key"]
-        await asyncio.to_thread(self.then, "original")
-
-    async def put_pointer(self, **options: Any) -> None:
-        await super().put_pointer(**options)
-        await asyncio.to_thread(self.then, "pointer")
-
-    async def put_metadata(self, image: StoredImage) -> None:
-        await super().put_metadata(image)
-        await asyncio.to_thread(self.then, "metadata")
+class FaultyObjects(Faults, Blobs):
+    async def _put(self, write: Write) -> None:
+        await super()._put(write)
+        await asyncio.to_thread(self.done, write.key)
 
 
-class FaultyFolder(Faults, LocalImages):
-    def _write_original(self, key: str, source: Path | bytes) -> None:
-        super()._write_original(key, source)
-        self.key = key
-        self.then("original")
-
-    def _write(self, key: str, data: bytes) -> None:
-        super()._write(key, data)
-        kinds = {"index/": "pointer", f"{TENANT}/metadata/": "metadata"}
-        for start, name in kinds.items():
-            if key.startswith(start):
-                self.then(name)
+class FaultyFolder(Faults, LocalBlobs):
+    def _write(self, write: Write) -> None:
+        super()._write(write)
+        self.done(write.key)
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -352,13 +344,13 @@ def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyObjects | Fa
     return FaultyFolder(connect((tmp_path / "images").as_uri()))
 
 
-async def nothing_stored(storage: FaultyObjects | FaultyFolder) -> None:
-    """No original, no pointer and no metadata, by whatever name."""
-    everything = await obstore.list(storage._store).collect_async()
+async def nothing_stored(blobs: FaultyObjects | FaultyFolder) -> None:
+    """No claim, no original, no pointer and no metadata, by whatever name."""
+    everything = await obstore.list(blobs._store).collect_async()
     assert everything == []
 
 
-@pytest.mark.parametrize("write", ["original", "pointer", "metadata"])
+@pytest.mark.parametrize("write", ["claim", "original", "pointer", "metadata"])
 @pytest.mark.parametrize(
     ("error", "status"), [(StorageUnavailable, 503), (StorageFull, 507)], ids=["away", "full"]
 )
@@ -373,14 +365,14 @@ async def test_a_write_that_fails_leaves_nothing(
     size: int,
 ) -> None:
     faulty.fault = (write, error())
-    async with running(tmp_path, storage=faulty) as served:
+    async with running(tmp_path, blobs=faulty) as served:
         data = form(noise_jpeg(size), tenantId=TENANT)
         async with served.client.post(UPLOAD, data=data) as response:
             answer = await response.json()
         assert response.status == status
         assert answer["errorCode"] == error().code
         assert response.headers["Retry-After"]
-        assert faulty.key
+        assert faulty.key or write == "claim"
         await nothing_left(served)
         await nothing_stored(faulty)
 
@@ -389,6 +381,28 @@ async def test_a_broker_that_is_away_leaves_nothing(served: Web) -> None:
     served.broker_fault = BrokerUnavailable()
     data = form(photograph("rocket").data, tenantId=TENANT)
     await refused(served, data, 503, "BROKER_UNAVAILABLE")
+
+
+async def test_what_stages_made_of_a_refused_upload_goes_too(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = photograph("rocket").data
+    image = await served.storage.find((await served.upload(picture))["imageId"])
+    assert image is not None
+    await until(lambda: not intake._behind)
+
+    async def taken_but_not_said(*_messages: object) -> None:
+        await served.storage.put_thumbnail(
+            tenant=image.tenantId, key=image.thumbnailKey, data=b"made meanwhile"
+        )
+        raise BrokerUnavailable
+
+    door = intake.Intake(served.context)
+    monkeypatch.setattr(door, "_publish", taken_but_not_said)
+    image.processingOptions.skipDuplicateCheck = True
+    with pytest.raises(BrokerUnavailable):
+        await door.accept(image, picture)
+    assert await served.storage.size(tenant=image.tenantId, key=image.thumbnailKey) is None
 
 
 async def test_an_unforeseen_error_leaves_nothing(served: Web) -> None:
@@ -402,20 +416,20 @@ async def test_removal_goes_on_until_storage_answers(
     tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "_UNDO_PATIENCE_S", 0.05)
-    monkeypatch.setattr(intake, "_UNDO_BACKOFF_S", 0.05)
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.05)
     faulty.fault = ("delete_object", StorageUnavailable())
-    async with running(tmp_path, storage=faulty) as served:
+    async with running(tmp_path, blobs=faulty) as served:
         served.broker_fault = BrokerUnavailable()
         data = form(photograph("rocket").data, tenantId=TENANT)
         async with served.client.post(UPLOAD, data=data) as response:
             assert response.status == 503
         assert await served.storage.get(tenant=TENANT, key=faulty.key) is not None
         faulty.fault = None
-        await until(lambda: not intake._undoing)
+        await until(lambda: not intake._behind)
         await nothing_stored(faulty)
 
 
-@pytest.mark.parametrize("write", ["original", "pointer", "metadata"])
+@pytest.mark.parametrize("write", ["claim", "original", "pointer", "metadata"])
 async def test_a_request_cancelled_between_writes_leaves_nothing(
     tmp_path: Path, faulty: FaultyObjects | FaultyFolder, write: str
 ) -> None:
@@ -426,12 +440,12 @@ async def test_a_request_cancelled_between_writes_leaves_nothing(
     release = Event()
     faulty.fault = (write, release)
 
-    async def publish(_event: object) -> None: ...
-
     source = tmp_path / "picture"
     source.write_bytes(photograph("rocket").data)
-    task = asyncio.create_task(intake.accept(image, source=source, storage=faulty, publish=publish))
-    await asyncio.to_thread(faulty.reached.wait)
+    async with running(tmp_path, blobs=faulty) as served:
+        door = Intake(served.context)
+        task = asyncio.create_task(door.accept(image, source))
+        await asyncio.to_thread(faulty.reached.wait)
     task.cancel()
     await asyncio.sleep(0.01)
     release.set()
@@ -446,7 +460,7 @@ async def test_storage_that_takes_too_long_leaves_nothing(
     monkeypatch.setattr(intake, "STORE_TIMEOUT_S", 0.05)
     release = Event()
     faulty.fault = ("pointer", release)
-    async with running(tmp_path, storage=faulty) as served:
+    async with running(tmp_path, blobs=faulty) as served:
         data = form(photograph("rocket").data, tenantId=TENANT)
         asyncio.get_running_loop().call_later(0.2, release.set)
         async with served.client.post(UPLOAD, data=data) as response:
@@ -484,5 +498,5 @@ async def test_leftovers_go_at_start_and_the_folder_is_private(tmp_path: Path) -
 async def test_the_estimate_is_measured(served: Web) -> None:
     first = await served.upload(photograph("rocket").data)
     await served.index(first["imageId"])
-    second = await served.upload(photograph("rocket").data)
+    second = await served.upload(photograph("coffee").data)
     assert 0 <= second["estimatedProcessingTimeSeconds"] < 60

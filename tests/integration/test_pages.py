@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+from tests.keys import OPERATOR, tenant_key, uploaded
 from tests.photographs import cropped_copy, photograph
 from tests.web_server import Web, done_row, running
 
 pytestmark = pytest.mark.browser
+# A deadline, not a measure: the machine may be busy.
+expect.set_options(timeout=30_000)
 
 NAMES = ("rocket", "coffee", "chelsea", "china")
 FLAGS = [
@@ -73,6 +76,29 @@ def pictures(folder: Path) -> list[Path]:
         path.write_bytes(photograph(name).data)
         paths.append(path)
     return paths
+
+
+async def test_with_keys_the_page_asks_for_one(tmp_path: Path, page: Page) -> None:
+    async with running(tmp_path / "data", admin_key=OPERATOR) as served:
+        served.indexes = True
+        key = await tenant_key(served, "acme")
+        await uploaded(served, key)
+        await page.goto(address(served))
+        await expect(page.locator("#error")).to_contain_text("Send an API key")
+        await expect(page.locator("#newest li")).to_have_count(0)
+        await page.fill("#key", key)
+        await page.press("#key", "Enter")
+        await expect(page.locator("#tenant")).to_have_value("acme")
+        await expect(page.locator("#newest li")).to_have_count(1)
+        # The picture itself came with the key, too.
+        await page.wait_for_function("document.querySelector('#newest img')?.naturalWidth > 0")
+        await page.set_input_files("#add", pictures(tmp_path)[1])
+        await expect(page.locator("#uploads li")).to_have_attribute("data-state", "completed")
+        await page.goto(address(served, "/tables"))
+        await expect(page.locator("#error")).to_contain_text("scope admin")
+        await page.fill("#key", OPERATOR)
+        await page.press("#key", "Enter")
+        await expect(page.locator("#rows tr")).to_have_count(2)
 
 
 async def test_upload_follow_and_find(served: Web, page: Page, tmp_path: Path) -> None:
@@ -186,3 +212,27 @@ async def test_the_status_table(served: Web, page: Page) -> None:
     await page.fill("#image-id", "x")
     await page.keyboard.press("Enter")
     await expect(page.locator("#error")).to_contain_text("An image ID is")
+
+
+async def test_every_operation_can_be_tried(served: Web, page: Page, tmp_path: Path) -> None:
+    await page.goto(address(served, "/docs#listImages"))
+    listing = page.locator("#listImages")
+    await listing.locator("[name=tenantId]").fill("demo")
+    await listing.get_by_role("button", name="Send").click()
+    await expect(listing.locator("pre").last).to_contain_text('"images": []')
+
+    upload = page.locator("#uploadImage")
+    await upload.locator("summary").click()
+    await upload.locator("[name=file]").set_input_files(pictures(tmp_path)[:1])
+    await upload.locator("[name=tenantId]").fill("demo")
+    await upload.locator("[name='more fields']").fill("tags[colour]=red")
+    await upload.get_by_role("button", name="Send").click()
+    await expect(upload.locator("pre").first).to_contain_text("202")
+    assert served.published[0].tenantId == "demo"
+    image = await served.storage.find(served.published[0].image_id)
+    assert image is not None
+    assert image.tags == {"colour": "red"}
+
+    await listing.locator("[name=tenantId]").fill("Not A Tenant")
+    await listing.get_by_role("button", name="Send").click()
+    await expect(listing.locator("pre").last).to_contain_text("INVALID_TENANT_ID")

@@ -14,11 +14,14 @@ from deeplens_streams import codec
 from deeplens_streams.config import load_settings
 from deeplens_streams.topics import (
     COMPLETED,
+    DELETED,
     EXTRACTION,
     FAILED,
     INDEXING,
     PROGRESS,
     STATUS,
+    TENANT_CHANGES,
+    TENANTS,
     TOPICS,
     UPLOADED,
     Topic,
@@ -235,6 +238,30 @@ async def test_a_wiped_table_is_recovered_from_its_changelog(system: System) -> 
     assert {each["status"] for each in after} == {"completed"}
 
 
+async def test_a_standby_takes_over_the_rows_of_a_killed_worker(system: System) -> None:
+    one = await system.started("one", STANDBY_REPLICAS="1")
+    two = await system.started("two", roles="api", STANDBY_REPLICAS="1")
+    first, second = system.client(one), system.client(two)
+    ids = [await first.upload(small_picture()) for _ in range(60)]
+    await first.until_final(ids)
+    one.kill()
+    unanswered = set(ids)
+
+    async def all_answered() -> bool:
+        for image_id in list(unanswered):
+            async with second.http.get(f"/api/v1/images/{image_id}/status") as response:
+                answer = await response.json()
+            if response.status == 503:
+                assert response.headers["Retry-After"]
+                return False
+            # Never 404, and never an older state.
+            assert (response.status, answer["status"]) == (200, "completed")
+            unanswered.discard(image_id)
+        return True
+
+    await until(all_answered, "all statuses of the survivor")
+
+
 async def test_an_undecodable_message_on_each_topic_stops_nothing(system: System) -> None:
     worker = await system.started()
     client = system.client(worker)
@@ -253,8 +280,11 @@ async def test_an_undecodable_message_on_each_topic_stops_nothing(system: System
     ids = [await client.upload(small_picture()) for _ in range(12)]
     assert set((await client.until_final(ids)).values()) == {"completed"}
 
-    read_by_agents = (UPLOADED, EXTRACTION, INDEXING, PROGRESS, COMPLETED, FAILED)
-    assert set(TOPICS) - set(read_by_agents) == {STATUS}
+    read_by_agents = (
+        *(UPLOADED, EXTRACTION, INDEXING, DELETED, PROGRESS, COMPLETED, FAILED),
+        TENANT_CHANGES,
+    )
+    assert set(TOPICS) - set(read_by_agents) == {STATUS, TENANTS}
     expected = sum(topic.partitions * len(garbage) for topic in read_by_agents)
     letters: dict[tuple[Any, ...], str] = {}
 

@@ -12,6 +12,7 @@ import pytest
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage, WeightsUnavailable
+from deeplens_streams.features import child as child_module
 from deeplens_streams.features import open_features
 from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
@@ -81,6 +82,45 @@ async def test_after_a_crash_every_picture_is_tried_again() -> None:
     assert not alive(again)
 
 
+async def test_a_picture_is_not_condemned_for_a_crash_with_others() -> None:
+    features = child()
+    await features.ready()
+    picture = photograph("coffee").data
+    tasks = [asyncio.create_task(features.extract(picture)) for _ in range(3)]
+    first = await in_hand(features)
+    os.kill(first, signal.SIGKILL)  # with several in hand
+    second = await in_hand(features, other_than=first)
+    os.kill(second, signal.SIGKILL)  # once alone: whose doing is not certain
+    assert len(await asyncio.gather(*tasks)) == 3
+    await features.close()
+
+
+async def test_a_process_that_hangs_is_ended_and_its_work_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child_module, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(child_module, "_LOOK_S", 0.1)
+    features = child()
+    await features.ready()
+    pid = features.process_id
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    task = asyncio.create_task(features.extract(photograph("coffee").data))
+    await until(lambda: features.process_id not in {None, pid})
+    monkeypatch.setattr(child_module, "_SILENCE_S", 60.0)
+    assert (await task).vector.shape == (2048,)
+    await features.close()
+
+
+async def test_the_process_is_the_first_to_go_where_memory_runs_out() -> None:
+    features = child()
+    await features.ready()
+    score = _oom_score(features.process_id)
+    await features.close()
+    assert score in {"1000", None}
+    assert score or not sys.platform.startswith("linux")
+
+
 async def test_closing_while_it_loads_leaves_nothing() -> None:
     features = child()
     task = asyncio.create_task(features.extract(photograph("coffee").data))
@@ -133,6 +173,13 @@ async def test_the_process_ends_with_its_parent_however_that_ends() -> None:
     pid = int(await parent.stdout.readline())
     assert await parent.wait() == -signal.SIGKILL
     await until(lambda: not _running(pid))
+
+
+def _oom_score(pid: int | None) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+    except FileNotFoundError:
+        return None
 
 
 def _running(pid: int) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 import structlog.testing
 
-from deeplens_streams.cli.client import Api, NotReady
+from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.main import main
 from deeplens_streams.cli.upload_memory import UploadMemory
-from deeplens_streams.errors import BrokerUnavailable, ImageNotFound
+from deeplens_streams.client import Client, Missing, NotReady
+from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.web.hub import close_all
 from models.status import Step, StepStatus
 from tests.photographs import as_jpeg, cropped_copy, photograph
@@ -190,11 +191,11 @@ async def test_status_and_search(shell: Shell, web: Web, pictures: Path, tmp_pat
 async def test_follow_is_told_every_change(
     shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: Api, image_id: str) -> Iterator[Any]:
+    async def never(self: Client, image_id: str) -> AsyncIterator[Any]:
         raise AssertionError("asked where it is told")
         yield
 
-    monkeypatch.setattr(Api, "_ask", never)
+    monkeypatch.setattr(Client, "_ask", never)
     image_id = (await web.upload(photograph("rocket").data))["imageId"]
     following = asyncio.create_task(shell("status", image_id, "--follow", "--json"))
     await until(lambda: bool(web.feed.watchers[image_id]))
@@ -228,15 +229,16 @@ async def test_follow_asks_when_it_is_not_told_to_the_end(shell: Shell, web: Web
 async def test_follow_asks_where_no_socket_can_be_had(
     shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deeplens_streams.cli.hub.PATH", "/hub/elsewhere")
+    monkeypatch.setattr("deeplens_streams.client.client.SOCKET_PATH", "/hub/elsewhere")
     asked = Event()
-    ask = Api._ask
+    ask = Client._ask
 
-    def say_when(self: Api, image_id: str) -> Iterator[Any]:
+    async def say_when(self: Client, image_id: str) -> AsyncIterator[Any]:
         asked.set()
-        yield from ask(self, image_id)
+        async for status in ask(self, image_id):
+            yield status
 
-    monkeypatch.setattr(Api, "_ask", say_when)
+    monkeypatch.setattr(Client, "_ask", say_when)
     image_id = (await web.upload(photograph("rocket").data))["imageId"]
     following = asyncio.create_task(shell("status", image_id, "--follow"))
     await until(asked.is_set)
@@ -296,15 +298,15 @@ async def test_a_busy_system_is_asked_again_as_it_wishes(
     web.broker_fault = BrokerUnavailable()
     waits: list[float] = []
 
-    def pause(seconds: float) -> None:
+    async def pause(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2:
             web.broker_fault = None
 
-    with Api(shell.url, pause=pause) as api:
+    with connect(shell.url, attempts=6, pause=pause) as api:
         answer = await asyncio.to_thread(api.upload, pictures / "cat.jpg", tenant="demo")
 
-    assert answer["status"] == "uploaded"
+    assert answer.status == "uploaded"
     assert len(waits) == 2
     assert all(0 < wait <= 30 for wait in waits)
 
@@ -312,10 +314,14 @@ async def test_a_busy_system_is_asked_again_as_it_wishes(
 async def test_a_system_that_stays_busy_is_given_up(web: Web, shell: Shell, pictures: Path) -> None:
     web.broker_fault = BrokerUnavailable()
     waits: list[float] = []
-    with Api(shell.url, pause=waits.append) as api:
+
+    async def pause(seconds: float) -> None:
+        waits.append(seconds)
+
+    with connect(shell.url, attempts=6, pause=pause) as api:
         with pytest.raises(NotReady):
             await asyncio.to_thread(api.upload, pictures / "cat.jpg", tenant="demo")
-        with pytest.raises(ImageNotFound):
+        with pytest.raises(Missing):
             await asyncio.to_thread(api.status, NOBODY)
 
     assert len(waits) == 5

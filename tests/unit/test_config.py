@@ -54,10 +54,13 @@ def test_topics_are_the_contracts() -> None:
         "deeplens.images.uploaded": 6,
         "deeplens.features.extraction": 4,
         "deeplens.vectors.indexing": 4,
+        "deeplens.images.deleted": 4,
         "deeplens.images.progress": TABLE_PARTITIONS,
         "deeplens.images.status": TABLE_PARTITIONS,
         "deeplens.processing.completed": 2,
         "deeplens.processing.failed": 2,
+        "deeplens.tenants.changes": 2,
+        "deeplens.tenants": 1,
     }
     settings = load_settings(replication=3)
     for topic in TOPICS:

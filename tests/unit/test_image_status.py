@@ -11,6 +11,7 @@ from models.status import (
     FINAL_STATES,
     STEP_RANK,
     TRANSITIONS,
+    Ending,
     ImageProgress,
     ImageProgressData,
     ImageRow,
@@ -146,6 +147,58 @@ def test_a_higher_generation_reopens_and_a_lower_one_is_ignored() -> None:
     assert completed_event_id(row) != completed_event_id(again)
 
 
+def processed_again(row: ImageRow, *reports: StepReport) -> list[ImageRow]:
+    """Return the row behind each report of the next generation."""
+    rows = []
+    for each in reports:
+        after = joined(row, event(each, generation=2))
+        assert after is not None
+        row = after
+        rows.append(row)
+    return rows
+
+
+def whole_way() -> list[StepReport]:
+    reports = [report(Step.IMAGE_PROCESSING, StepStatus.PENDING), report(Step.IMAGE_PROCESSING)]
+    reports.append(report(Step.THUMBNAIL_GENERATION))
+    for model in MODELS:
+        reports += [report(Step.FEATURE_EXTRACTION, model=model)]
+        reports += [report(Step.VECTOR_INDEXING, model=model)]
+    return reports
+
+
+def test_what_failed_completes_when_it_is_processed_from_its_beginning() -> None:
+    failed = [event(report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, m)) for m in MODELS]
+    row, _ = run([good_way()[0], *failed])
+    states = [each.status for each in processed_again(row, *whole_way())]
+    assert states == ["processing"] * 6 + ["completed"]
+
+
+def test_steps_of_an_earlier_run_do_not_end_a_later_one() -> None:
+    row, _ = run(good_way())
+    rows = processed_again(row, *whole_way())
+    assert [each.status for each in rows] == ["processing"] * 6 + ["completed"]
+    assert rows[0].searchableAfter is None
+    # From the step that failed on; what came before it stays.
+    lost = event(report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, "other"), generation=2)
+    failed = joined(rows[1], lost)
+    assert failed is not None
+    again = joined(
+        failed, event(report(Step.FEATURE_EXTRACTION, StepStatus.PENDING, "other"), generation=3)
+    )
+    assert again is not None
+    assert (again.status, again.errorCode) == ("processing", None)
+    assert [step.generation for step in again.steps] == [2, 3]
+
+
+def test_what_failed_keeps_its_reason_until_it_is_retried() -> None:
+    failed = event(report(Step.IMAGE_PROCESSING, StepStatus.FAILED))
+    # The event came again, because of a crash, and succeeded.
+    row, _ = run([failed, *good_way()])
+    assert (row.status, row.errorCode) == ("failed", "UNDECODABLE_IMAGE")
+    assert row.steps[0].status == StepStatus.FAILED  # which is what a retry looks for
+
+
 def test_another_tenants_report_changes_nothing() -> None:
     row, _ = run(good_way()[:2])
     assert joined(row, event(report(Step.VECTOR_INDEXING, model="other"), tenant="evil")) is None
@@ -196,3 +249,32 @@ def test_every_move_is_in_the_table_of_transitions(
 @pytest.mark.parametrize("state", list(ImageState))
 def test_every_state_has_its_place_in_the_contract(state: ImageState) -> None:
     assert state.value in ["uploaded", "processing", "completed", "failed", "partial", "deleted"]
+
+
+def ended(ending: Ending, tenant: str = "acme-corp") -> ImageProgress:
+    made = event(tenant=tenant)
+    made.data.ending = ending.value
+    return made
+
+
+def test_a_deletion_wins_over_everything_before_and_after() -> None:
+    row = None
+    for each in good_way():
+        row = joined(row, each) or row
+    row = joined(row, ended(Ending.DELETED))
+    assert row is not None
+    assert (row.status, row.steps, row.models) == (ImageState.DELETED, [], [])
+    for each in [*good_way(), event(report(Step.IMAGE_PROCESSING), generation=7)]:
+        assert joined(row, each) is None
+    fresh = joined(None, ended(Ending.DELETED))
+    assert fresh is not None
+    assert fresh.status == ImageState.DELETED
+
+
+def test_a_dropped_picture_ends_the_row_that_it_has_alone() -> None:
+    assert joined(None, ended(Ending.DROPPED)) is None
+    row = joined(None, event(report(Step.IMAGE_PROCESSING)))
+    assert joined(row, ended(Ending.DROPPED, tenant="evil-corp")) is None
+    after = joined(row, ended(Ending.DROPPED))
+    assert after is not None
+    assert after.status == ImageState.DELETED

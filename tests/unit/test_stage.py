@@ -10,11 +10,28 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import codec, stage
-from deeplens_streams.errors import BrokerUnavailable, UndecodableImage, VectorsUnavailable
+from deeplens_streams import breakers, codec, stage
+from deeplens_streams.breakers import Breakers
+from deeplens_streams.errors import (
+    BrokerUnavailable,
+    DeepLensError,
+    MalformedEvent,
+    UndecodableImage,
+    VectorsUnavailable,
+)
+from deeplens_streams.reports import progress, report
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import COMPLETED, FAILED, Message, Topic
-from models.events import Event, ImageUploaded, ImageUploadedData, ProcessingFailed
+from models.events import (
+    Event,
+    FeatureExtractionData,
+    FeatureExtractionRequested,
+    ImageUploaded,
+    ImageUploadedData,
+    ProcessingFailed,
+    RetryPolicy,
+)
+from models.status import ImageProgress, Step, StepStatus
 
 IMAGE = "img_98765432-4321-4321-4321-210987654321"
 
@@ -68,6 +85,19 @@ def uploaded() -> ImageUploaded:
     )
 
 
+def with_policy(*, max_attempts: int = 3, backoff_ms: int = 1) -> FeatureExtractionRequested:
+    return FeatureExtractionRequested(
+        eventType="feature.extraction.requested",
+        tenantId="acme-corp",
+        eventId="e2",
+        correlationId="e1",
+        data=FeatureExtractionData(
+            imageId=IMAGE, imagePath="x", modelName="m", expectedDimension=2048
+        ),
+        retryPolicy=RetryPolicy(maxAttempts=max_attempts, backoffMs=backoff_ms),
+    )
+
+
 def incoming(value: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
     return SimpleNamespace(
         key=IMAGE.encode(),
@@ -79,8 +109,9 @@ def incoming(value: bytes | None, headers: dict[str, bytes] | None = None) -> An
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "BACKOFF_S", 0.001)
-    monkeypatch.setattr(stage, "MAX_WAIT_S", 0.01)
+    monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.01)
 
 
 def failing(*errors: Exception) -> tuple[Any, list[int]]:
@@ -104,7 +135,9 @@ def letters(outbox: Outbox) -> list[ProcessingFailed]:
 async def handle(process: Any, outbox: Outbox, value: bytes | None, **kwargs: Any) -> None:
     stream = Stream(value)
     async with asyncio.timeout(10):
-        await Stage("image_processing", ImageUploaded, process, outbox, **kwargs).run(stream)
+        await Stage("image_processing", ImageUploaded, process, outbox, Breakers(), **kwargs).run(
+            stream
+        )
     assert stream.acked == 1
 
 
@@ -142,7 +175,7 @@ async def test_a_repeated_unreadable_message_is_the_same_dead_letter() -> None:
 async def test_a_strangers_tenant_header_is_not_believed() -> None:
     outbox = Outbox()
     process, _ = failing()
-    await Stage("s", ImageUploaded, process, outbox).run(
+    await Stage("s", ImageUploaded, process, outbox, Breakers()).run(
         Stream(b"x", headers={"tenantId": b"../../etc", "correlationId": b"\xff"})
     )
     assert letters(outbox)[0].tenantId == ""
@@ -152,9 +185,7 @@ async def test_a_bad_picture_is_a_dead_letter_at_once() -> None:
     outbox = Outbox()
     process, calls = failing(UndecodableImage("cut short"))
     told = Message(COMPLETED, uploaded())
-    await handle(
-        process, outbox, codec.encode(uploaded()), on_failure=lambda _event, _error: [told]
-    )
+    await handle(process, outbox, codec.encode(uploaded()), tell=lambda *_about: [told])
     (letter,) = letters(outbox)
     assert len(calls) == 1
     assert letter.data.errorCode == "UNDECODABLE_IMAGE"
@@ -197,13 +228,103 @@ async def test_a_dependency_that_is_down_is_waited_for() -> None:
 
 async def test_the_loop_outlives_everything() -> None:
     outbox = Outbox()
-    process, _ = failing(RuntimeError(), RuntimeError(), RuntimeError())
-
-    stream = Stream(b"garbage", codec.encode(uploaded()), codec.encode(uploaded()))
+    process, _ = failing(*[RuntimeError()] * 6)
+    stream = Stream(b"garbage", *[codec.encode(uploaded())] * 3)
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox).run(stream)
-    assert [topic for topic, _ in outbox.sent] == [FAILED, FAILED, COMPLETED]
-    assert stream.acked == 3
+        await Stage("s", ImageUploaded, process, outbox, Breakers(), bunch=2).run(stream)
+    assert [topic for topic, _ in outbox.sent] == [FAILED, FAILED, FAILED, COMPLETED]
+    assert stream.acked == 4
+
+
+async def test_an_event_that_waits_for_its_next_attempt_holds_up_no_other() -> None:
+    outbox = Outbox()
+    others_done = asyncio.Event()
+    attempts: list[str] = []
+
+    async def process(event: ImageUploaded) -> list[Message]:
+        attempts.append(event.eventId)
+        if event.eventId == "bad" and attempts.count("bad") == 1:
+            raise RuntimeError
+        if event.eventId == "bad":
+            await others_done.wait()
+        elif attempts.count("e1") == 3:
+            others_done.set()
+        return [Message(COMPLETED, event)]
+
+    bad = uploaded()
+    bad.eventId = "bad"
+    stream = Stream(codec.encode(bad), *[codec.encode(uploaded())] * 3)
+    async with asyncio.timeout(10):
+        await Stage("s", ImageUploaded, process, outbox, Breakers()).run(stream)
+    assert [event.eventId for _, event in outbox.sent] == ["e1", "e1", "e1", "bad"]
+    assert stream.acked == 4
+
+
+async def test_an_event_that_waits_for_its_next_attempt_is_unacknowledged_at_a_stop() -> None:
+    failed, idle = asyncio.Event(), asyncio.Event()
+
+    async def process(_event: ImageUploaded) -> list[Message]:
+        failed.set()
+        raise RuntimeError
+
+    class Endless(Stream):
+        async def events(self) -> AsyncIterator[Any]:
+            async for each in super().events():
+                yield each
+            await idle.wait()
+
+    stream = Endless(codec.encode(with_policy(backoff_ms=60_000)))
+    stage_ = Stage("s", FeatureExtractionRequested, process, Outbox(), Breakers())
+    task = asyncio.create_task(stage_.run(stream))
+    await failed.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.acked == 0
+
+
+async def test_an_event_brings_its_own_policy() -> None:
+    outbox = Outbox()
+    process, calls = failing(*[RuntimeError()] * 9)
+    stream = Stream(codec.encode(with_policy(max_attempts=5)))
+    async with asyncio.timeout(10):
+        await Stage("s", FeatureExtractionRequested, process, outbox, Breakers()).run(stream)
+    assert len(calls) == 5
+    assert letters(outbox)[0].data.retryAttempt == 5
+
+
+async def test_a_row_is_told_of_waits_attempts_and_failures() -> None:
+    told: list[tuple[StepStatus, str, int]] = []
+
+    def tell(_event: Any, status: StepStatus, error: DeepLensError, attempt: int) -> list[Message]:
+        told.append((status, error.code, attempt))
+        return []
+
+    process, _ = failing(
+        VectorsUnavailable(), VectorsUnavailable(), RuntimeError(), RuntimeError(), RuntimeError()
+    )
+    await handle(process, Outbox(), codec.encode(uploaded()), tell=tell)
+    assert told == [
+        (StepStatus.RETRYING, "VECTORS_UNAVAILABLE", 1),
+        (StepStatus.RETRYING, "INTERNAL", 1),
+        (StepStatus.RETRYING, "INTERNAL", 2),
+        (StepStatus.FAILED, "INTERNAL", 3),
+    ]
+
+
+async def test_a_report_says_at_which_attempt_its_step_succeeded() -> None:
+    outbox = Outbox()
+    left = [RuntimeError()]
+
+    async def process(event: ImageUploaded) -> list[Message]:
+        if left:
+            raise left.pop()
+        return [progress(event, [report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED)])]
+
+    await handle(process, outbox, codec.encode(uploaded()))
+    ((_, event),) = outbox.sent
+    assert isinstance(event, ImageProgress)
+    assert [each.attempt for each in event.data.reports] == [2]
 
 
 async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> None:
@@ -215,7 +336,7 @@ async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> Non
         return []
 
     stream = Stream(codec.encode(uploaded()))
-    task = asyncio.create_task(Stage("s", ImageUploaded, process, Outbox()).run(stream))
+    task = asyncio.create_task(Stage("s", ImageUploaded, process, Outbox(), Breakers()).run(stream))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -229,7 +350,7 @@ async def test_results_of_waiting_events_are_sent_together(bunch: int, sizes: li
     outbox = Outbox()
     process, _ = failing()
     stream = Stream(*[codec.encode(uploaded())] * 5)
-    await Stage("s", ImageUploaded, process, outbox, bunch=bunch).run(stream)
+    await Stage("s", ImageUploaded, process, outbox, Breakers(), bunch=bunch).run(stream)
     assert outbox.sizes == sizes
     assert stream.acked == 5
 
@@ -244,10 +365,21 @@ async def test_no_event_is_acknowledged_before_its_results_are_sent() -> None:
 
     process, calls = failing()
     stream = Stream(*[codec.encode(uploaded())] * 3)
-    task = asyncio.create_task(Stage("s", ImageUploaded, process, Broken(), bunch=9).run(stream))
+    task = asyncio.create_task(
+        Stage("s", ImageUploaded, process, Broken(), Breakers(), bunch=9).run(stream)
+    )
     await refused.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(calls) == 3
     assert stream.acked == 0
+
+
+async def test_a_letter_of_the_largest_message_fits_its_topic() -> None:
+    outbox, half = Outbox(), FAILED.max_bytes // 2
+    message = incoming(b"x" * half)
+    message.key = b"k" * half
+    await outbox.send(stage.letters.unreadable("dead_letters", message, MalformedEvent()))
+    (letter,) = letters(outbox)
+    assert len(codec.encode(letter)) < FAILED.max_bytes

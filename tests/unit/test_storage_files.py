@@ -17,18 +17,24 @@ from obstore.store import LocalStore
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull, StorageUnavailable
-from deeplens_streams.storage import files, open_storage
+from deeplens_streams.storage import files, open_blobs
+from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.files import move_file, put_file
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.local import LocalImages
+from deeplens_streams.storage.local import LocalBlobs
 from tests.behaviour.test_storage import image
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalImages:
-    made = open_storage(Settings(data_dir=tmp_path))
-    assert isinstance(made, LocalImages)
+def blobs(tmp_path: Path) -> LocalBlobs:
+    made = open_blobs(Settings(data_dir=tmp_path))
+    assert isinstance(made, LocalBlobs)
     return made
+
+
+@pytest.fixture
+def storage(blobs: LocalBlobs) -> ObjectImages:
+    return ObjectImages(blobs)
 
 
 def names(folder: Path) -> list[str]:
@@ -102,7 +108,7 @@ def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: LocalImages) -> None:
+def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: ObjectImages) -> None:
     """Killed at whatever moment: what has an object's name has all of its bytes."""
     code = (
         "import sys; from pathlib import Path; from deeplens_streams.storage.files import put_file"
@@ -120,12 +126,12 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: LocalImag
             data = path.read_bytes()
             assert data == data[:1] * 2_000_000
             path.unlink()
-    listing = asyncio.run(storage._children("acme-corp/thumbnail"))
+    listing = asyncio.run(storage._blobs.children("acme-corp/thumbnail", action="look"))
     assert listing == []
 
 
 async def test_no_room_is_told_from_other_faults(
-    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = image(storage)
     for number, expected in (
@@ -146,10 +152,10 @@ async def test_no_room_is_told_from_other_faults(
 
 
 async def test_a_large_object_is_read_off_the_loop(
-    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_threads = []
-    run = storage._run
+    run = storage._blobs._run
 
     async def watched(work: Callable[[], Any]) -> Any:
         in_threads.append(await run(work))
@@ -159,25 +165,25 @@ async def test_a_large_object_is_read_off_the_loop(
         stored, data = image(storage), os.urandom(size)
         await storage.put_image(stored, data)
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "_run", watched)
+            patch.setattr(storage._blobs, "_run", watched)
             assert await storage.get(tenant="acme-corp", key=stored.originalKey) == data
     assert [len(data) for data in in_threads] == [262_145]
 
 
 async def test_nothing_is_written_behind_a_cancelled_upload(
-    storage: LocalImages, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = image(storage)
     reached, release = Event(), Event()
-    write = storage._write
+    write = storage._blobs._write
 
-    def slow(key: str, data: bytes) -> None:
-        if key.startswith("index/"):
+    def slow(one: Write) -> None:
+        if one.key.startswith("index/"):
             reached.set()
             release.wait()
-        write(key, data)
+        write(one)
 
-    monkeypatch.setattr(storage, "_write", slow)
+    monkeypatch.setattr(storage._blobs, "_write", slow)
     upload = asyncio.create_task(storage.put_image(stored, b"bytes"))
     await asyncio.to_thread(reached.wait)
     for _ in range(2):  # impatience changes nothing
@@ -190,14 +196,14 @@ async def test_nothing_is_written_behind_a_cancelled_upload(
     # All three are there or will never be: removing them now removes the picture.
     await storage.delete_metadata(tenant="acme-corp", image_id=stored.imageId)
     await storage.delete_object(tenant="acme-corp", key=stored.originalKey)
-    assert names(storage._folder) == []
+    assert names(storage._blobs._folder) == []
 
 
 async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
-    storage: LocalImages,
+    storage: ObjectImages,
 ) -> None:
     release = Event()
-    busy = [asyncio.create_task(storage._run(release.wait)) for _ in range(20)]
+    busy = [asyncio.create_task(storage._blobs._run(release.wait)) for _ in range(20)]
     await asyncio.sleep(0)
     upload = asyncio.create_task(storage.put_image(image(storage), b"bytes"))
     await asyncio.sleep(0)
@@ -206,13 +212,13 @@ async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
         await upload
     release.set()
     await asyncio.gather(*busy)
-    assert names(storage._folder) == []
+    assert names(storage._blobs._folder) == []
 
 
 async def test_folders_of_obstore_and_ours_are_the_same(
-    tmp_path: Path, storage: LocalImages
+    tmp_path: Path, storage: ObjectImages
 ) -> None:
-    theirs = ObjectImages(LocalStore(tmp_path / "images"))
+    theirs = ObjectImages(Blobs(LocalStore(tmp_path / "images")))
     for writer, reader in ((theirs, storage), (storage, theirs)):
         stored, data = image(storage), os.urandom(1000)
         await writer.put_image(stored, data)

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from deeplens_streams.errors import DeepLensError, DimensionMismatch, VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.server import ServerVectors, connect
+from deeplens_streams.vectors.client import connect
+from deeplens_streams.vectors.server import ServerVectors
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}
 ONE = np.array([1, 0, 0, 0], dtype=np.float32)
@@ -49,7 +50,7 @@ async def test_a_missing_collection_is_empty(serve: Serve) -> None:
     name = "tenant_acme-corp_resnet50_vectors"
     missing = (404, f"Not found: Collection `{name}` doesn't exist!")
     vectors = await serve(
-        dict.fromkeys((f"GET {name}", "POST count", "POST points", "POST delete"), missing)
+        dict.fromkeys((f"GET {name}", "POST count", "POST scroll", "POST delete"), missing)
     )
     assert await vectors.search(ONE, **HERE, limit=1, threshold=0) == []
     assert await vectors.count(**HERE) == 0

@@ -7,13 +7,11 @@ from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.times import parse_time, wire_time
 from tests.web_server import row_of
 
-NOW = datetime.now(UTC)
-
 
 def done(
     number: int, took: float, *, ago: float = 0, status: str = "completed", **more: Any
 ) -> Any:
-    end = NOW - timedelta(seconds=ago)
+    end = datetime.now(UTC) - timedelta(seconds=ago)
     return row_of(
         f"img_{number}",
         status,

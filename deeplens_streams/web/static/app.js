@@ -1,7 +1,8 @@
 // The first page: add pictures, watch their steps, see what is like one.
 // Everything from the server goes into the page as text, never as markup.
 
-const $ = (id) => document.getElementById(id);
+import { $, ask, openSocket, say, show, wireKey } from "./session.js";
+
 const FINAL = new Set(["completed", "partial", "failed", "deleted"]);
 const STEP_NAMES = {
   image_processing: "check",
@@ -22,29 +23,6 @@ function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
   return made;
-}
-
-function say(message) {
-  $("error").textContent = message;
-  $("error").hidden = !message;
-}
-
-/** Ask the API; an answer that is no success becomes an Error with the API's own sentence. */
-async function ask(url, options) {
-  let response;
-  try {
-    response = await fetch(url, options);
-  } catch {
-    throw new Error("The server does not answer; is it running?");
-  }
-  let body = null;
-  try {
-    body = await response.json();
-  } catch {
-    throw new Error(`The server answered ${response.status} without a reason.`);
-  }
-  if (!body.success) throw Object.assign(new Error(body.message), { body, status: response.status });
-  return body;
 }
 
 const tenant = () => $("tenant").value.trim();
@@ -146,9 +124,7 @@ async function follow({ webSocketUrl, statusCheckUrl }, card) {
 /** Show changes until the last one; resolves to false if the socket broke before it. */
 function followSocket(path, card) {
   return new Promise((resolve) => {
-    const url = new URL(path, location.href);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url);
+    const socket = openSocket(path);
     let ended = false;
     socket.addEventListener("message", ({ data }) => {
       const status = JSON.parse(data);
@@ -216,7 +192,7 @@ async function search(form, pictureUrl, name) {
 function loaded(image, url) {
   return new Promise((resolve) => {
     image.onload = image.onerror = resolve;
-    image.src = url;
+    show(image, url);
   });
 }
 
@@ -225,8 +201,9 @@ function loaded(image, url) {
 function pictureCard(image, score = null) {
   const frame = element("span", { className: "frame", textContent: "no preview" });
   if (image.thumbnailUrl) {
-    const picture = element("img", { alt: "", loading: "lazy", src: image.thumbnailUrl });
+    const picture = element("img", { alt: "", loading: "lazy" });
     picture.addEventListener("error", () => picture.remove(), { once: true });
+    show(picture, image.thumbnailUrl);
     frame.append(picture);
   }
   const button = element("button", { type: "button", title: image.fileName ?? "" }, frame);
@@ -317,5 +294,18 @@ $("tenant").addEventListener("change", () => {
   listNewest();
 });
 $("tenant").value = localStorage.getItem("tenant") || "demo";
+
+/** A key carries its tenant; the operator's leaves the choice. */
+async function begin() {
+  try {
+    $("tenant").value = (await ask("/api/v1/usage")).tenantId;
+    $("tenant").disabled = true;
+  } catch {
+    $("tenant").disabled = false; // keys are off, or it is no tenant's
+  }
+  await listNewest();
+}
+
+wireKey(begin);
 checkHealth();
-listNewest();
+begin();

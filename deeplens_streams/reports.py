@@ -1,12 +1,14 @@
 """What stages say of a picture's steps, as messages to the progress topic."""
 
 import time
+from typing import Any, cast
 
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.stage import Tell
 from deeplens_streams.topics import PROGRESS, Message
 from models.events import Event, new_event_id, utc_now
 from models.images import StoredImage
-from models.status import ImageProgress, ImageProgressData, Step, StepReport, StepStatus
+from models.status import Ending, ImageProgress, ImageProgressData, Step, StepReport, StepStatus
 
 
 def report(
@@ -17,11 +19,13 @@ def report(
     model: str | None = None,
     collection: str | None = None,
     error: DeepLensError | None = None,
+    attempt: int = 1,
 ) -> StepReport:
     """Describe one step; `started` is a `time.perf_counter` reading."""
     return StepReport(
         step=step.value,
         status=status.value,
+        attempt=attempt,
         duration=None if started is None else round((time.perf_counter() - started) * 1000, 3),
         modelName=model,
         collectionName=collection,
@@ -51,6 +55,26 @@ def progress(event: Event, reports: list[StepReport], image: StoredImage | None 
                 reports=reports,
                 models=image.processingOptions.models if image else None,
                 uploadedAt=image.uploadedAt if image else None,
+                fileSize=image.fileSize if image else None,
+                lease=image.lease if image else None,
             ),
         ),
     )
+
+
+def ending(event: Event, ending: Ending, uploaded_at: str | None = None) -> Message:
+    """Return the message that ends the row of `event`'s picture without a result."""
+    message = progress(event, [])
+    data = cast(ImageProgress, message.event).data
+    data.ending, data.uploadedAt = ending.value, uploaded_at
+    return message
+
+
+def teller(step: Step, *, by_model: bool = False) -> Tell:
+    """Return what has a picture's row say that a step of it waits or has failed."""
+
+    def tell(event: Any, status: StepStatus, error: DeepLensError, attempt: int) -> list[Message]:
+        model = event.data.modelName if by_model else None
+        return [progress(event, [report(step, status, model=model, error=error, attempt=attempt)])]
+
+    return tell

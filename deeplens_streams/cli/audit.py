@@ -1,0 +1,64 @@
+"""``deeplens audit``: whether everything that was accepted is accounted for."""
+
+import click
+from rich.table import Table
+
+from deeplens_streams.cli import console
+from deeplens_streams.cli.client import connect
+from deeplens_streams.cli.options import TENANT, json_option, url_option
+from deeplens_streams.client import NotReachable
+from deeplens_streams.client.answers import Raw
+from deeplens_streams.errors import DeepLensError
+
+_COLUMNS = ("accepted", "completed", "partial", "failed", "deleted", "inFlight")
+
+
+@click.command()
+@click.option("--tenant", type=TENANT, help="Only this tenant's; default: all.")
+@click.option("--repair", is_flag=True, help="Process what is missing, remove what is nobody's.")
+@url_option
+@json_option
+def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
+    """Compare storage, status table, vectors and dead letters.
+
+    Exits with 1 when something is wrong and not repaired. What a repair sends is on its way
+    afterwards: the next audit tells what came of it.
+    """
+    table = Table("tenant", *_COLUMNS, "", box=None, pad_edge=False, padding=(0, 2))
+    total: Raw | None = None
+    wrong = 0
+    with connect(url) as api:
+        for line in api.audit(tenant=tenant, repair=repair):
+            if as_json:
+                console.print_json(line)
+            if line["type"] == "error":
+                raise NotReachable(f"The audit could not go on: {line['message']}")
+            if line["type"] == "finding":
+                wrong += not line["repaired"]
+                if not as_json:
+                    _print_finding(line)
+                continue
+            _add(table, line)
+            total = line if line["type"] == "total" else None
+    if total is None:
+        raise NotReachable("The audit was cut off; try again.")
+    if not as_json:
+        console.out().print(table)
+        if not total["vectorsChecked"]:
+            console.err().print(
+                "Vectors were not looked at: the embedded engine belongs to another worker."
+            )
+    if wrong or not total["balanced"]:
+        raise DeepLensError(f"{wrong} things are wrong; --repair mends what can be mended.")
+
+
+def _print_finding(line: Raw) -> None:
+    mended = "repaired" if line["repaired"] else "not repaired"
+    name = f"{line['tenantId']} {line['imageId']}"
+    console.err().print(f"{name}: {line['fault']}, {line['detail']} ({mended})")
+
+
+def _add(table: Table, line: Raw) -> None:
+    name = line.get("tenantId") or "all"
+    balance = "balanced" if line["balanced"] else "not balanced"
+    table.add_row(name, *(str(line[each]) for each in _COLUMNS), balance)

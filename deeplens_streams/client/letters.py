@@ -1,0 +1,71 @@
+"""The client's calls about what could not be processed."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+from deeplens_streams.client import answers
+from deeplens_streams.client.http import Http, given
+
+_LETTERS: Final = "/api/v1/dead-letters"
+_MOST: Final = 200
+
+
+class LetterCalls:
+    """Part of `Client`."""
+
+    _http: Http
+
+    async def dead_letters(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        filters: Mapping[str, str] | None = None,
+    ) -> answers.LetterPage:
+        """Return a page of dead letters; filters are called as the interface calls them."""
+        params = given(limit=str(min(limit, _MOST)), cursor=cursor) | dict(filters or {})
+        raw = await self._http.patiently("GET", _LETTERS, lambda _: {"params": params})
+        return answers.parse(answers.LetterPage, raw)
+
+    async def dead_letter(self, letter_id: str) -> answers.DeadLetter:
+        raw = await self._http.patiently("GET", f"{_LETTERS}/{letter_id}")
+        return answers.parse(answers.DeadLetter, raw["deadLetter"])
+
+    async def retry_letters(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        force: bool = False,
+        filters: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[answers.LettersChanged]:
+        """Retry letters by their IDs, or all that the filters leave; yields each answer."""
+        async for changed in self._change("retry", ids, filters, {"force": force}):
+            yield changed
+
+    async def discard_letters(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        reason: str,
+        filters: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[answers.LettersChanged]:
+        async for changed in self._change("discard", ids, filters, {"reason": reason}):
+            yield changed
+
+    async def _change(
+        self,
+        what: str,
+        ids: Sequence[str] | None,
+        filters: Mapping[str, str] | None,
+        more: Mapping[str, Any],
+    ) -> AsyncIterator[answers.LettersChanged]:
+        meant = {"ids": list(ids)} if ids is not None else dict(filters or {})
+        cursor: str | None = None
+        while True:
+            body = {**meant, **more, "cursor": cursor}
+            raw = await self._http.json("POST", f"{_LETTERS}/{what}", json=body)
+            changed = answers.parse(answers.LettersChanged, raw)
+            yield changed
+            cursor = changed.next_cursor
+            if cursor is None:
+                return

@@ -1,0 +1,147 @@
+"""Consumer lag of every stage, wherever its workers are: asked of Kafka itself."""
+
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.broker_security import client_options
+from deeplens_streams.config import Role, Settings
+from deeplens_streams.metrics import CONSUMER_LAG
+from deeplens_streams.topics import (
+    COMPLETED,
+    DELETED,
+    EXTRACTION,
+    FAILED,
+    INDEXING,
+    PROGRESS,
+    TENANT_CHANGES,
+    UPLOADED,
+    Topic,
+)
+
+log = structlog.get_logger()
+
+#: Who reads what.
+READERS: tuple[tuple[Role, Topic], ...] = (
+    (Role.PROCESS, UPLOADED),
+    (Role.EXTRACT, EXTRACTION),
+    (Role.INDEX, INDEXING),
+    (Role.INDEX, DELETED),
+    (Role.API, PROGRESS),
+    (Role.API, COMPLETED),
+    (Role.API, FAILED),
+    (Role.API, TENANT_CHANGES),
+)
+#: Where pictures wait on their way, each in one of them.
+_PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
+_EVERY_S = 2.0
+#: The drain rate is measured over this long.
+_WINDOW_S = 30.0
+#: A reading older than this says nothing: Kafka has not answered since.
+_FRESH_S = 30.0
+
+
+def group_id(role: Role, namespace: str) -> str:
+    """Return the consumer group of a role, which is its app's ID."""
+    prefix = f"{namespace}-" if namespace else ""
+    return f"{prefix}deeplens-{role.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Offsets of one moment: where each partition ends, and up to where it was read."""
+
+    at: float
+    lag: dict[tuple[Topic, int], int]
+    #: Of all vectors that were stored.
+    indexed: int
+
+
+class LagReader(Service):
+    """Reads the lag of every stage every two seconds."""
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        self._readings: deque[_Reading] = deque()
+        super().__init__(**kwargs)
+
+    @property
+    def waiting(self) -> int | None:
+        """Pictures on their way at the last reading; None while that is not known."""
+        last = self._last()
+        if last is None:
+            return None
+        return sum(count for (topic, _), count in last.lag.items() if topic in _PIPELINE)
+
+    @property
+    def drain_rate(self) -> float | None:
+        """Pictures a second that were indexed of late; None while that is not known."""
+        first, last = next(iter(self._readings), None), self._last()
+        if first is None or last is None or first is last:
+            return None
+        return max(0, last.indexed - first.indexed) / (last.at - first.at)
+
+    @property
+    def unread(self) -> int | None:
+        """Events of any topic that a stage has still to read; None while that is not known."""
+        last = self._last()
+        return None if last is None else sum(last.lag.values())
+
+    def _last(self) -> _Reading | None:
+        """Return the last reading unless it is old."""
+        if not self._readings or time.monotonic() - self._readings[-1].at > _FRESH_S:
+            return None
+        return self._readings[-1]
+
+    @Service.task
+    async def _read(self) -> None:
+        while not self.should_stop:
+            consumer = AIOKafkaConsumer(**client_options(self._settings))
+            try:
+                await consumer.start()
+                async with admin_client(self._settings) as admin:
+                    while not self.should_stop:
+                        self._note(await self._reading(consumer, admin))
+                        await self.sleep(_EVERY_S)
+            except Exception as error:  # whatever it is: the worker goes on without these figures
+                log.debug("the lag cannot be read", reason=repr(error))
+                await self.sleep(_EVERY_S)
+            finally:
+                with suppress(KafkaError, OSError):
+                    await consumer.stop()
+
+    async def _reading(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> _Reading:
+        partitions = {
+            TopicPartition(topic.name(self._settings.namespace), number): (topic, number)
+            for _, topic in READERS
+            for number in range(topic.partitions)
+        }
+        read: dict[TopicPartition, int] = {}
+        for role in Role:
+            group = group_id(role, self._settings.namespace)
+            offsets = await admin.list_consumer_group_offsets(group)
+            read |= {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
+        # A partition of which nothing was ever committed is read from its beginning.
+        unread = [tp for tp in partitions if tp not in read]
+        read |= await consumer.beginning_offsets(unread) if unread else {}
+        ends = await consumer.end_offsets(list(partitions))
+        lag = {place: max(0, ends[tp] - read[tp]) for tp, place in partitions.items()}
+        indexed = sum(read[tp] for tp, (topic, _) in partitions.items() if topic is INDEXING)
+        return _Reading(time.monotonic(), lag, indexed)
+
+    def _note(self, reading: _Reading) -> None:
+        self._readings.append(reading)
+        while reading.at - self._readings[0].at > _WINDOW_S:
+            self._readings.popleft()
+        roles = {topic: role for role, topic in READERS}
+        for (topic, number), count in reading.lag.items():
+            CONSUMER_LAG.labels(roles[topic].value, topic.base, str(number)).set(count)

@@ -1,0 +1,141 @@
+"""Dead letters: what a stage writes of an event that it could not bring to its end."""
+
+import base64
+import traceback
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from deeplens_streams import codec
+from deeplens_streams.errors import DeepLensError, MalformedEvent
+from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.metrics import DEAD_LETTERS
+from deeplens_streams.topics import FAILED, Message
+from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id, utc_now
+
+log = structlog.get_logger()
+
+#: Bytes of an unreadable message, and of its key, that its dead letter keeps; base64 must fit
+#: the topic's limit. Our keys are image IDs.
+RAW_BYTES, KEY_BYTES = 4_194_304, 1024
+
+
+class Incoming(Protocol):
+    """What is used of a Faust event: the raw message."""
+
+    key: Any
+    value: Any
+    headers: Any
+    message: Any
+
+    def ack(self) -> Any: ...
+
+
+def known_error(error: Exception) -> DeepLensError:
+    """Return `error` as one that a person may see."""
+    if isinstance(error, DeepLensError):
+        return error
+    return DeepLensError(f"Unexpected {type(error).__name__}; see the stack trace.")
+
+
+def letter_id(step: str, event_id: str) -> str:
+    """Return the ID of the dead letter of an event that failed at a step.
+
+    It follows from both, so a repeat is the same letter.
+    """
+    return derived_id("failed", step, event_id)
+
+
+def dead_letter(
+    step: str, event: Event, error: Exception, attempt: int, incoming: Incoming
+) -> Message:
+    """Return the dead letter of an event that was read."""
+    known = known_error(error)
+    trace = None if known is error else "".join(traceback.format_exception(error))
+    DEAD_LETTERS.labels(step, known.code).inc()
+    log.warning("dead letter", stage=step, code=known.code, reason=known.message)
+    letter = ProcessingFailed(
+        eventType=ProcessingFailed.EVENT_TYPE,
+        eventId=letter_id(step, event.eventId or _origin(incoming)),
+        timestamp=utc_now(),
+        tenantId=event.tenantId,
+        correlationId=event.correlationId,
+        generation=event.generation,
+        data=ProcessingFailedData(
+            imageId=event.image_id,
+            failedStep=step,
+            errorCode=known.code,
+            errorMessage=known.message,
+            stackTrace=trace,
+            retryAttempt=attempt,
+            canRetry=trace is not None or known.retryable,
+            originalEvent=event.to_wire(),
+        ),
+    )
+    return Message(FAILED, letter)
+
+
+def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
+    """Return the dead letter of a message that could not be read, with its raw bytes."""
+    DEAD_LETTERS.labels(step, error.code).inc()
+    raw = incoming.message
+    tenant, image_id = _owner(incoming)
+    log.warning(
+        "unreadable message",
+        stage=step,
+        code=error.code,
+        reason=error.message,
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+    )
+    letter = ProcessingFailed(
+        eventType=ProcessingFailed.EVENT_TYPE,
+        eventId=letter_id(step, _origin(incoming)),
+        timestamp=utc_now(),
+        tenantId=tenant,
+        correlationId=codec.header_text(incoming.headers, "correlationId"),
+        data=ProcessingFailedData(
+            imageId=image_id,
+            failedStep=step,
+            errorCode=MalformedEvent.code,
+            errorMessage=error.message,
+            canRetry=False,
+            originalEvent={
+                "topic": raw.topic,
+                "partition": raw.partition,
+                "offset": raw.offset,
+                "keyBase64": _base64(incoming.key, KEY_BYTES),
+                "valueBase64": _base64(incoming.value, RAW_BYTES),
+                "valueBytes": len(incoming.value or b""),
+            },
+        ),
+    )
+    return Message(FAILED, letter)
+
+
+def _origin(incoming: Incoming) -> str:
+    """Name the message, the same at every redelivery."""
+    raw = incoming.message
+    return f"{raw.topic}/{raw.partition}/{raw.offset}"
+
+
+def _base64(value: Any, limit: int) -> str | None:
+    return base64.b64encode(value[:limit]).decode() if isinstance(value, bytes) else None
+
+
+def _owner(incoming: Incoming) -> tuple[str, str | None]:
+    """Return tenant and image of a message that is no event, as far as it tells."""
+    tenant = codec.header_text(incoming.headers, "tenantId")
+    image_id: str | None = None
+    try:
+        data = orjson.loads(incoming.value or b"")
+        tenant = tenant or data.get("tenantId")
+        image_id = check_image_id(data["data"]["imageId"])
+    except (ValueError, TypeError, KeyError, AttributeError, DeepLensError):
+        image_id = None
+    try:
+        return check_tenant_id(tenant), image_id
+    except DeepLensError:
+        return "", image_id

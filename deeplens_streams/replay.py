@@ -1,0 +1,168 @@
+"""Dead letters back into the pipeline: at the step that failed, as the image's next generation."""
+
+from typing import Protocol
+
+from deeplens_streams import codec
+from deeplens_streams.errors import (
+    AlreadyResolved,
+    DeepLensError,
+    ImageNotFound,
+    NotRetryable,
+)
+from deeplens_streams.reports import progress, report
+from deeplens_streams.services import Services
+from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED, Message, Topic
+from models.deletion import Tombstone
+from models.events import (
+    Event,
+    FeatureExtractionRequested,
+    ImageUploaded,
+    ImageUploadedData,
+    VectorIndexingRequested,
+    derived_id,
+    utc_now,
+)
+from models.images import StoredImage
+from models.letters import DeadLetter, LetterState
+from models.status import ImageRow, Step, StepStatus
+
+#: The pipeline's steps: what their topics carry, and the first word of their events' IDs.
+_STEPS: dict[str, tuple[Topic, type[Event], str]] = {
+    Step.IMAGE_PROCESSING: (UPLOADED, ImageUploaded, "upload"),
+    Step.FEATURE_EXTRACTION: (EXTRACTION, FeatureExtractionRequested, "extract"),
+    Step.VECTOR_INDEXING: (INDEXING, VectorIndexingRequested, "index"),
+}
+
+
+class Rows(Protocol):
+    """What is used of the status table, as seen from any worker."""
+
+    async def row(self, image_id: str) -> ImageRow | None: ...
+
+
+class Publish(Protocol):
+    async def __call__(self, *messages: Message) -> None: ...
+
+
+class Replay:
+    """Retries and discards dead letters; every write may be repeated."""
+
+    def __init__(self, services: Services, rows: Rows, publish: Publish) -> None:
+        self._storage, self._letters = services.storage, services.letters
+        self._rows, self._publish = rows, publish
+
+    async def retry(self, letter: DeadLetter, *, force: bool = False) -> int:
+        """Send a letter's event again and return the generation that it opens.
+
+        Parameters
+        ----------
+        force : also where the same event is not expected to succeed.
+
+        Raises
+        ------
+        AlreadyResolved
+            It was retried or discarded, or its image has moved on without it.
+        NotRetryable
+            Its event cannot be sent again, or would fail again.
+        ImageNotFound
+            Its image is gone.
+        """
+        _require_waiting(letter)
+        if not letter.canRetry and not force:
+            raise NotRetryable
+        step, event = _event_of(letter)
+        image_id = event.image_id or ""
+        image = await self._storage.get_metadata(tenant=letter.tenantId, image_id=image_id)
+        if image is None:
+            await self._resolve(letter, LetterState.SUPERSEDED, "the image is gone")
+            raise ImageNotFound
+        row = await self._rows.row(image_id)
+        model = getattr(event.data, "modelName", None)
+        if row is not None and not _has_failed(row, step, model):
+            await self._resolve(letter, LetterState.SUPERSEDED, "the image has moved on")
+            raise AlreadyResolved("This image has moved on since; there is nothing to retry.")
+        event.generation = max(letter.generation, row.generation if row else 0) + 1
+        event.eventId = event_id(image, step, model, event.generation)
+        event.timestamp = utc_now()
+        begun = report(step, StepStatus.PENDING, model=model)
+        # 1. The event.
+        await self._publish(Message(_STEPS[step][0], event))
+        # 2. That it is under way again: said sooner, a try that failed could not be repeated.
+        await self._publish(progress(event, [begun], image))
+        # 3. The letter. Without this, a second retry opens one more generation: the same work
+        # again, and the same end.
+        letter.retriedAs = event.generation
+        await self._resolve(letter, LetterState.RETRIED, None)
+        return event.generation
+
+    async def discard(self, letter: DeadLetter, reason: str) -> None:
+        """Decide that a letter is not to be retried."""
+        _require_waiting(letter)
+        await self._resolve(letter, LetterState.DISCARDED, reason)
+
+    async def _resolve(self, letter: DeadLetter, state: LetterState, reason: str | None) -> None:
+        letter.state, letter.reason, letter.resolvedAt = state.value, reason, utc_now()
+        await self._letters.resolve(letter)
+
+
+def event_id(
+    image: StoredImage | ImageRow | Tombstone, step: Step, model: str | None, generation: int
+) -> str:
+    """Return the ID of the event that asks for a step of an image."""
+    if step is Step.IMAGE_PROCESSING and generation == 1:
+        return image.correlationId
+    parts = [_STEPS[step][2], image.imageId, *([model] if model else []), generation]
+    return derived_id(*parts)
+
+
+def uploaded_event(image: StoredImage) -> ImageUploaded:
+    """Return the event with which a picture's way begins."""
+    return ImageUploaded(
+        eventType=ImageUploaded.EVENT_TYPE,
+        eventId=image.correlationId,
+        correlationId=image.correlationId,
+        timestamp=image.uploadedAt,
+        tenantId=image.tenantId,
+        data=ImageUploadedData(
+            imageId=image.imageId,
+            fileName=image.fileName,
+            filePath=image.originalKey,
+            fileSize=image.fileSize,
+            contentType=image.contentType,
+            uploadedBy=image.uploadedBy,
+            checksumSha256=image.checksumSha256,
+            metadata=image.metadata,
+            uploadedAt=image.uploadedAt,
+        ),
+        processingOptions=image.processingOptions,
+    )
+
+
+def _require_waiting(letter: DeadLetter) -> None:
+    if letter.state != LetterState.WAITING:
+        raise AlreadyResolved(f"This dead letter was {letter.state} at {letter.resolvedAt}.")
+
+
+def _event_of(letter: DeadLetter) -> tuple[Step, Event]:
+    """Return the step that failed and its event, as it was."""
+    if letter.failedStep not in _STEPS or letter.originalEvent is None:
+        raise NotRetryable("This was no step of a picture; it can be inspected and discarded.")
+    step = Step(letter.failedStep)
+    try:
+        event = codec.from_wire(_STEPS[step][1], letter.originalEvent)
+    except DeepLensError:
+        raise NotRetryable(
+            "This message could never be read, so it cannot be sent again; discard it."
+        ) from None
+    policy = getattr(event, "retryPolicy", None)
+    if policy is not None:
+        policy.currentAttempt = 0
+    return step, event
+
+
+def _has_failed(row: ImageRow, step: Step, model: str | None) -> bool:
+    return any(
+        each.status == StepStatus.FAILED
+        for each in row.steps
+        if (each.step, each.modelName) == (step.value, model)
+    )

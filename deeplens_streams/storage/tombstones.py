@@ -1,0 +1,72 @@
+"""What remains of deleted images."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import orjson
+import structlog
+
+from deeplens_streams.storage import dated, layout, objects
+from deeplens_streams.storage.blobs import Blobs, Write
+from models.deletion import TenantPurge, Tombstone
+from models.records import MalformedRecord
+
+log = structlog.get_logger()
+
+
+class Tombstones:
+    """The tombstones of all tenants."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def put(self, tombstone: Tombstone) -> None:
+        ms = layout.epoch_ms(tombstone.uploadedAt)
+        key = layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
+        write = Write(key, orjson.dumps(tombstone.to_wire()))
+        await self._blobs.put(write, action="store a tombstone")
+
+    async def find(self, image_id: str) -> Tombstone | None:
+        """Return the tombstone by image ID alone, or None if the image was not deleted."""
+        pointer = await self._blobs.get(layout.pointer_key(image_id), action="read a pointer")
+        if pointer is None:
+            return None
+        tenant, metadata_key = objects.read_pointer(image_id, pointer)
+        place = layout.read_dated_key(metadata_key)
+        assert place is not None, "a pointer leads to a metadata key"
+        key = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=place[0])
+        return await self._read(key)
+
+    async def walk(self, *, tenant: str) -> AsyncGenerator[Tombstone]:
+        """Yield every tombstone of a tenant, the newest upload first, in bounded memory."""
+        folder = layout.tombstone_folder(tenant)
+        async with aclosing(dated.walk(self._blobs, folder, self._read)) as found:
+            async for _, tombstone in found:
+                yield tombstone
+
+    async def remove(self, tombstone: Tombstone) -> None:
+        """Remove a tombstone, and the pointer by which it was found."""
+        ms = layout.epoch_ms(tombstone.uploadedAt)
+        key = layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
+        # 1. pointer, 2. tombstone, by which a purge that was cut off finds both
+        for each in (layout.pointer_key(tombstone.imageId), key):
+            await self._blobs.delete(each, action="remove a tombstone")
+
+    async def put_purge(self, purge: TenantPurge) -> None:
+        write = Write(layout.purge_key(purge.tenantId), orjson.dumps(purge.to_wire()))
+        await self._blobs.put(write, action="store a purge")
+
+    async def find_purge(self, *, tenant: str) -> TenantPurge | None:
+        """Return the tenant's last purge, or None if there was none."""
+        raw = await self._blobs.get(layout.purge_key(tenant), action="read a purge")
+        return None if raw is None else TenantPurge.from_wire(orjson.loads(raw))
+
+    async def _read(self, key: str) -> Tombstone | None:
+        raw = await self._blobs.get(key, action="read a tombstone")
+        if raw is None:
+            return None
+        try:
+            return Tombstone.from_wire(orjson.loads(raw))
+        except (orjson.JSONDecodeError, MalformedRecord) as error:
+            log.error("a tombstone is damaged", key=key, reason=str(error))
+            return None

@@ -1,0 +1,225 @@
+"""What there is in Qdrant Edge: collections made, listed, measured, optimized and removed."""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import qdrant_edge as edge
+import structlog
+
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.vectors.base import Collection, CollectionStatus, collection_name
+from deeplens_streams.vectors.checks import check_existing, check_limit
+from deeplens_streams.vectors.conditions import Conditions, all_points
+from deeplens_streams.vectors.edge_engine import RESERVE_BYTES, EdgeEngine
+from deeplens_streams.vectors.edge_filters import to_filter
+from deeplens_streams.vectors.edge_optimizing import EdgeOptimizing
+from deeplens_streams.vectors.mapped import mapped_bytes, share
+from deeplens_streams.vectors.places import (
+    MARKER_FIELD,
+    Place,
+    is_of_other_tenancy,
+    place_named,
+    place_of,
+)
+
+log = structlog.get_logger()
+
+_PAGE = 256
+"""Points removed in one job."""
+
+
+class EdgeCollections:
+    """The part of `VectorStore` that is about whole collections.
+
+    Parameters
+    ----------
+    folder : taken by this process at `start`, or at the first call.
+    max_open : collections open at once.
+    shared : whether tenants share one collection a model.
+    reserve_bytes : free space on the folder's disk below which writes raise `StorageFull`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_open: int,
+        shared: bool = False,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        self._shared = shared
+        self._engine = EdgeEngine(folder, max_open=max_open, reserve_bytes=reserve_bytes)
+        self._optimizing = EdgeOptimizing(self._engine)
+
+    async def start(self) -> None:
+        """Take the folder.
+
+        Raises
+        ------
+        ConfigurationError
+            Another process has it, or it cannot be written.
+        """
+        names = await self._engine.run(self._engine.shelf.names)
+        others = [name for name in names if is_of_other_tenancy(name, shared=self._shared)]
+        if others:
+            log.warning(
+                "vectors of another DEEPLENS_TENANCY are not searched; an audit with repair makes "
+                "them anew",
+                collections=len(others),
+            )
+
+    async def create(
+        self, *, tenant: str, model: str, dimension: int, max_collections: int | None = None
+    ) -> bool:
+        place = self._place(tenant, model)
+        name = collection_name(tenant=tenant, model=model)
+
+        def make() -> bool:
+            there = self._engine.shelf.dimension(place.name)
+            if there is not None:
+                check_existing(name=name, dimension=there, asked=dimension)
+            if self._is_there(place):
+                return False
+            check_limit(len(self._places(tenant)), max_collections)
+            self._engine.check_room()
+            shard = self._shard(place, dimension)
+            if place.shared:
+                marker = edge.Point(
+                    place.marker_id, [1.0] + [0.0] * (dimension - 1), {MARKER_FIELD: tenant}
+                )
+                shard.update(edge.UpdateOperation.upsert_points([marker]))
+                self._engine.shelf.changed(place.name, [place.marker_id])
+            return True
+
+        return await self._engine.run(make)
+
+    async def models_of(self, *, tenant: str) -> list[str]:
+        check_tenant_id(tenant)
+        places = await self._engine.run(partial(self._places, tenant))
+        return sorted(place.model for place in places)
+
+    async def describe(self, *, tenant: str, model: str) -> Collection | None:
+        place = self._place(tenant, model)
+        name = collection_name(tenant=tenant, model=model)
+
+        def look() -> tuple[Collection, int] | None:
+            try:
+                return self._figures(place, name) if self._is_there(place) else None
+            except DeepLensError:
+                raise
+            except Exception as error:  # Edge has no class for what is damaged
+                log.warning("a collection cannot be read", collection=name, reason=str(error)[:300])
+                trouble = "The collection's files cannot be read; the log says why."
+                return Collection(model, name, CollectionStatus.RED, trouble=trouble), 0
+
+        seen = await self._engine.run(look)
+        if seen is None:
+            return None
+        found, total = seen
+        memory = await asyncio.to_thread(mapped_bytes, self._engine.folder / place.name)
+        if memory is None or found.vectors is None:
+            return found
+        return replace(found, memory_bytes=share(memory, found.vectors, total))
+
+    async def drop(self, *, tenant: str, model: str) -> bool:
+        place = self._place(tenant, model)
+        if not place.shared:
+            await self._optimizing.cancel(place.name)
+            return await self._engine.run(partial(self._drop, place))
+        was_there = await self._engine.run(lambda: self._is_there(place))
+        # In steps, so that others get their turn.
+        while await self._engine.run(partial(self._drop_some, place)):
+            pass
+        return was_there
+
+    async def optimize(self, *, tenant: str, model: str) -> bool:
+        place = self._place(tenant, model)
+        if not await self._engine.run(lambda: self._is_there(place)):
+            return False
+        self._optimizing.begin(place.name)
+        return True
+
+    async def ping(self) -> None:
+        await self._engine.run(lambda: None)
+
+    async def close(self) -> None:
+        await self._optimizing.cancel()
+        await self._engine.close()
+
+    # In the engine's thread -----------------------------------------------------------------
+
+    def _place(self, tenant: str, model: str) -> Place:
+        return place_of(tenant=tenant, model=model, shared=self._shared)
+
+    def _shard(self, place: Place, dimension: int) -> edge.EdgeShard:
+        """Return the place's collection, made if need be."""
+        shelf = self._engine.shelf
+        return shelf.get(place.name) or shelf.create(
+            place.name, dimension=dimension, shared=place.shared
+        )
+
+    def _places(self, tenant: str) -> list[Place]:
+        places = [
+            place_named(name, tenant=tenant, shared=self._shared)
+            for name in self._engine.shelf.names()
+        ]
+        return [place for place in places if place and self._is_there(place)]
+
+    def _is_there(self, place: Place) -> bool:
+        if self._engine.shelf.dimension(place.name) is None:
+            return False
+        if not place.shared:
+            return True
+        shard = self._engine.shelf.get(place.name)
+        assert shard is not None, "it has a dimension"
+        return bool(
+            shard.retrieve([place.marker_id], False, False) or _count(shard, all_points(place))
+        )
+
+    def _figures(self, place: Place, name: str) -> tuple[Collection, int]:
+        """Return what Edge tells, and the points of the engine's collection."""
+        shelf = self._engine.shelf
+        shard = shelf.get(place.name)
+        assert shard is not None, "it was there"
+        vectors, info = _count(shard, all_points(place)), shard.info()
+        trouble = self._optimizing.troubles.get(place.name)
+        status = CollectionStatus.RED if trouble else CollectionStatus.GREEN
+        if self._optimizing.is_at(place.name):
+            status = CollectionStatus.YELLOW
+        total = max(info.points_count, vectors) if place.shared else vectors
+        found = Collection(
+            model=place.model,
+            name=name,
+            status=status,
+            vectors=vectors,
+            dimension=shelf.dimension(place.name),
+            indexed=share(min(info.indexed_vectors_count, total), vectors, total),
+            trouble=trouble,
+        )
+        return found, total
+
+    def _drop(self, place: Place) -> bool:
+        if self._engine.shelf.dimension(place.name) is None:
+            return False
+        self._engine.shelf.drop(place.name)
+        return True
+
+    def _drop_some(self, place: Place) -> bool:
+        """Remove some of a tenant's points from a shared collection; True if there were any."""
+        shard = self._engine.shelf.get(place.name)
+        if shard is None:
+            return False
+        self._engine.check_room()
+        wanted = to_filter(all_points(place))
+        found, _ = shard.scroll(edge.ScrollRequest(limit=_PAGE, filter=wanted))
+        ids: list[edge.PointId] = [each.id for each in found] or [place.marker_id]
+        shard.update(edge.UpdateOperation.delete_points(ids))
+        self._engine.shelf.changed(place.name, [str(each) for each in ids])
+        return bool(found)
+
+
+def _count(shard: edge.EdgeShard, wanted: Conditions) -> int:
+    return shard.count(edge.CountRequest(exact=True, filter=to_filter(wanted)))

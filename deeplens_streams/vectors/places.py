@@ -1,0 +1,109 @@
+"""Where a tenant's vectors of a model are: in a collection of their own, or in a shared one."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deeplens_streams.errors import UnknownModel
+from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
+from deeplens_streams.vectors.base import collection_name
+from models.events import derived_id
+
+TENANT_FIELD = "_tenant"
+"""The payload field that says whose a point of a shared collection is."""
+
+MARKER_FIELD = "_collection"
+"""The payload field of a marker: the point by which a tenant has a collection that may be empty,
+where collections are shared. It has no `TENANT_FIELD`, so nothing that a tenant asks finds it."""
+
+_MODEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tenant's collection of a model.
+
+    Attributes
+    ----------
+    shared : whether the engine's collection holds other tenants' vectors, too.
+    """
+
+    tenant: str
+    model: str
+    shared: bool
+
+    @property
+    def name(self) -> str:
+        """What the engine calls the collection; it is safe as a folder's name, too."""
+        if self.shared:
+            return shared_name(self.model)
+        return collection_name(tenant=self.tenant, model=self.model)
+
+    @property
+    def owner(self) -> str | None:
+        """What a point's `TENANT_FIELD` must say; None where a collection has one tenant."""
+        return self.tenant if self.shared else None
+
+    @property
+    def marker_id(self) -> str:
+        return derived_id("collection", self.tenant, self.model)
+
+    def point_id(self, image_id: str) -> str:
+        """Return the UUID of an image's point, the same at every redelivery."""
+        if self.shared:
+            return derived_id("point", self.tenant, image_id, self.model)
+        return derived_id("point", image_id, self.model)
+
+    def owned(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `payload` with the mark of its owner."""
+        return {**payload, TENANT_FIELD: self.tenant} if self.shared else dict(payload)
+
+
+def place_of(*, tenant: str, model: str, shared: bool) -> Place:
+    """Return the place of a tenant's vectors.
+
+    Raises
+    ------
+    InvalidTenantId, UnknownModel
+        An ID that no tenant or no model can have.
+    """
+    if not _MODEL.fullmatch(model):
+        raise UnknownModel(
+            f"{model[:60]!r} is no model name: 1 to 63 of a-z, 0-9, - and ., beginning and ending "
+            "with a letter or digit."
+        )
+    return Place(check_tenant_id(tenant), model, shared)
+
+
+def shared_name(model: str) -> str:
+    """Return ``shared_{model}_vectors``, which no tenant's own collection is called."""
+    return f"shared_{model}_vectors"
+
+
+def place_named(name: str, *, tenant: str, shared: bool) -> Place | None:
+    """Return the place of `tenant` in the engine's collection `name`, or None if it has none.
+
+    No ID has an underscore, so a name comes apart in one way only.
+    """
+    parts = name.split("_")
+    match parts:
+        case ["shared", model, "vectors"] if shared:
+            pass
+        case ["tenant", owner, model, "vectors"] if not shared and owner == tenant:
+            pass
+        case _:
+            return None
+    return Place(tenant, model, shared) if _MODEL.fullmatch(model) else None
+
+
+def is_of_other_tenancy(name: str, *, shared: bool) -> bool:
+    """Tell whether the engine's collection `name` was made under the other tenancy."""
+    parts = name.split("_")
+    match parts:
+        case ["shared", _, "vectors"]:
+            return not shared
+        case ["tenant", owner, _, "vectors"]:
+            return shared and is_tenant_id(owner)
+        case _:
+            return False

@@ -1,0 +1,204 @@
+"""``/api/v1/admin/tenants/{tenantId}/keys`` and ``/api/v1/admin/keys``: who may do what."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams import api_keys
+from deeplens_streams.errors import BadRequest, KeyNotFound, TenantNotFound
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.web.answers import Handler, json_answer
+from deeplens_streams.web.bodies import allow_only, line, read_body, text, whole
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.times import parse_time
+from models.events import utc_now
+from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
+
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenantId": None,
+    "keys": [],
+    "errorCode": None,
+}
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenantId": None,
+    "key": None,
+    "apiKey": None,
+    "errorCode": None,
+}
+
+#: What a tenant's keys may be used for, and what those of operators may.
+TENANT_SCOPES: Final = tuple(scope.value for scope in Scope if scope is not Scope.ADMIN)
+SYSTEM_SCOPES: Final = tuple(scope.value for scope in Scope)
+#: Keys of one tenant that are not revoked.
+MAX_KEYS: Final = 50
+#: Seconds that the old key of a rotation goes on working.
+_OVERLAP_S: Final = 86_400
+MAX_OVERLAP_S: Final = 90 * 86_400
+MAX_NAME: Final = 100
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer what is known of a tenant's keys; none of them can be shown again."""
+    context, owner = request.app[CONTEXT], await _owner(request)
+    row = context.registry.find(owner)
+    keys = [shown(key) for key in row.keys] if row is not None else []
+    return json_answer({**LIST_BLANK, "success": True, "tenantId": _name(owner), "keys": keys})
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a key; the answer is the only place that it is ever in."""
+    context, owner = request.app[CONTEXT], await _owner(request)
+    body = await read_body(request)
+    allow_only(body, ("name", "scopes", "expiresAt"))
+    name, scopes = line(body, "name", most=MAX_NAME), _scopes(body.get("scopes"), owner)
+    expires_at = _expiry(text(body, "expiresAt"))
+    key, made = await issue(context, owner, name=name, scopes=scopes, expires_at=expires_at)
+    return _made(owner, key, made, "Keep this key; it is not shown again.")
+
+
+async def rotate(request: web.Request) -> web.Response:
+    """Make a key like another, which ends after ``overlapSeconds``."""
+    context, owner = request.app[CONTEXT], await _owner(request)
+    old = _find(context, owner, request.match_info["key_id"])
+    body = await read_body(request)
+    allow_only(body, ("overlapSeconds",))
+    overlap = whole(body, "overlapSeconds", low=0, high=MAX_OVERLAP_S)
+    ends = datetime.now(UTC) + timedelta(seconds=_OVERLAP_S if overlap is None else overlap)
+    key, made = await issue(
+        context, owner, name=old.name, scopes=old.scopes, expires_at=old.expiresAt
+    )
+    await _expire(context, owner, old, until=_text(ends))
+    return _made(owner, key, made, f"The old key ends at {_text(ends)}; this one is shown once.")
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """End a key at once."""
+    context, owner = request.app[CONTEXT], await _owner(request)
+    key = _find(context, owner, request.match_info["key_id"])
+    await _expire(context, owner, key, until=None)
+    ended = _find(context, owner, key.keyId)
+    answer = {
+        **BLANK,
+        "success": True,
+        "message": "The key is revoked.",
+        "tenantId": _name(owner),
+        "key": shown(ended),
+    }
+    return json_answer(answer)
+
+
+async def issue(
+    context: WebContext,
+    owner: str,
+    *,
+    name: str,
+    scopes: list[str],
+    expires_at: str | None = None,
+) -> tuple[str, ApiKey]:
+    """Make a key for a tenant and return it with what is kept of it."""
+    row = context.registry.find(owner)
+    if row is not None and len(_living(row)) >= MAX_KEYS:
+        raise BadRequest(f"There are {MAX_KEYS} keys already; revoke one first.")
+    key, key_id = api_keys.new_key()
+    kept = ApiKey(
+        keyId=key_id,
+        sha256=api_keys.digest(key),
+        scopes=scopes,
+        createdAt=utc_now(),
+        name=name,
+        expiresAt=expires_at,
+    )
+    await context.registry.change(owner, TenantChangeData(kind=ChangeKind.ADD_KEY.value, key=kept))
+    return key, kept
+
+
+def shown(key: ApiKey) -> dict[str, Any]:
+    """Return what may be seen of a key: all but its hash."""
+    return {name: value for name, value in key.to_wire().items() if name != "sha256"}
+
+
+async def _owner(request: web.Request) -> str:
+    """Return the tenant of the address, or the system for an address that names none."""
+    context = request.app[CONTEXT]
+    await context.registry.ready()
+    if "tenant_id" not in request.match_info:
+        return SYSTEM
+    tenant = check_tenant_id(request.match_info["tenant_id"])
+    if context.registry.find(tenant) is None:
+        raise TenantNotFound
+    return tenant
+
+
+def _find(context: WebContext, owner: str, key_id: str) -> ApiKey:
+    row = context.registry.find(owner)
+    found = next((key for key in (row.keys if row else ()) if key.keyId == key_id), None)
+    if found is None:
+        raise KeyNotFound
+    return found
+
+
+def _living(row: Tenant) -> list[ApiKey]:
+    return [key for key in row.keys if key.revokedAt is None]
+
+
+async def _expire(context: WebContext, owner: str, key: ApiKey, *, until: str | None) -> None:
+    data = TenantChangeData(kind=ChangeKind.EXPIRE_KEY.value, keyId=key.keyId, until=until)
+    await context.registry.change(owner, data)
+
+
+def _made(owner: str, key: str, made: ApiKey, message: str) -> web.Response:
+    answer = {
+        **BLANK,
+        "success": True,
+        "message": message,
+        "tenantId": _name(owner),
+        "key": shown(made),
+        "apiKey": key,
+    }
+    return json_answer(answer, status=201)
+
+
+def _name(owner: str) -> str | None:
+    return None if owner == SYSTEM else owner
+
+
+def _scopes(given: Any, owner: str) -> list[str]:
+    known = SYSTEM_SCOPES if owner == SYSTEM else TENANT_SCOPES
+    if given is None:
+        return list(known)
+    if not isinstance(given, list) or not given or not all(each in known for each in given):
+        raise BadRequest(f"scopes is a list of some of {', '.join(known)}.")
+    return [scope for scope in known if scope in given]
+
+
+def _expiry(given: str | None) -> str | None:
+    if given is None:
+        return None
+    moment = parse_time(given)
+    if moment is None or moment <= datetime.now(UTC):
+        raise BadRequest("expiresAt is a time to come, such as 2030-01-31T12:00:00Z.")
+    return _text(moment)
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _of_operators(handler: Handler) -> Handler:
+    """Return the same for the keys that belong to no tenant: an address of its own."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    return handle
+
+
+#: Listing, making, revoking and rotating keys of a tenant, and those of operators.
+OF_TENANTS: Final = (listing, create, revoke, rotate)
+OF_OPERATORS: Final = tuple(_of_operators(handler) for handler in OF_TENANTS)

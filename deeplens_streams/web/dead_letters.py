@@ -1,0 +1,285 @@
+"""``/api/v1/dead-letters``: what could not be processed, why, and what becomes of it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.errors import (
+    AlreadyResolved,
+    BadRequest,
+    ImageNotFound,
+    LetterNotFound,
+    NotRetryable,
+)
+from deeplens_streams.replay import Replay
+from deeplens_streams.storage.letters import LetterPage
+from deeplens_streams.web.access import CALLER, tenant_bound
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.bodies import flag, read_body, text
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.fields import whole_number
+from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.times import parse_time
+from models.letters import DeadLetter, LetterState
+
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "deadLetters": [],
+    "nextCursor": None,
+    "errorCode": None,
+}
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "deadLetter": None,
+    "errorCode": None,
+}
+MANY_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "done": [],
+    "skipped": [],
+    "nextCursor": None,
+    "errorCode": None,
+}
+
+#: Letters that one request retries or discards; it goes on from the cursor.
+MAX_AT_ONCE: Final = 200
+MAX_REASON: Final = 500
+_LETTER_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: Only looked at one letter at a time: traces and events may be large.
+LARGE: Final = ("stackTrace", "originalEvent")
+#: What the tenant of messages that could not be read is called in a query.
+NOBODY: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Which letters a request means; a tenant of None means everybody's."""
+
+    tenant: str | None
+    step: str | None
+    code: str | None
+    since: datetime | None
+    until: datetime | None
+    state: LetterState | None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        failed_at = parse_time(letter.failedAt)
+        return (
+            self.step in (None, letter.failedStep)
+            and self.code in (None, letter.errorCode)
+            and (self.state is None or self.state == letter.state)
+            and (self.since is None or (failed_at is not None and failed_at >= self.since))
+            and (self.until is None or (failed_at is not None and failed_at < self.until))
+        )
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer a tenant's dead letters, newest first."""
+    query = request.query
+    page = await _page(
+        request.app[CONTEXT],
+        _filter(request, query.get),
+        limit=whole_number(query.get("limit"), "limit", default=50, low=1, high=200),
+        cursor=query.get("cursor"),
+    )
+    answer = {
+        **LIST_BLANK,
+        "success": True,
+        "deadLetters": [_summary(letter) for letter in page.letters],
+        "nextCursor": page.cursor,
+    }
+    return json_answer(answer)
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """Answer one dead letter, its event and its stack trace included."""
+    letter = await _find(request)
+    if not request[CALLER].is_operator:
+        letter.stackTrace = None  # it speaks of the system, not of the picture
+    return json_answer({**BLANK, "success": True, "deadLetter": letter.to_wire()})
+
+
+async def retry(request: web.Request) -> web.Response:
+    """Send a dead letter's event again."""
+    letter = await _find(request)
+    body = await read_body(request)
+    generation = await replay_of(request).retry(letter, force=flag(body, "force"))
+    message = f"The step {letter.failedStep} is tried again, as generation {generation}."
+    return json_answer(
+        {**BLANK, "success": True, "message": message, "deadLetter": _summary(letter)}
+    )
+
+
+async def discard(request: web.Request) -> web.Response:
+    """Decide that a dead letter is not to be retried."""
+    letter = await _find(request)
+    reason = _reason(await read_body(request))
+    await replay_of(request).discard(letter, reason)
+    return json_answer({**BLANK, "success": True, "deadLetter": _summary(letter)})
+
+
+async def retry_many(request: web.Request) -> web.Response:
+    """Retry the letters that the body names by ``ids`` or by the listing's filters."""
+    body = await read_body(request)
+    force, replay = flag(body, "force"), replay_of(request)
+
+    async def one(letter: DeadLetter) -> None:
+        await replay.retry(letter, force=force)
+
+    return await _many(request, body, one)
+
+
+async def discard_many(request: web.Request) -> web.Response:
+    """Discard the letters that the body names; it says why in ``reason``."""
+    body = await read_body(request)
+    reason, replay = _reason(body), replay_of(request)
+
+    async def one(letter: DeadLetter) -> None:
+        await replay.discard(letter, reason)
+
+    return await _many(request, body, one)
+
+
+async def _many(
+    request: web.Request, body: dict[str, Any], one: Callable[..., Any]
+) -> web.Response:
+    """Do `one` for each letter that the body means; what cannot be done is skipped and said."""
+    letters, after = await _meant(request, body)
+    done: list[str] = []
+    skipped: list[dict[str, str]] = []
+    for letter in letters:
+        try:
+            await one(letter)
+        except (AlreadyResolved, NotRetryable, ImageNotFound) as error:
+            skipped.append(
+                {"letterId": letter.letterId, "errorCode": error.code, "message": error.message}
+            )
+        else:
+            done.append(letter.letterId)
+    answer = {
+        **MANY_BLANK,
+        "success": True,
+        "message": f"{len(done)} done, {len(skipped)} skipped.",
+        "done": done,
+        "skipped": skipped,
+        "nextCursor": after,
+    }
+    return json_answer(answer)
+
+
+async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadLetter], str | None]:
+    context = request.app[CONTEXT]
+    shelf = context.services.letters
+    ids = body.get("ids")
+    # Checked beside IDs, too: what cannot be meant is not passed over.
+    wanted, cursor = _filter(request, lambda name: text(body, name)), text(body, "cursor")
+    if ids is None:
+        page = await _page(context, wanted, limit=MAX_AT_ONCE, cursor=cursor)
+        return page.letters, page.cursor
+    if not isinstance(ids, list) or len(ids) > MAX_AT_ONCE:
+        raise BadRequest(f"ids is a list of up to {MAX_AT_ONCE} IDs of dead letters.")
+    found = []
+    for each in ids:
+        letter = await shelf.find(_check_letter_id(each))
+        if letter is None or wanted.tenant not in (None, letter.tenantId):
+            raise LetterNotFound(f"No dead letter has the ID {each}; nothing was done.")
+        found.append(letter)
+    return found, None
+
+
+async def _page(
+    context: WebContext, wanted: _Filter, *, limit: int, cursor: str | None
+) -> LetterPage:
+    """Return letters of one tenant, or of one tenant after the other, newest first each."""
+    shelf = context.services.letters
+    if wanted.tenant is not None:
+        return await shelf.page(
+            tenant=wanted.tenant, limit=limit, wanted=wanted.matches, cursor=cursor or None
+        )
+    first, _, place = (cursor or "").partition(".")
+    first = "" if first == NOBODY else first
+    found: list[DeadLetter] = []
+    for tenant in ["", *await context.services.storage.tenants()]:
+        if tenant < first:
+            continue
+        page = await shelf.page(
+            tenant=tenant,
+            # A full page goes on behind its last letter, so there is always room for one.
+            limit=max(1, limit - len(found)),
+            wanted=wanted.matches,
+            cursor=place if place and tenant == first else None,
+        )
+        found += page.letters
+        if page.cursor is not None:
+            return LetterPage(found, f"{tenant or NOBODY}.{page.cursor}")
+    return LetterPage(found, None)
+
+
+def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:
+    """Read the filters of a listing; ``state`` is ``waiting`` unless it says otherwise."""
+    tenant, state = get("tenantId"), get("state") or LetterState.WAITING.value
+    is_nobodys = tenant == NOBODY and request[CALLER].tenant is None
+    return _Filter(
+        tenant="" if is_nobodys else tenant_bound(request, tenant),
+        step=get("step") or None,
+        code=get("code") or None,
+        since=_time(get, "since"),
+        until=_time(get, "until"),
+        state=None if state == "all" else _state(state),
+    )
+
+
+def _state(text: str) -> LetterState:
+    try:
+        return LetterState(text)
+    except ValueError:
+        known = ", ".join(state.value for state in LetterState)
+        raise BadRequest(f"The state is one of {known}, or all.") from None
+
+
+def _time(get: Callable[[str], str | None], name: str) -> datetime | None:
+    text = get(name)
+    if not text:
+        return None
+    when = parse_time(text)
+    if when is None:
+        raise BadRequest(f"{name} is a time such as 2026-01-31T12:00:00Z.")
+    return when
+
+
+async def _find(request: web.Request) -> DeadLetter:
+    letter_id = _check_letter_id(request.match_info["letter_id"])
+    letter = await request.app[CONTEXT].services.letters.find(letter_id)
+    tenant = tenant_bound(request, request.query.get("tenantId"))
+    if letter is None or tenant not in (None, letter.tenantId):
+        raise LetterNotFound
+    return letter
+
+
+def _check_letter_id(value: Any) -> str:
+    if not isinstance(value, str) or not _LETTER_ID.fullmatch(value):
+        raise BadRequest("The ID of a dead letter is a UUID.")
+    return value
+
+
+def _reason(body: dict[str, Any]) -> str:
+    reason = (text(body, "reason") or "").strip()
+    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+        raise BadRequest(f"Say why in reason: one line of up to {MAX_REASON} characters.")
+    return reason
+
+
+def replay_of(request: web.Request) -> Replay:
+    context = request.app[CONTEXT]
+    return Replay(context.services, context.rows, context.publish)
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {name: value for name, value in letter.to_wire().items() if name not in LARGE}

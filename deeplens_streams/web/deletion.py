@@ -1,0 +1,191 @@
+"""``DELETE`` of an image, and of all that a tenant has."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams import deletion
+from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
+from deeplens_streams.identifiers import check_image_id, check_tenant_id
+from deeplens_streams.services import Services
+from deeplens_streams.topics import DELETED, Message
+from deeplens_streams.web.access import tenant_bound
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.images import find_image
+from deeplens_streams.web.keys import CONTEXT
+from models.deletion import (
+    ImageDeleted,
+    ImageDeletedData,
+    PurgeStep,
+    TenantPurge,
+    Tombstone,
+)
+from models.events import new_event_id, utc_now
+from models.status import ImageState
+from models.tenants import ChangeKind, TenantChangeData
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "imageId": None,
+    "tenantId": None,
+    "status": None,
+    "deletionSteps": [],
+    "requestedAt": None,
+    "completedAt": None,
+    "errorCode": None,
+}
+TENANT_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenantId": None,
+    "requestedAt": None,
+    "completedAt": None,
+    "imagesDeleted": None,
+    "imagesLeft": None,
+    "errorCode": None,
+}
+
+#: Seconds that an answer waits, to be able to say that everything is gone.
+_PATIENCE_S: Final = 2.0
+_LOOK_S: Final = 0.05
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Answer 200 when nothing is left of the image, 202 while something is.
+
+    From the answer on, nobody finds the image. Asking again tells how far its purge is.
+    """
+    context = request.app[CONTEXT]
+    services = context.services
+    try:
+        image = await find_image(request)
+    except ImageNotFound:
+        tombstone = await _tombstone(request, services)
+    else:
+        # 1. tombstone, 2. metadata object
+        generation = await _generation(image.imageId, context)
+        tombstone = await deletion.begin(image, services, generation=generation)
+        await _hide(tombstone, services)
+    if tombstone.completedAt is None:
+        # 3. what has the rest purged; also for a tombstone whose message may not have been sent
+        await context.publish(*deletion.messages(tombstone))
+        tombstone = await _purged(tombstone, services)
+    done = tombstone.completedAt is not None
+    answer = {
+        **BLANK,
+        "success": True,
+        "message": "Nothing is left of this picture."
+        if done
+        else "The picture is deleted; what is stored of it is being removed.",
+        "imageId": tombstone.imageId,
+        "tenantId": tombstone.tenantId,
+        "status": ImageState.DELETED,
+        "deletionSteps": [
+            {
+                "step": step,
+                "status": "completed" if step in tombstone.steps else "pending",
+                "at": tombstone.steps.get(step),
+            }
+            for step in PurgeStep
+        ],
+        "requestedAt": tombstone.requestedAt,
+        "completedAt": tombstone.completedAt,
+    }
+    return json_answer(answer, status=200 if done else 202)
+
+
+async def _generation(image_id: str, context: WebContext) -> int:
+    try:
+        row = await context.rows.row(image_id)
+    except DependencyUnavailable:
+        return 1  # nothing waits for the table; letters that stay are found by an audit
+    return row.generation if row is not None else 1
+
+
+async def _hide(tombstone: Tombstone, services: Services) -> None:
+    """Take it out of search before the answer, where the engine is at hand.
+
+    The purge does it, too, as soon as its turn has come.
+    """
+    if services.vectors is not None:
+        with suppress(DependencyUnavailable):  # then nobody searches
+            for model in tombstone.models:
+                await services.vectors.delete(
+                    [tombstone.imageId], tenant=tombstone.tenantId, model=model
+                )
+
+
+async def _tombstone(request: web.Request, services: Services) -> Tombstone:
+    found = await services.tombstones.find(check_image_id(request.match_info["image_id"]))
+    tenant = tenant_bound(request, request.query.get("tenantId"))
+    if found is None or tenant not in (None, found.tenantId):
+        raise ImageNotFound
+    return found
+
+
+async def _purged(tombstone: Tombstone, services: Services) -> Tombstone:
+    """Return the tombstone as it is when all is purged, or after a while."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PATIENCE_S
+    while tombstone.completedAt is None and loop.time() < deadline:
+        await asyncio.sleep(_LOOK_S)
+        tombstone = await services.tombstones.find(tombstone.imageId) or tombstone
+    return tombstone
+
+
+async def delete_tenant(request: web.Request) -> web.Response:
+    """Have all removed that a tenant has, and the tenant; nothing is done for it from now on."""
+    context = request.app[CONTEXT]
+    tenant = check_tenant_id(request.match_info["tenant_id"])
+    if request.query.get("confirm") != tenant:
+        raise BadRequest(f"This deletes every picture of {tenant}; add ?confirm={tenant}.")
+    await context.registry.ready()
+    if context.registry.find(tenant) is not None:
+        # 1. no more uploads
+        await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
+    tombstones = context.services.tombstones
+    purge = await tombstones.find_purge(tenant=tenant)
+    if purge is None or purge.completedAt is not None:
+        purge = TenantPurge(tenantId=tenant, requestedAt=utc_now())
+        # 2. what is to be done
+        await tombstones.put_purge(purge)
+    event = ImageDeleted(
+        eventType=ImageDeleted.EVENT_TYPE,
+        eventId=(event_id := new_event_id()),
+        timestamp=purge.requestedAt,
+        tenantId=tenant,
+        correlationId=event_id,
+        data=ImageDeletedData(),
+    )
+    # 3. who does it
+    await context.publish(Message(DELETED, event))
+    return _purge_answer(purge, status=202)
+
+
+async def tenant_purge(request: web.Request) -> web.Response:
+    """Tell how far a tenant's purge is."""
+    services = request.app[CONTEXT].services
+    tenant = check_tenant_id(request.match_info["tenant_id"])
+    purge = await services.tombstones.find_purge(tenant=tenant)
+    if purge is None:
+        raise NotFound("There was no purge of this tenant.")
+    return _purge_answer(purge)
+
+
+def _purge_answer(purge: TenantPurge, status: int = 200) -> web.Response:
+    done = purge.completedAt is not None
+    answer = {
+        **TENANT_BLANK,
+        "success": True,
+        "message": "Nothing is left." if done else "Everything that it has is being removed.",
+        "tenantId": purge.tenantId,
+        "requestedAt": purge.requestedAt,
+        "completedAt": purge.completedAt,
+        "imagesDeleted": purge.images,
+        "imagesLeft": 0 if done else None,
+    }
+    return json_answer(answer, status=status)

@@ -1,0 +1,74 @@
+"""Whether an upload is let in: not when the disk is nearly full or too many pictures wait."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import BacklogFull, StorageFull
+
+#: Bounds of what a client is told to wait, in seconds, and what it is told while nothing drains.
+_SHORTEST_S, _LONGEST_S, _UNKNOWN_S = 1, 3600, 30
+
+
+class Backlog(Protocol):
+    """Pictures on their way, as Kafka has them."""
+
+    @property
+    def waiting(self) -> int | None:
+        """None while that is not known."""
+
+    @property
+    def unread(self) -> int | None:
+        """Events of any topic that a stage has still to read; None while that is not known."""
+
+    @property
+    def drain_rate(self) -> float | None:
+        """Pictures a second; None while that is not known."""
+
+
+class Gate:
+    """Looked at before an upload's first byte is read."""
+
+    def __init__(self, settings: Settings, backlog: Backlog) -> None:
+        self._reserve = settings.disk_reserve_bytes
+        self._limit = settings.max_backlog
+        self._backlog = backlog
+        self._folders = [settings.state_path]
+        if settings.storage_url is None or settings.storage_url.startswith("file:"):
+            self._folders.append(settings.images_path)
+
+    def check(self) -> None:
+        """Raise unless an upload can be taken.
+
+        Raises
+        ------
+        StorageFull
+            The disk is nearly full: what is there needs the rest to be processed.
+        BacklogFull
+            More pictures wait than the limit allows.
+        """
+        for folder in self._folders:
+            if _free(folder) < self._reserve:
+                raise StorageFull(
+                    "The disk is nearly full; make room, or set DEEPLENS_DISK_RESERVE_BYTES."
+                )
+        waiting = self._backlog.waiting
+        if waiting is not None and waiting >= self._limit:
+            error = BacklogFull(f"{waiting:,} pictures wait to be processed; try again later.")
+            error.retry_after = _wait(waiting - self._limit + 1, self._backlog.drain_rate)
+            raise error
+
+
+def _wait(too_many: int, drain_rate: float | None) -> int:
+    """Return after how many seconds there is room, as things go now."""
+    if not drain_rate:
+        return _UNKNOWN_S
+    return min(max(math.ceil(too_many / drain_rate), _SHORTEST_S), _LONGEST_S)
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists():  # made at the first write
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,205 @@
+"""Any table from any worker: what this one holds, and what the others say that they do."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import aiohttp
+import faust
+import orjson
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from yarl import URL
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import RowMoving
+from deeplens_streams.web.access import internal_headers
+from deeplens_streams.web.context import TableInfo
+from deeplens_streams.web.shares import (
+    Entry,
+    Partition,
+    PartitionState,
+    Share,
+    TablePage,
+    merged,
+)
+from models.records import WireRecord
+from models.tenants import Tenant
+
+log = structlog.get_logger()
+
+#: Seconds that another worker has for its share, and that Kafka has for where topics end.
+_DEADLINE_S = 2.0
+#: What a partition takes: files, and what is still in memory.
+_SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+_NOT_FOUND = 404
+
+
+class FaustTables:
+    """`TableSource` over the Faust tables of the api role."""
+
+    def __init__(self, app: faust.App, settings: Settings) -> None:
+        self._app = app
+        self._here = URL(settings.canonical_url)
+        self._headers = internal_headers(settings)
+
+    def known(self) -> list[TableInfo]:
+        return [
+            TableInfo(
+                name=name,
+                purpose=table.help or "",
+                partitions=table.partitions,
+                changelog=table.changelog_topic.get_topic_name(),
+                value_type=getattr(table.value_type, "__name__", str(table.value_type)),
+            )
+            for name, table in sorted(self._tables().items())
+        ]
+
+    def _tables(self) -> dict[str, Any]:
+        return dict(self._app.tables)
+
+    async def page(self, name: str, *, limit: int, after: str | None) -> TablePage:
+        """Return rows of every worker in key order, and what each has of the table."""
+        owners = self._owners(name)
+        workers = {URL(url) for url in owners.values() if url is not None}
+        answers = await asyncio.gather(
+            *(self._share_of(each, name, limit, after) for each in sorted(workers))
+        )
+        return merged((each for each in answers if each is not None), owners, limit=limit)
+
+    async def row(self, name: str, key: str) -> Entry | None:
+        """Return the row from the worker that owns its partition; see `TableSource`."""
+        try:
+            owner = self._app.router.key_store(name, key.encode())
+        except KeyError:
+            raise RowMoving from None
+        if self._is_here(owner):
+            return self.local_row(name, key)
+        path = owner / "internal" / "tables" / name / "rows" / key
+        try:
+            async with (
+                asyncio.timeout(_DEADLINE_S),
+                self._app.http_client.get(path, headers=self._headers) as response,
+            ):
+                if response.status == _NOT_FOUND:
+                    return None
+                response.raise_for_status()
+                found = orjson.loads(await response.read())
+                return Entry(found["key"], found["value"])
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError):
+            raise RowMoving from None
+
+    def local_row(self, name: str, key: str) -> Entry | None:
+        value = self._tables()[name].get(key.encode())
+        return None if value is None else Entry(key, _wire(value))
+
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+        """Return what this worker holds; rows of its own partitions alone, not of copies."""
+        table = self._tables()[name]
+        databases: Mapping[int, Any] = dict(table.data._dbs)  # noqa: SLF001 - Faust counts only
+        topic = table.changelog_topic.get_topic_name()
+        owned = {tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic}
+        ends = await self._ends([TP(topic, number) for number in databases])
+        partitions = [
+            self._partition(table, TP(topic, number), database, number in owned, ends)
+            for number, database in sorted(databases.items())
+        ]
+        own = [database for number, database in databases.items() if number in owned]
+        entries = [
+            Entry(key.decode("utf-8", "replace"), _wire(value))
+            for key in _first_keys(own, table.data.offset_key, after, limit + 1)
+            if (value := table.get(key)) is not None
+        ]
+        return Share(partitions, entries)
+
+    def _partition(
+        self, table: Any, tp: TP, database: Any, is_owned: bool, ends: Mapping[TP, int]
+    ) -> Partition:
+        state = PartitionState.STANDBY
+        if is_owned:
+            recovering = cast(Any, self._app.tables).recovery.in_recovery
+            state = PartitionState.RECOVERING if recovering else PartitionState.READY
+        read = table.data.persisted_offset(tp)
+        end = ends.get(tp)
+        return Partition(
+            partition=tp.partition,
+            worker=str(self._here),
+            state=state.value,
+            # The offset is a row to RocksDB.
+            rows=max(0, _number(database, "rocksdb.estimate-num-keys") - (read is not None)),
+            size_bytes=sum(_number(database, name) for name in _SIZES),
+            changelog_lag=None if end is None else max(0, end - (0 if read is None else read + 1)),
+        )
+
+    async def _ends(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
+        """Return where changelogs end; empty while Kafka cannot say."""
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                return await self._app.consumer.highwaters(*partitions) if partitions else {}
+        except (TimeoutError, KafkaError, OSError):
+            return {}
+
+    def _owners(self, name: str) -> dict[int, str | None]:
+        table = self._tables()[name]
+        owners: dict[int, str | None] = dict.fromkeys(range(table.partitions))
+        topic = table.changelog_topic.get_topic_name()
+        for url, topics in self._app.router.tables_metadata().items():
+            owners |= dict.fromkeys(topics.get(topic, ()), url)
+        return owners
+
+    async def _share_of(
+        self, worker: URL, name: str, limit: int, after: str | None
+    ) -> Share | None:
+        """Return another worker's share, or None where it does not answer."""
+        if self._is_here(worker):
+            return await self.local_share(name, limit=limit, after=after)
+        params = {"limit": str(limit), **({} if after is None else {"after": after})}
+        try:
+            async with (
+                asyncio.timeout(2 * _DEADLINE_S),
+                self._app.http_client.get(
+                    worker / "internal" / "tables" / name, params=params, headers=self._headers
+                ) as response,
+            ):
+                response.raise_for_status()
+                return Share.from_wire(orjson.loads(await response.read())["share"])
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            log.info("a worker does not give its share", worker=str(worker), reason=repr(error))
+            return None
+
+    def _is_here(self, worker: URL) -> bool:
+        return (worker.host, worker.port) == (self._here.host, self._here.port)
+
+
+def _number(database: Any, name: str) -> int:
+    found: int | None = database.property_int_value(name)
+    return found or 0
+
+
+def _wire(value: Any) -> Any:
+    """Return a row as it is shown: hashes of keys stay where they are."""
+    if not isinstance(value, WireRecord):
+        return value
+    row = value.to_wire()
+    if isinstance(value, Tenant):
+        row["keys"] = [key | {"sha256": f"{key['sha256'][:8]}…"} for key in row["keys"]]
+    return row
+
+
+def _first_keys(
+    databases: Iterable[Any], offset_key: bytes, after: str | None, count: int
+) -> list[bytes]:
+    """Return the first keys behind `after` of some RocksDBs together, in order."""
+    keys: list[bytes] = []
+    start = b"" if after is None else after.encode() + b"\0"
+    for database in databases:
+        found = 0
+        for key in database.keys(from_key=start):
+            if key == offset_key:
+                continue
+            keys.append(key)
+            found += 1
+            if found == count:
+                break
+    return sorted(keys)[:count]

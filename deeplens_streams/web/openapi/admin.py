@@ -1,0 +1,73 @@
+"""What an operator asks for."""
+
+from typing import Final
+
+from deeplens_streams.errors import BadRequest, InvalidTenantId, NotFound
+from deeplens_streams.json_schemas import INTEGER, nullable, ref
+from deeplens_streams.web import audit, deletion
+from deeplens_streams.web.openapi import parts
+from deeplens_streams.web.openapi.operation import Answer, Operation, Parameter
+
+_TAG: Final = "admin"
+_PURGE: Final = {
+    "tenantId": parts.TENANT_ID,
+    "requestedAt": parts.TIME,
+    "completedAt": nullable(parts.TIME),
+    "imagesDeleted": nullable(INTEGER),
+    "imagesLeft": nullable(INTEGER),
+}
+
+OPERATIONS: Final = (
+    Operation(
+        handler=deletion.delete_tenant,
+        name="deleteTenant",
+        tag=_TAG,
+        summary="Delete a tenant with everything that it has",
+        parameters=(
+            parts.TENANT,
+            Parameter(
+                name="confirm",
+                schema=parts.TENANT_ID,
+                description="The tenant's ID once more.",
+                required=True,
+            ),
+        ),
+        statuses=(202,),
+        fields=_PURGE,
+        errors=(BadRequest, InvalidTenantId, *parts.WRITES),
+    ),
+    Operation(
+        handler=deletion.tenant_purge,
+        name="getTenantPurge",
+        tag=_TAG,
+        summary="How far the deletion of a tenant is",
+        parameters=(parts.TENANT,),
+        fields=_PURGE,
+        errors=(InvalidTenantId, NotFound, *parts.STORAGE),
+    ),
+    Operation(
+        handler=audit.audit,
+        name="audit",
+        tag=_TAG,
+        summary="Compare what storage, status table, vectors and dead letters have",
+        details="One JSON object a line: findings, each tenant's ledger, the total; an `error` "
+        "where it could not go on.",
+        parameters=(
+            Parameter(
+                name="tenantId", schema=parts.TENANT_ID, description="Only this one; else all."
+            ),
+            Parameter(
+                name="repair",
+                schema={"type": "string", "enum": ["true", "false"], "default": "false"},
+                description="Mend what can be mended.",
+            ),
+        ),
+        statuses=(),
+        answers={
+            200: Answer(
+                description="The lines.", schemas={"application/x-ndjson": ref("AuditLine")}
+            )
+        },
+        errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
+    ),
+)

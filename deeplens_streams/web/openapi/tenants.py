@@ -1,0 +1,238 @@
+"""Tenants, their limits and their keys."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from deeplens_streams.errors import (
+    BadRequest,
+    InvalidTenantId,
+    KeyNotFound,
+    TenantDeleting,
+    TenantExists,
+    TenantNotFound,
+)
+from deeplens_streams.json_schemas import (
+    INTEGER,
+    STRING,
+    Schema,
+    array,
+    choice,
+    nullable,
+    ref,
+)
+from deeplens_streams.web import admin_log, api_keys, tenants
+from deeplens_streams.web.openapi import parts
+from deeplens_streams.web.openapi.operation import JSON, Answer, Operation, Parameter, json_body
+from models.tenants import Scope
+
+_TAG: Final = "tenants"
+_KEYS: Final = "keys"
+_KEY: Final = Parameter(
+    name="key_id",
+    schema=STRING,
+    description="What the key is called: the part before its secret.",
+    place="path",
+    required=True,
+)
+_LIMIT: Final[Schema] = nullable({"type": "integer", "minimum": 0, "maximum": tenants.MOST})
+_LIMITS: Final[Schema] = nullable(
+    {
+        "type": "object",
+        "properties": dict.fromkeys(tenants.LIMITS, _LIMIT),
+        "additionalProperties": False,
+    }
+)
+_CHANGES: Final[parts.Errors] = (*parts.REGISTRY, *parts.STORAGE)
+_ONE: Final[parts.Errors] = (InvalidTenantId, TenantNotFound, *_CHANGES)
+_ROW: Final[Mapping[str, Schema]] = {
+    "tenant": ref("TenantSummary"),
+    "steps": array(ref("TenantStep")),
+    "apiKey": nullable(STRING | {"description": "Shown this once."}),
+}
+_USAGE: Final[Mapping[str, Schema]] = {
+    "tenantId": parts.TENANT_ID,
+    "images": INTEGER,
+    "bytes": INTEGER,
+    "limits": ref("Limits"),
+}
+_OWNER: Final[Schema] = nullable(parts.TENANT_ID | {"description": "Null for operators' keys."})
+_MADE: Final[Mapping[str, Schema]] = {
+    "tenantId": _OWNER,
+    "key": ref("KeySummary"),
+    "apiKey": nullable(STRING | {"description": "Shown this once."}),
+}
+_STUCK: Final = Answer(
+    description="A step failed; the same request goes on from there.",
+    schemas={JSON: ref("TenantNotReady")},
+)
+
+
+def _moved(handler: Callable[..., Awaitable[Any]], name: str, summary: str) -> Operation:
+    return Operation(
+        handler=handler,
+        name=name,
+        tag=_TAG,
+        summary=summary,
+        parameters=(parts.TENANT,),
+        fields=_ROW,
+        errors=(*_ONE, TenantDeleting),
+    )
+
+
+_OPERATIONS: Final = (
+    Operation(
+        handler=tenants.create,
+        name="createTenant",
+        tag=_TAG,
+        summary="Make a tenant with everything that it needs",
+        details="Asked again, it goes on where it was cut off.",
+        body=json_body({"tenantId": parts.TENANT_ID, "limits": _LIMITS}, "tenantId", closed=True),
+        statuses=(201,),
+        fields=_ROW,
+        answers={503: _STUCK},
+        errors=(*parts.JSON_BODY, InvalidTenantId, TenantExists, TenantDeleting, *_CHANGES),
+    ),
+    Operation(
+        handler=tenants.listing,
+        name="listTenants",
+        tag=_TAG,
+        summary="List tenants by ID",
+        parameters=(parts.limit(50, 200), parts.CONTINUE),
+        fields={"tenants": array(ref("TenantSummary")), "nextCursor": parts.CURSOR},
+        errors=(BadRequest, *parts.REGISTRY),
+    ),
+    Operation(
+        handler=tenants.show,
+        name="getTenant",
+        tag=_TAG,
+        summary="One tenant",
+        parameters=(parts.TENANT,),
+        fields=_ROW,
+        errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
+    ),
+    Operation(
+        handler=tenants.change,
+        name="changeTenant",
+        tag=_TAG,
+        summary="Change the limits that are named",
+        parameters=(parts.TENANT,),
+        body=json_body({"limits": _LIMITS}, closed=True),
+        fields=_ROW,
+        errors=(*_ONE, *parts.JSON_BODY, TenantDeleting),
+    ),
+    _moved(tenants.suspend, "suspendTenant", "Refuse everything of a tenant"),
+    _moved(tenants.resume, "resumeTenant", "Let a suspended tenant in again"),
+    Operation(
+        handler=tenants.check,
+        name="checkTenant",
+        tag=_TAG,
+        summary="Look at everything that a tenant needs",
+        parameters=(parts.TENANT,),
+        fields=_ROW,
+        answers={
+            503: Answer(
+                description="Something is missing or away.", schemas={JSON: ref("TenantNotReady")}
+            )
+        },
+        errors=_ONE,
+    ),
+    Operation(
+        handler=tenants.usage,
+        name="getTenantUsage",
+        tag=_TAG,
+        summary="What a tenant has, and may have",
+        parameters=(parts.TENANT,),
+        fields=_USAGE,
+        errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
+    ),
+    Operation(
+        handler=tenants.own_usage,
+        name="getUsage",
+        tag=_TAG,
+        summary="What the key's tenant has, and may have",
+        parameters=(
+            Parameter(
+                name="tenantId",
+                schema=parts.TENANT_ID,
+                description="Needed where the key names none.",
+            ),
+        ),
+        fields=_USAGE,
+        errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
+    ),
+    Operation(
+        handler=admin_log.listing,
+        name="listAdminActions",
+        tag="admin",
+        summary="What operators did, newest first",
+        parameters=(parts.limit(50, 200), parts.CONTINUE),
+        fields={"actions": array(ref("AdminAction")), "nextCursor": parts.CURSOR},
+        errors=(BadRequest, *parts.STORAGE),
+    ),
+)
+
+
+def _key_operations(
+    handlers: tuple[Callable[..., Awaitable[Any]], ...],
+    whose: str,
+    scopes: tuple[str, ...],
+    *parameters: Parameter,
+) -> tuple[Operation, ...]:
+    """Return what can be done with the keys of one kind of owner."""
+    listing, create, revoke, rotate = handlers
+    errors = (*_CHANGES, *((InvalidTenantId, TenantNotFound) if parameters else ()))
+    new = {
+        "name": nullable({"type": "string", "maxLength": api_keys.MAX_NAME}),
+        "scopes": nullable(array(choice(*scopes)) | {"minItems": 1}),
+        "expiresAt": nullable(parts.TIME),
+    }
+    overlap = {"type": "integer", "minimum": 0, "maximum": api_keys.MAX_OVERLAP_S}
+    return (
+        Operation(
+            handler=listing,
+            name=f"list{whose}Keys",
+            tag=_KEYS,
+            summary="What is known of keys; none is shown again",
+            parameters=parameters,
+            fields={"tenantId": _OWNER, "keys": array(ref("KeySummary"))},
+            errors=errors,
+        ),
+        Operation(
+            handler=create,
+            name=f"create{whose}Key",
+            tag=_KEYS,
+            summary="Make a key",
+            parameters=parameters,
+            body=json_body(new, closed=True),
+            statuses=(201,),
+            fields=_MADE,
+            errors=(*errors, *parts.JSON_BODY),
+        ),
+        Operation(
+            handler=revoke,
+            name=f"revoke{whose}Key",
+            tag=_KEYS,
+            summary="End a key at once",
+            parameters=(*parameters, _KEY),
+            fields=_MADE,
+            errors=(*errors, KeyNotFound),
+        ),
+        Operation(
+            handler=rotate,
+            name=f"rotate{whose}Key",
+            tag=_KEYS,
+            summary="Make a key like another one, which ends after an overlap",
+            parameters=(*parameters, _KEY),
+            body=json_body({"overlapSeconds": nullable(overlap)}, closed=True),
+            statuses=(201,),
+            fields=_MADE,
+            errors=(*errors, KeyNotFound, *parts.JSON_BODY),
+        ),
+    )
+
+
+OPERATIONS: Final = (
+    *_OPERATIONS,
+    *_key_operations(api_keys.OF_TENANTS, "Tenant", api_keys.TENANT_SCOPES, parts.TENANT),
+    *_key_operations(api_keys.OF_OPERATORS, "Operator", tuple(Scope)),
+)

@@ -1,0 +1,140 @@
+"""How fast bodies have to come, and how many are read at once: slow clients hold up nobody."""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiohttp import StreamReader
+
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import TooManyUploads, UploadTooSlow
+
+#: Seconds of waiting for a client over which its rate is measured.
+WINDOW_S: Final = 10.0
+#: When no more bodies can be read, the slowest makes room if it was waited for so long, in
+#: seconds, and sent less than so many bytes in each of them.
+GRACE_S: Final = 2.0
+SLOW_RATE: Final = 65_536
+
+
+class Pace:
+    """One body: how long it was waited for, and what came.
+
+    Only waiting for the client counts. A client is not slow because our disk is.
+    """
+
+    def __init__(self, address: str, least_rate: int) -> None:
+        self.address = address
+        self._bytes = 0
+        self._waited_s = 0.0
+        self._waits_since: float | None = None
+        self._least = least_rate * WINDOW_S
+        self._window_s = 0.0
+        self._window_bytes = 0
+        self._timeout: asyncio.Timeout | None = None
+        self._gave_way = False
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the client was waited for so far."""
+        if self._waits_since is None:
+            return self._waited_s
+        return self._waited_s + _now() - self._waits_since
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second so far."""
+        return self._bytes / max(self.waited_s, 0.001)
+
+    async def next_chunk(self, content: StreamReader) -> bytes:
+        """Return what has come, or nothing at the end.
+
+        Raises
+        ------
+        UploadTooSlow
+            Over the last window the client sent less than it has to.
+        TooManyUploads
+            This body made room for another.
+        """
+        while True:
+            chunk = None if self._gave_way else await self._wait(content)
+            if self._gave_way:
+                raise TooManyUploads
+            if self._window_s >= WINDOW_S:
+                if self._window_bytes < self._least:
+                    raise UploadTooSlow
+                self._window_s, self._window_bytes = 0.0, 0
+            if chunk is not None:
+                return chunk
+
+    async def _wait(self, content: StreamReader) -> bytes | None:
+        """Return what comes before the window ends, or None."""
+        left, chunk = WINDOW_S - self._window_s, None
+        self._waits_since = since = _now()
+        try:
+            async with asyncio.timeout(left) as self._timeout:
+                chunk = await content.readany()
+        except TimeoutError:
+            pass
+        finally:
+            self._timeout = self._waits_since = None
+        # What a busy event loop adds to a window is not the client's.
+        took = left if chunk is None else min(_now() - since, left)
+        self._waited_s += took
+        self._window_s += took
+        self._bytes += len(chunk or b"")
+        self._window_bytes += len(chunk or b"")
+        return chunk
+
+    def give_way(self) -> None:
+        """Have the body's reader raise at once."""
+        self._gave_way = True
+        if self._timeout is not None:
+            self._timeout.reschedule(_now())
+
+
+class Reading:
+    """The bodies that this process is reading."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.max_uploads
+        self._limit_of_one = settings.max_uploads_per_address or settings.max_uploads
+        self._least_rate = settings.min_upload_rate
+        self._paces: set[Pace] = set()
+
+    @contextmanager
+    def turn(self, address: str | None) -> Iterator[Pace]:
+        """Read a body of a client at `address`.
+
+        Raises
+        ------
+        TooManyUploads
+            As many as may be are read already, and none of them is slow enough to make room.
+        """
+        pace = Pace(address or "", self._least_rate)
+        self._make_room(pace.address)
+        self._paces.add(pace)
+        try:
+            yield pace
+        finally:
+            self._paces.discard(pace)
+
+    def _make_room(self, address: str) -> None:
+        of_one = [each for each in self._paces if each.address == address]
+        if len(of_one) >= self._limit_of_one:
+            self._drop_slowest(of_one)
+        elif len(self._paces) >= self._limit:
+            self._drop_slowest(self._paces)
+
+    def _drop_slowest(self, paces: Collection[Pace]) -> None:
+        slow = [each for each in paces if each.waited_s >= GRACE_S and each.rate < SLOW_RATE]
+        if not slow:
+            raise TooManyUploads
+        slowest = min(slow, key=lambda each: each.rate)
+        self._paces.discard(slowest)
+        slowest.give_way()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

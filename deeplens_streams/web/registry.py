@@ -1,0 +1,215 @@
+"""The registry of tenants as each api process has it: all of it, in memory.
+
+Changes go to Kafka and come back as rows: who asked for one waits until a row says what became
+of it, so that whoever has the tenant's row is the only one who decides.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from deeplens_streams import codec
+from deeplens_streams.broker_security import client_options
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import DeepLensError, RegistryUnavailable
+from deeplens_streams.replay import Publish
+from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
+from models.events import new_event_id, utc_now
+from models.tenants import (
+    SYSTEM,
+    ApiKey,
+    ChangeKind,
+    Tenant,
+    TenantChange,
+    TenantChanged,
+    TenantChangeData,
+)
+
+log = structlog.get_logger()
+
+#: Seconds that a change may take until a row shows it, and that a start waits for all rows.
+PATIENCE_S = 8.0
+_RETRY_S = 1.0
+#: How often the use of keys is written down.
+_USE_S = 60.0
+
+
+def change_of(tenant: str, data: TenantChangeData) -> TenantChange:
+    return TenantChange(
+        eventType=TenantChange.EVENT_TYPE,
+        eventId=new_event_id(),
+        timestamp=utc_now(),
+        tenantId=tenant,
+        data=data,
+    )
+
+
+class Registry:
+    """Rows by tenant, keys by ID, and who waits for what; fed by `take`."""
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self._rows: dict[str, Tenant] = {}
+        self._keys: dict[str, tuple[str, ApiKey]] = {}
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._listeners: list[Callable[[Tenant], None]] = []
+        self._used: dict[str, dict[str, str]] = defaultdict(dict)
+        self._whole = asyncio.Event()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row was read."""
+        return self._whole.is_set()
+
+    async def ready(self) -> None:
+        """Return when every row was read.
+
+        Raises
+        ------
+        RegistryUnavailable
+            It takes too long.
+        """
+        if not self._whole.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._whole.wait()
+            if not self._whole.is_set():
+                raise RegistryUnavailable
+
+    def find(self, tenant: str) -> Tenant | None:
+        return self._rows.get(tenant)
+
+    def tenants(self) -> list[Tenant]:
+        """Return every tenant, by ID."""
+        return [self._rows[name] for name in sorted(self._rows) if name != SYSTEM]
+
+    def holder(self, key_id: str) -> tuple[Tenant, ApiKey] | None:
+        """Return whose key it is, and what is kept of it."""
+        found = self._keys.get(key_id)
+        return (self._rows[found[0]], found[1]) if found else None
+
+    def on_change(self, listener: Callable[[Tenant], None]) -> None:
+        self._listeners.append(listener)
+
+    def use(self, tenant: str, key_id: str) -> None:
+        """Note that a key was used; written down now and then."""
+        self._used[tenant][key_id] = utc_now()[:16] + ":00.000Z"
+
+    async def change(self, tenant: str, data: TenantChangeData) -> tuple[str, Tenant]:
+        """Have a tenant changed; return why it was refused, or "", and its row.
+
+        Raises
+        ------
+        RegistryUnavailable
+            Nobody said in time what became of it; it may still be done.
+        BrokerUnavailable
+            Kafka did not take it.
+        """
+        event = change_of(tenant, data)
+        said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[event.eventId] = said
+        try:
+            await self._publish(Message(TENANT_CHANGES, event))
+            async with asyncio.timeout(PATIENCE_S):
+                outcome = await said
+            return outcome, self._rows[tenant]
+        except (TimeoutError, KeyError):
+            raise RegistryUnavailable from None
+        finally:
+            del self._waiting[event.eventId]
+
+    async def tell(self, tenant: str, data: TenantChangeData) -> None:
+        """Have a tenant changed, without waiting for it."""
+        await self._publish(Message(TENANT_CHANGES, change_of(tenant, data)))
+
+    def take(self, tenant: str, row: Tenant | None) -> None:
+        """Note a tenant as it is now; None is for one that is gone."""
+        old = self._rows.pop(tenant, None)
+        for key in old.keys if old else ():
+            self._keys.pop(key.keyId, None)
+        if row is None:
+            return
+        self._rows[tenant] = row
+        for key in row.keys:
+            self._keys[key.keyId] = (tenant, key)
+        for event_id, outcome in row.outcomes.items():
+            waiting = self._waiting.get(event_id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(outcome)
+        for listener in self._listeners:
+            listener(row)
+
+    def mark_whole(self) -> None:
+        self._whole.set()
+
+    async def write_uses(self) -> None:
+        used, self._used = self._used, defaultdict(dict)
+        for tenant, keys in used.items():
+            with contextlib.suppress(DeepLensError):  # it is no loss
+                data = TenantChangeData(kind=ChangeKind.KEYS_USED.value, keysUsed=keys)
+                await self.tell(tenant, data)
+
+
+class RegistryReader(Service):
+    """Reads the topic of tenants from its beginning, and goes on reading."""
+
+    def __init__(self, settings: Settings, registry: Registry, **kwargs: Any) -> None:
+        self._registry = registry
+        self._options = client_options(settings)
+        self._partition = TopicPartition(TENANTS.name(settings.namespace), 0)
+        super().__init__(**kwargs)
+
+    @Service.task
+    async def _read(self) -> None:
+        while not self.should_stop:
+            consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
+            try:
+                await consumer.start()
+                consumer.assign([self._partition])
+                await consumer.seek_to_beginning()
+                await self._take_all(consumer)
+            except (KafkaError, OSError) as error:
+                log.warning("registry of tenants interrupted", reason=repr(error))
+                await self.sleep(_RETRY_S)
+            finally:
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer.stop()
+
+    async def _take_all(self, consumer: AIOKafkaConsumer) -> None:
+        end = (await consumer.end_offsets([self._partition]))[self._partition]
+        while not self.should_stop:
+            if await consumer.position(self._partition) >= end:
+                self._registry.mark_whole()
+            for messages in (await consumer.getmany(timeout_ms=200)).values():
+                for message in messages:
+                    self._take(message.key, message.value)
+
+    def _take(self, key: bytes | None, value: bytes | None) -> None:
+        try:
+            if value is None:
+                self._registry.take((key or b"").decode(), None)
+                return
+            row = codec.decode(TenantChanged, value).data
+            self._registry.take(row.tenantId, row)
+        except (DeepLensError, ValueError) as error:
+            log.warning("unreadable row of a tenant", reason=repr(error)[:200])
+
+    @Service.task
+    async def _write_uses(self) -> None:
+        at = time.monotonic()
+        while not self.should_stop:
+            await self.sleep(1.0)
+            if time.monotonic() - at >= _USE_S:
+                at = time.monotonic()
+                await self._registry.write_uses()
+
+    async def on_stop(self) -> None:
+        await self._registry.write_uses()

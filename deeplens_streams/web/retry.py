@@ -1,0 +1,58 @@
+"""``POST /api/v1/images/{imageId}/retry``: an image's failed steps once more."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.errors import ImageNotFound, NothingToRetry
+from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.letters import letter_id
+from deeplens_streams.replay import event_id
+from deeplens_streams.web.access import tenant_bound
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.bodies import flag, read_body
+from deeplens_streams.web.dead_letters import replay_of
+from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.status import find_row
+from models.letters import LetterState
+from models.status import ImageState, Step, StepStatus
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "imageId": None,
+    "generation": None,
+    "retried": [],
+    "errorCode": None,
+}
+
+
+async def retry(request: web.Request) -> web.Response:
+    """Retry every failed step of an image that has a dead letter."""
+    context = request.app[CONTEXT]
+    image_id = check_image_id(request.match_info["image_id"])
+    tenant = tenant_bound(request, request.query.get("tenantId"))
+    row = await find_row(context, image_id)
+    if row is None or tenant not in (None, row.tenantId):
+        raise ImageNotFound
+    replay, retried, generation = replay_of(request), [], None
+    force = flag(await read_body(request), "force")
+    for step in [each for each in row.steps if each.status == StepStatus.FAILED]:
+        asked = event_id(row, Step(step.step), step.modelName, step.generation)
+        letter = await context.services.letters.find(letter_id(step.step, asked))
+        if letter is not None and letter.state == LetterState.WAITING:
+            generation = await replay.retry(letter, force=force)
+            retried.append(letter.letterId)
+    if not retried and row.status == ImageState.FAILED:
+        raise NothingToRetry("What failed has no waiting dead letter; see deeplens audit --repair.")
+    if not retried:
+        raise NothingToRetry
+    answer = {
+        **BLANK,
+        "success": True,
+        "message": "What failed is tried again.",
+        "imageId": image_id,
+        "generation": generation,
+        "retried": retried,
+    }
+    return json_answer(answer, status=202)

@@ -1,0 +1,233 @@
+"""``/api/v1/admin/tenants``: the registry of tenants, and ``/api/v1/usage`` for themselves."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.errors import (
+    BadRequest,
+    TenantDeleting,
+    TenantExists,
+    TenantNotFound,
+)
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.web import fields, provision
+from deeplens_streams.web.access import tenant_of
+from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.bodies import allow_only, read_body, whole
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.keys import CONTEXT, QUOTAS
+from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState
+
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenant": None,
+    "steps": [],
+    "apiKey": None,
+    "errorCode": None,
+}
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenants": [],
+    "nextCursor": None,
+    "errorCode": None,
+}
+USAGE_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "tenantId": None,
+    "images": None,
+    "bytes": None,
+    "limits": None,
+    "errorCode": None,
+}
+
+LIMITS: Final = ("images", "bytes", "uploadsPerMinute", "searchesPerMinute", "collections")
+MOST: Final = 2**53 - 1
+_RETRY_AFTER_S: Final = 5
+"""What a number in JSON can be without losing digits."""
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a tenant with everything that it needs; asked again, go on where it was cut off.
+
+    The answer has its first API key, which is shown this once.
+    """
+    context = request.app[CONTEXT]
+    body = await read_body(request)
+    allow_only(body, ("tenantId", "limits"))
+    tenant = check_tenant_id(body.get("tenantId"))
+    limits = _limits(body.get("limits"))
+    await context.registry.ready()
+    if context.registry.find(tenant) is None:
+        data = TenantChangeData(kind=ChangeKind.CREATE.value, limits=limits)
+        await context.registry.change(tenant, data)
+    row = find(context, tenant)
+    if row.provisioned:
+        raise TenantExists(f"There is a tenant {tenant} already; its limits can be changed.")
+    if row.state == TenantState.DELETING:
+        raise TenantDeleting
+    if limits.to_wire() != row.limits.to_wire() and body.get("limits"):
+        # It was there from its first use, or half made with others.
+        data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
+        await context.registry.change(tenant, data)
+    done = await provision.provision(context, tenant)
+    answer = {
+        **BLANK,
+        "success": done.is_complete,
+        "message": f"The tenant {tenant} is ready."
+        if done.is_complete
+        else f"The tenant {tenant} is not ready yet; the same request goes on from here.",
+        "tenant": shown(context, find(context, tenant)),
+        "steps": done.as_wire(),
+        "apiKey": done.api_key,
+        "errorCode": None if done.is_complete else done.error_code,
+    }
+    return _answered(answer, done, 201)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer tenants by ID."""
+    context, query = request.app[CONTEXT], request.query
+    await context.registry.ready()
+    limit = fields.whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
+    after = query.get("cursor") or ""
+    rows = [row for row in context.registry.tenants() if row.tenantId > after]
+    answer = {
+        **LIST_BLANK,
+        "success": True,
+        "tenants": [shown(context, row) for row in rows[:limit]],
+        "nextCursor": rows[limit - 1].tenantId if len(rows) > limit else None,
+    }
+    return json_answer(answer)
+
+
+async def show(request: web.Request) -> web.Response:
+    context = request.app[CONTEXT]
+    row = await asked(request)
+    return json_answer({**BLANK, "success": True, "tenant": shown(context, row)})
+
+
+async def check(request: web.Request) -> web.Response:
+    """Look at everything that a tenant needs; 503 unless all of it is well."""
+    context = request.app[CONTEXT]
+    row = await asked(request)
+    done = await provision.look(context, row)
+    answer = {
+        **BLANK,
+        "success": done.is_complete,
+        "message": "Everything that it needs answers."
+        if done.is_complete
+        else "Something that it needs is missing or away.",
+        "tenant": shown(context, row),
+        "steps": done.as_wire(),
+        "errorCode": None if done.is_complete else done.error_code,
+    }
+    return _answered(answer, done, 200)
+
+
+def _answered(answer: dict[str, Any], done: provision.Done, status: int) -> web.Response:
+    if done.is_complete:
+        return json_answer(answer, status=status)
+    return json_answer(answer, status=503, headers={"Retry-After": str(_RETRY_AFTER_S)})
+
+
+async def change(request: web.Request) -> web.Response:
+    """Change a tenant's limits; those that are not named stay, null is the system's own."""
+    row = await asked(request)
+    body = await read_body(request)
+    allow_only(body, ("limits",))
+    named = _limits(body.get("limits"))
+    given = body.get("limits") or {}
+    limits = Limits(
+        **{name: getattr(named if name in given else row.limits, name) for name in LIMITS}
+    )
+    data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
+    return await _changed(request, row, data, "Its limits are changed.")
+
+
+async def suspend(request: web.Request) -> web.Response:
+    """Have everything of a tenant refused until it is resumed; what is on its way goes on."""
+    row = await asked(request)
+    data = TenantChangeData(kind=ChangeKind.SUSPEND.value)
+    return await _changed(request, row, data, "It is suspended.")
+
+
+async def resume(request: web.Request) -> web.Response:
+    row = await asked(request)
+    data = TenantChangeData(kind=ChangeKind.RESUME.value)
+    return await _changed(request, row, data, "It is active.")
+
+
+async def usage(request: web.Request) -> web.Response:
+    """Answer what a tenant has, and may have."""
+    return _usage(request, (await asked(request)).tenantId)
+
+
+async def own_usage(request: web.Request) -> web.Response:
+    """Answer the same to the tenant itself."""
+    await request.app[CONTEXT].registry.ready()
+    return _usage(request, tenant_of(request, request.query.get("tenantId")))
+
+
+def _usage(request: web.Request, tenant: str) -> web.Response:
+    row = request.app[CONTEXT].registry.find(tenant)
+    answer = {
+        **USAGE_BLANK,
+        "success": True,
+        "tenantId": tenant,
+        "images": row.usage.images if row else 0,
+        "bytes": row.usage.bytes if row else 0,
+        "limits": request.app[QUOTAS].limits(tenant).to_wire(),
+    }
+    return json_answer(answer)
+
+
+async def asked(request: web.Request) -> Tenant:
+    """Return the tenant of the address."""
+    context = request.app[CONTEXT]
+    await context.registry.ready()
+    return find(context, check_tenant_id(request.match_info["tenant_id"]))
+
+
+def find(context: WebContext, tenant: str) -> Tenant:
+    row = context.registry.find(tenant)
+    if row is None:
+        raise TenantNotFound
+    return row
+
+
+def shown(context: WebContext, row: Tenant) -> dict[str, Any]:
+    """Return what operators see of a tenant."""
+    return {
+        "tenantId": row.tenantId,
+        "state": row.state,
+        "provisioned": row.provisioned,
+        "createdAt": row.createdAt,
+        "updatedAt": row.updatedAt,
+        "limits": context.quotas.limits(row.tenantId).to_wire(),
+        "usage": row.usage.to_wire(),
+        "keys": len([key for key in row.keys if key.revokedAt is None]),
+    }
+
+
+async def _changed(
+    request: web.Request, row: Tenant, data: TenantChangeData, message: str
+) -> web.Response:
+    context = request.app[CONTEXT]
+    if row.state == TenantState.DELETING:
+        raise TenantDeleting
+    _, after = await context.registry.change(row.tenantId, data)
+    answer = {**BLANK, "success": True, "message": message, "tenant": shown(context, after)}
+    return json_answer(answer)
+
+
+def _limits(given: Any) -> Limits:
+    if given is None:
+        return Limits()
+    if not isinstance(given, dict):
+        raise BadRequest(f"limits is an object of {', '.join(LIMITS)}.")
+    allow_only(given, LIMITS)
+    return Limits.from_wire({name: whole(given, name, low=0, high=MOST) for name in LIMITS})

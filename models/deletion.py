@@ -1,0 +1,68 @@
+"""What remains of a deleted image, and the event that has it purged."""
+
+from enum import StrEnum
+
+from models.events import Event
+from models.records import WireRecord
+
+
+class PurgeStep(StrEnum):
+    """What is removed of an image, in this order."""
+
+    METADATA = "metadata"
+    VECTOR = "vector"
+    THUMBNAIL = "thumbnail"
+    ORIGINAL = "original"
+    DUPLICATE_KEY = "duplicate_key"
+    DEAD_LETTERS = "dead_letters"
+    STATE = "state"
+
+
+class Tombstone(WireRecord, include_metadata=False):
+    """That an image was deleted, when, and which of its parts are gone.
+
+    It outlives the image: it is the proof, and what a purge that was cut off goes on from.
+    """
+
+    imageId: str
+    tenantId: str
+    correlationId: str
+    #: ISO-8601 UTC.
+    uploadedAt: str
+    requestedAt: str
+    #: What the purge has to find.
+    originalKey: str
+    thumbnailKey: str
+    checksumSha256: str
+    models: list[str]
+    #: When each step was done.
+    steps: dict[str, str]
+    #: When the last one was; null before.
+    completedAt: str | None = None
+    #: The last one of which its row knew: every run may have left dead letters.
+    generation: int = 1
+
+
+class TenantPurge(WireRecord, include_metadata=False):
+    """That all that a tenant has is to be removed; what remains of it in the end."""
+
+    tenantId: str
+    #: ISO-8601 UTC.
+    requestedAt: str
+    #: When nothing was left; null before.
+    completedAt: str | None = None
+    #: Images that were purged.
+    images: int = 0
+
+
+class ImageDeletedData(WireRecord, include_metadata=False):
+    #: Null for all images of the tenant.
+    imageId: str | None = None
+
+
+class ImageDeleted(Event, include_metadata=False):
+    """A tombstone was written, and what it stands for is to be purged."""
+
+    EVENT_TYPE = "image.deleted"
+
+    data: ImageDeletedData

@@ -1,0 +1,201 @@
+"""Tenants: what the registry knows of each, and the event that changes it."""
+
+from enum import StrEnum
+
+from models.events import Event
+from models.records import WireRecord
+
+#: Whose row holds the keys of people who run the system; no tenant can be called that.
+SYSTEM = ".system"
+
+
+class TenantState(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    """Nothing of it can be uploaded, searched or read until it is resumed."""
+    DELETING = "deleting"
+    """Everything that it has is being removed; then its row goes, too."""
+
+
+class Scope(StrEnum):
+    """What a key may be used for."""
+
+    UPLOAD = "upload"
+    SEARCH = "search"
+    READ = "read"
+    DELETE = "delete"
+    ADMIN = "admin"
+    """Running the system, for every tenant: only keys of no tenant have it."""
+
+
+class Limits(WireRecord, include_metadata=False):
+    """What a tenant may have and do; null is without a limit."""
+
+    images: int | None = None
+    bytes: int | None = None
+    uploadsPerMinute: int | None = None
+    searchesPerMinute: int | None = None
+    #: Null is the system's own limit.
+    collections: int | None = None
+
+    def over(self, defaults: "Limits | None") -> "Limits":
+        """Return these limits, with those of `defaults` where they say nothing."""
+        values = defaults.to_wire() if defaults is not None else {}
+        own = {name: value for name, value in self.to_wire().items() if value is not None}
+        return Limits(**(values | own))
+
+
+class Usage(WireRecord, include_metadata=False):
+    """What a tenant has: accepted and not deleted."""
+
+    images: int = 0
+    bytes: int = 0
+
+
+class ApiKey(WireRecord, include_metadata=False):
+    """A key as it is kept: what it is called, and the hash of the rest."""
+
+    #: The part of the key that may be shown; its other part is the secret.
+    keyId: str
+    #: SHA-256 of the whole key, hexadecimal. Keys are 256 random bits, so no salt is needed.
+    sha256: str
+    scopes: list[str]
+    #: ISO-8601 UTC.
+    createdAt: str
+    name: str = ""
+    expiresAt: str | None = None
+    revokedAt: str | None = None
+    #: To the minute.
+    lastUsedAt: str | None = None
+
+
+class Lease(WireRecord, include_metadata=False):
+    """Room that one worker may fill for a tenant without asking again."""
+
+    images: int
+    bytes: int
+    #: ISO-8601 UTC.
+    at: str
+
+
+class Rates(WireRecord, include_metadata=False):
+    """What was handed out of the per-minute limits in one minute."""
+
+    #: Minutes since 1970.
+    minute: int = 0
+    uploads: int = 0
+    searches: int = 0
+
+
+class Tenant(WireRecord, include_metadata=False):
+    """The registry's row of one tenant, or of `SYSTEM`."""
+
+    tenantId: str
+    state: str
+    createdAt: str
+    updatedAt: str
+    limits: Limits
+    usage: Usage
+    keys: list[ApiKey]
+    #: Room that is handed out, by lease.
+    leases: dict[str, Lease]
+    rates: Rates
+    #: By partition of the progress topic: the offset up to which it is counted in `usage`.
+    counted: dict[str, int]
+    #: IDs of the last changes, with what became of each: empty, or why it was refused.
+    outcomes: dict[str, str]
+    #: Whether everything that a new tenant needs was made.
+    provisioned: bool = False
+    #: Grows when room was refused while others had some to spare: they give it back.
+    recalls: int = 0
+
+
+class Count(WireRecord, include_metadata=False):
+    """One picture that came or went, as one offset of the progress topic tells it."""
+
+    offset: int
+    images: int
+    bytes: int
+    #: Whose room it filled, and how much of it.
+    lease: str | None = None
+    leaseImages: int = 0
+    leaseBytes: int = 0
+
+
+class ChangeKind(StrEnum):
+    """What a `TenantChange` does."""
+
+    CREATE = "create"
+    LIMIT = "limit"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    PROVISIONED = "provisioned"
+    DELETE = "delete"
+    """It is being removed."""
+    PURGED = "purged"
+    """Nothing is left of it: the row goes."""
+    ADD_KEY = "add_key"
+    EXPIRE_KEY = "expire_key"
+    """It ends at a time: at once, or after the overlap of a rotation."""
+    KEYS_USED = "keys_used"
+    COUNT = "count"
+    """Pictures came or went."""
+    LEASE = "lease"
+    """A worker asks for room for pictures."""
+    RETURN = "return"
+    """It gives back what it did not fill."""
+    RATE = "rate"
+    """It asks for uploads or searches of one minute."""
+
+
+class TenantChangeData(WireRecord, include_metadata=False):
+    """Only the fields of its kind are there."""
+
+    kind: str
+    limits: Limits | None = None
+    key: ApiKey | None = None
+    keyId: str | None = None
+    #: ISO-8601 UTC.
+    until: str | None = None
+    keysUsed: dict[str, str] | None = None
+    #: Partition of the progress topic that `counts` are of.
+    partition: int | None = None
+    counts: list[Count] | None = None
+    #: Of a lease: what is asked for, or given back.
+    lease: str | None = None
+    images: int = 0
+    bytes: int = 0
+    #: Of a rate.
+    minute: int = 0
+    uploads: int = 0
+    searches: int = 0
+
+
+class TenantEvent(Event, abstract=True, include_metadata=False):
+    """Speaks of a tenant and of no image, and is keyed by it: what happens to it has one order."""
+
+    @property
+    def image_id(self) -> None:
+        return None
+
+    @property
+    def key(self) -> str:
+        return self.tenantId
+
+
+class TenantChange(TenantEvent, include_metadata=False):
+    """Something about a tenant is to change."""
+
+    EVENT_TYPE = "tenant.change"
+
+    data: TenantChangeData
+    correlationId: str = ""
+
+
+class TenantChanged(TenantEvent, include_metadata=False):
+    """A tenant's row as it is now. On a compacted topic that every api process reads whole."""
+
+    EVENT_TYPE = "tenant.changed"
+
+    data: Tenant
+    correlationId: str = ""

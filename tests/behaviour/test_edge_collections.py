@@ -1,0 +1,301 @@
+"""Qdrant Edge's collections on the disk: optimized as a copy, swapped, removed, recovered."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+
+from deeplens_streams.errors import StorageFull
+from deeplens_streams.vectors import CollectionStatus, VectorPoint, VectorStore, edge_optimizing
+from deeplens_streams.vectors.edge import EdgeVectors
+from tests.behaviour.test_collections import NAME, THERE, settled
+from tests.behaviour.test_vectors import HERE, point, unit
+from tests.web_server import until
+
+
+def folders(below: Path) -> list[str]:
+    return [each.name for each in below.iterdir() if each.is_dir()]
+
+
+async def crowd(vectors: VectorStore, count: int, dimension: int = 1024) -> list[VectorPoint]:
+    """Store enough for Edge to index: more than 10,000 KB of vectors."""
+    points = [point(unit(seed, dimension), fileName=f"{seed}.jpg") for seed in range(count)]
+    await vectors.upsert(points, **HERE)
+    return points
+
+
+async def test_edge_optimizes_while_it_is_written_and_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    stored = await crowd(vectors, 3000)
+    before = await vectors.describe(**HERE)
+    assert before is not None
+    assert (before.vectors, before.indexed) == (3000, 0)
+    changed = asyncio.Event()
+    work = edge_optimizing._optimized
+
+    async def held(copy: Path) -> bool:
+        found = await work(copy)
+        await changed.wait()
+        return found
+
+    monkeypatch.setattr(edge_optimizing, "_optimized", held)
+    assert await vectors.optimize(**HERE)
+    assert await vectors.optimize(**HERE)  # the same one
+    await until(vectors._engine.shelf.copy_path(NAME).exists, 30)
+    during = await vectors.describe(**HERE)
+    assert during is not None
+    assert during.status is CollectionStatus.YELLOW
+    # All kinds of changes, and enough for several batches.
+    await vectors.delete([each.image_id for each in stored[:100]], **HERE)
+    new = [point(unit(seed, 1024), fileName="new") for seed in range(10_000, 10_150)]
+    await vectors.upsert(new, **HERE)
+    again = point(unit(7, 1024), imageId=stored[200].image_id, fileName="again")
+    await vectors.upsert([again], **HERE)
+    # Others come and go meanwhile, and push the collection off the shelf.
+    for tenant in ("a", "b", "c"):
+        await vectors.upsert([point(unit(1))], tenant=tenant, model="resnet50")
+    changed.set()
+    await settled(vectors)
+
+    after = await vectors.describe(**HERE)
+    assert after is not None
+    assert (after.status, after.trouble) == (CollectionStatus.GREEN, None)
+    assert after.vectors == 3050
+    assert after.indexed is not None
+    assert after.indexed >= 3000 - 101
+    assert after.memory_bytes is None or after.memory_bytes > 1024
+    gone = [each.image_id for each in stored[:100]]
+    assert await vectors.present(gone, **HERE) == set()
+    kept = [each.image_id for each in (*stored[100:], *new)]
+    assert await vectors.present(kept, **HERE) == set(kept)
+    replaced = await vectors.get_vector(**HERE, image_id=again.image_id)
+    assert replaced is not None
+    np.testing.assert_allclose(replaced, unit(7, 1024), atol=1e-5)
+    (hit,) = await vectors.search(unit(10_001, 1024), **HERE, limit=1, threshold=0.9)
+    assert hit.payload == new[1].payload
+    await vectors.close()
+    assert [each for each in folders(tmp_path) if "acme-corp" in each] == [NAME]
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    assert await vectors.count(**HERE) == 3050
+    await vectors.close()
+
+
+async def test_edge_says_what_went_wrong_and_keeps_the_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    await vectors.upsert([point(unit(1))], **HERE)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    await vectors.optimize(**HERE)
+    await settled(vectors)
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert found.status is CollectionStatus.RED
+    assert "failed" in (found.trouble or "")
+    monkeypatch.undo()
+    await vectors.optimize(**HERE)
+    await settled(vectors)
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert (found.status, found.vectors) == (CollectionStatus.GREEN, 1)
+    await vectors.close()
+
+
+async def test_edge_optimizes_nothing_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await vectors.upsert([point(unit(1))], **HERE)
+    await vectors.close()
+    vectors = EdgeVectors(tmp_path, max_open=1, reserve_bytes=2**62)
+    await vectors.optimize(**HERE)
+    await settled(vectors)
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert "no room" in (found.trouble or "")
+    with pytest.raises(StorageFull):
+        await vectors.create(**THERE, dimension=4)
+    await vectors.close()
+
+
+@pytest.mark.parametrize("stop", ["close", "drop"])
+async def test_edge_stops_an_optimization_that_is_not_wanted_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    begun = asyncio.Event()
+
+    async def forever(_copy: Path) -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(edge_optimizing, "_optimized", forever)
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await vectors.upsert([point(unit(1))], **HERE)
+    await vectors.optimize(**HERE)
+    await begun.wait()
+    if stop == "drop":
+        assert await vectors.drop(**HERE)
+    await vectors.close()
+    assert folders(tmp_path) == ([] if stop == "drop" else [NAME])
+
+
+async def test_a_damaged_collection_is_red(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await vectors.upsert([point(unit(1))], **HERE)
+    await vectors.close()
+    for each in (tmp_path / NAME / "segments").rglob("*.json"):
+        each.write_bytes(b"rubbish")
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert (found.status, found.vectors) == (CollectionStatus.RED, None)
+    assert found.trouble is not None
+    assert str(tmp_path) not in found.trouble
+    assert await vectors.drop(**HERE)
+    await vectors.close()
+
+
+# What a process leaves that dies at the wrong moment -----------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".copy", ".gone", ".new"])
+async def test_edge_forgets_what_is_no_whole_collection(tmp_path: Path, suffix: str) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await vectors.upsert([point(unit(1))], **HERE)
+    await vectors.close()
+    (tmp_path / f"{NAME}{suffix}").mkdir()
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    assert await vectors.models_of(tenant=HERE["tenant"]) == ["resnet50"]
+    assert await vectors.count(**HERE) == 1
+    await vectors.close()
+    assert not (tmp_path / f"{NAME}{suffix}").exists()
+
+
+async def test_edge_finishes_a_replacement(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await vectors.upsert([point(unit(1))], **HERE)
+    await vectors.close()
+    # It died between the two renames: the old one is aside, the copy is whole.
+    (tmp_path / f"{NAME}.old").mkdir()
+    (tmp_path / NAME).rename(tmp_path / f"{NAME}.copy")
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    assert await vectors.count(**HERE) == 1
+    await vectors.close()
+    assert folders(tmp_path) == [NAME]
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+import numpy as np
+from deeplens_streams.identifiers import new_image_id
+from deeplens_streams.vectors import VectorPoint
+from deeplens_streams.vectors.edge import EdgeVectors
+
+HERE = {"tenant": "acme-corp", "model": "resnet50"}
+random = np.random.default_rng(1)
+
+def made():
+    image_id = new_image_id()
+    vector = random.normal(size=1024).astype(np.float32)
+    return VectorPoint(image_id, vector, {"imageId": image_id})
+
+async def main():
+    vectors = EdgeVectors(Path(sys.argv[1]), max_open=2)
+    await vectors.upsert([made() for _ in range(2600)], **HERE)
+    await vectors.optimize(**HERE)
+    while True:
+        point = made()
+        await vectors.upsert([point], **HERE)
+        is_at = vectors._optimizing.is_at("tenant_acme-corp_resnet50_vectors")
+        print(point.image_id, "during" if is_at else "after", flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("moment", ["during", "after"])
+async def test_edge_keeps_what_it_acknowledged_when_killed_around_a_swap(
+    tmp_path: Path, moment: str
+) -> None:
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WRITER, tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    lines: list[str] = []
+    while sum(line.endswith(f" {moment}\n") for line in lines) < 30:
+        lines.append((await writer.stdout.readline()).decode())
+        assert lines[-1], "the writer ended"
+    writer.kill()
+    rest, _ = await writer.communicate()
+    lines += [line for line in rest.decode().splitlines(keepends=True) if line.endswith("\n")]
+
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    written = [line.split()[0] for line in lines if line.startswith("img_")]  # the rest is its log
+    assert await vectors.present(written, **HERE) == set(written)
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert found.vectors is not None
+    assert found.vectors >= 2600 + len(written)
+    assert found.indexed or moment == "during"
+    await vectors.close()
+    assert folders(tmp_path) == [NAME]
+
+
+async def test_the_optimizing_process_ends_with_its_parent(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path / "v", max_open=1)
+    await crowd(vectors, 3000)
+    await vectors.close()
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Linux ends a child with its parent; elsewhere it ends with its work")
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _PARENT,
+        tmp_path / "v" / NAME,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+    await until(lambda: not _runs(child), 10)
+
+
+_PARENT = """
+import os, subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-m", "deeplens_streams.vectors.edge_child", sys.argv[1], str(os.getpid())]
+)
+while os.getpriority(os.PRIO_PROCESS, child.pid) == os.nice(0):  # it has not begun
+    time.sleep(0.01)
+time.sleep(0.2)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+async def test_vectors_of_another_tenancy_are_said_at_the_start(tmp_path: Path) -> None:
+    for shared, expected in ((False, []), (True, [1]), (False, [1])):
+        vectors = EdgeVectors(tmp_path, max_open=2, shared=shared)
+        with structlog.testing.capture_logs() as said:
+            await vectors.start()
+        await vectors.upsert([point(unit(1))], **HERE)
+        await vectors.close()
+        assert [line["collections"] for line in said] == expected
+    assert sorted(folders(tmp_path)) == ["shared_resnet50_vectors", NAME]

@@ -1,0 +1,279 @@
+"""Dead letters over HTTP: listed, inspected, retried at the step that failed, discarded."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import dead_letters as keeper
+from deeplens_streams import codec
+from deeplens_streams.errors import BrokerUnavailable, DeepLensError, UndecodableImage
+from deeplens_streams.letters import dead_letter, unreadable
+from deeplens_streams.replay import Replay
+from deeplens_streams.topics import EXTRACTION, PROGRESS, Message
+from deeplens_streams.web import dead_letters as views
+from models.events import FeatureExtractionData, FeatureExtractionRequested, derived_id, utc_now
+from models.status import Step, StepStatus
+from tests.photographs import photograph
+from tests.unit.test_stage import incoming
+from tests.web_server import TENANT, Web, report, row_of, running
+
+LETTERS = "/api/v1/dead-letters"
+PICTURE = photograph("rocket").data
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path) as found:
+        yield found
+
+
+async def call(
+    served: Web, method: str, path: str, expected: int = 200, body: Any = None
+) -> dict[str, Any]:
+    async with served.client.request(method, path, json=body) as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == expected, answer
+        assert answer["success"] is (expected < 400)
+        return answer
+
+
+async def fail(
+    served: Web, error: Exception | None = None, *, tenant: str = TENANT, generation: int = 1
+) -> tuple[str, str]:
+    """Upload a picture whose extraction fails; return the image's ID and the letter's."""
+    answer = await served.upload(PICTURE, tenantId=tenant, skipDuplicateCheck="true")
+    image_id = answer["imageId"]
+    model = served.model
+    event = FeatureExtractionRequested(
+        eventType=FeatureExtractionRequested.EVENT_TYPE,
+        eventId=derived_id("extract", image_id, model.name, generation),
+        tenantId=tenant,
+        timestamp=utc_now(),
+        correlationId=str(uuid.uuid4()),
+        generation=generation,
+        data=FeatureExtractionData(
+            imageId=image_id, imagePath="x", modelName=model.name, expectedDimension=2048
+        ),
+    )
+    error = error or RuntimeError("what nobody foresaw")
+    message = dead_letter(Step.FEATURE_EXTRACTION, event, error, 3, incoming(b""))
+    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type] # a letter
+    failed = report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName=model.name)
+    served.rows.held[image_id] = row_of(
+        image_id, "failed", [failed], tenantId=tenant, models=[model.name]
+    )
+    return image_id, message.event.eventId
+
+
+async def test_a_letter_is_listed_and_inspected(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    answer = await call(served, "GET", f"{LETTERS}?tenantId={TENANT}")
+    assert answer.keys() == views.LIST_BLANK.keys()
+    (listed,) = answer["deadLetters"]
+    assert listed["letterId"] == letter_id
+    assert listed["imageId"] == image_id
+    assert listed["failedStep"] == "feature_extraction"
+    assert listed["errorCode"] == "INTERNAL"
+    assert (listed["attempts"], listed["canRetry"], listed["state"]) == (3, True, "waiting")
+    assert "stackTrace" not in listed
+    whole = (await call(served, "GET", f"{LETTERS}/{letter_id}"))["deadLetter"]
+    assert "what nobody foresaw" in whole["stackTrace"]
+    assert whole["originalEvent"]["data"]["imageId"] == image_id
+
+
+async def test_letters_are_filtered_and_paged(served: Web) -> None:
+    others = [(await fail(served))[1] for _ in range(3)]
+    bad = [(await fail(served, UndecodableImage()))[1] for _ in range(2)]
+    strange = (await fail(served, tenant="another"))[1]
+
+    async def listed(query: str) -> list[str]:
+        found: list[str] = []
+        cursor = ""
+        while cursor is not None:
+            answer = await call(served, "GET", f"{LETTERS}?limit=2&{query}&cursor={cursor}")
+            assert len(answer["deadLetters"]) <= 2
+            found += [each["letterId"] for each in answer["deadLetters"]]
+            cursor = answer["nextCursor"]
+        return found
+
+    assert sorted(await listed(f"tenantId={TENANT}")) == sorted(others + bad)
+    assert sorted(await listed("")) == sorted([*others, *bad, strange])
+    assert await listed("tenantId=another") == [strange]
+    assert sorted(await listed(f"tenantId={TENANT}&code=UNDECODABLE_IMAGE")) == sorted(bad)
+    assert await listed(f"tenantId={TENANT}&step=vector_indexing") == []
+    assert await listed(f"tenantId={TENANT}&until=2020-01-01T00:00:00Z") == []
+    assert len(await listed(f"tenantId={TENANT}&since=2020-01-01T00:00:00Z")) == 5
+    assert await listed(f"tenantId={TENANT}&state=discarded") == []
+    assert len(await listed(f"tenantId={TENANT}&state=all")) == 5
+
+
+async def test_a_retry_sends_the_event_as_the_next_generation(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    served.sent.clear()
+    answer = await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
+    assert answer["deadLetter"]["state"] == "retried"
+    assert answer["deadLetter"]["retriedAs"] == 2
+    event, told = served.sent
+    assert (event.topic, told.topic) == (EXTRACTION, PROGRESS)
+    assert event.event.generation == told.event.generation == 2
+    assert event.event.eventId == derived_id("extract", image_id, served.model.name, 2)
+    codec.decode(FeatureExtractionRequested, codec.encode(event.event))
+    again = await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 409)
+    assert again["errorCode"] == "ALREADY_RESOLVED"
+    assert len(served.sent) == 2
+
+
+async def test_a_retry_that_was_cut_off_can_be_repeated(served: Web) -> None:
+    _, letter_id = await fail(served)
+    served.broker_fault = BrokerUnavailable()
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 503)
+    served.broker_fault = None
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
+
+
+async def test_what_would_fail_again_is_retried_by_force_alone(served: Web) -> None:
+    _, letter_id = await fail(served, UndecodableImage())
+    answer = await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 409)
+    assert answer["errorCode"] == "NOT_RETRYABLE"
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry", body={"force": True})
+
+
+async def test_a_discarded_letter_says_why_and_stays_so(served: Web) -> None:
+    _, letter_id = await fail(served)
+    await call(served, "POST", f"{LETTERS}/{letter_id}/discard", 400, {})
+    answer = await call(served, "POST", f"{LETTERS}/{letter_id}/discard", body={"reason": "a test"})
+    assert answer["deadLetter"]["state"] == "discarded"
+    assert answer["deadLetter"]["reason"] == "a test"
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 409)
+    answer = await call(served, "GET", f"{LETTERS}?tenantId={TENANT}")
+    assert answer["deadLetters"] == []
+
+
+async def test_all_that_a_filter_means_are_retried(served: Web) -> None:
+    others = [(await fail(served))[1] for _ in range(3)]
+    bad = (await fail(served, UndecodableImage()))[1]
+    answer = await call(served, "POST", f"{LETTERS}/retry", body={"tenantId": TENANT})
+    assert sorted(answer["done"]) == sorted(others)
+    assert [each["letterId"] for each in answer["skipped"]] == [bad]
+    assert answer["nextCursor"] is None
+    answer = await call(
+        served, "POST", f"{LETTERS}/discard", body={"ids": [bad], "reason": "not a picture"}
+    )
+    assert answer["done"] == [bad]
+    unknown = str(uuid.uuid4())
+    answer = await call(served, "POST", f"{LETTERS}/retry", 404, {"ids": [unknown]})
+    assert answer["errorCode"] == "LETTER_NOT_FOUND"
+
+
+async def test_a_letter_whose_image_moved_on_is_superseded(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    await served.index(image_id)
+    served.sent.clear()
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 409)
+    assert served.sent == []
+    answer = await call(served, "GET", f"{LETTERS}/{letter_id}")
+    assert answer["deadLetter"]["state"] == "superseded"
+
+
+async def test_a_letter_of_a_deleted_image_is_superseded(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    await served.storage.delete_metadata(tenant=TENANT, image_id=image_id)
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 404)
+    answer = await call(served, "GET", f"{LETTERS}/{letter_id}")
+    assert answer["deadLetter"]["state"] == "superseded"
+
+
+async def test_an_image_is_retried_by_its_id(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    answer = await call(served, "POST", f"/api/v1/images/{image_id}/retry", 202)
+    assert answer["retried"] == [letter_id]
+    assert answer["generation"] == 2
+    await call(served, "POST", f"/api/v1/images/{image_id}/retry", 409)
+    await call(served, "POST", f"/api/v1/images/{uuid.uuid4()}/retry", 404)
+    fresh = (await served.upload(PICTURE))["imageId"]
+    answer = await call(served, "POST", f"/api/v1/images/{fresh}/retry", 409)
+    assert answer["errorCode"] == "NOTHING_TO_RETRY"
+
+
+async def test_the_letter_of_an_unreadable_message_is_nobodys(served: Web) -> None:
+    message = unreadable("image_processing", incoming(b"garbage"), DeepLensError("no JSON"))
+    for _ in range(2):  # as after a crash
+        await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+    answer = await call(served, "GET", f"{LETTERS}?tenantId=-")
+    (listed,) = answer["deadLetters"]
+    assert listed["tenantId"] == ""
+    for body in ({}, {"force": True}):
+        await call(served, "POST", f"{LETTERS}/{listed['letterId']}/retry", 409, body)
+
+
+async def test_a_strangers_letter_is_kept_too(served: Web) -> None:
+    _, letter_id = await fail(served)
+    message = unreadable("s", incoming(b"x"), DeepLensError("no JSON"))
+    message.event.eventId, message.event.timestamp = "../../x", "yesterday"
+    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+    answer = await call(served, "GET", LETTERS)
+    assert len(answer["deadLetters"]) == 2
+    assert letter_id in {each["letterId"] for each in answer["deadLetters"]}
+
+
+@pytest.mark.parametrize(
+    "query", ["tenantId=A", "state=x", "since=x", "limit=0", "cursor=x&tenantId=demo"]
+)
+async def test_bad_filters(served: Web, query: str) -> None:
+    await call(served, "GET", f"{LETTERS}?{query}", 400)
+
+
+@pytest.mark.parametrize("body", [[], {"ids": "x"}, {"ids": ["x"]}, {"force": 1}, {"step": 1}])
+async def test_bad_bodies(served: Web, body: Any) -> None:
+    await call(served, "POST", f"{LETTERS}/retry", 400, body)
+
+
+async def test_unknown_letters(served: Web) -> None:
+    await call(served, "GET", f"{LETTERS}/{uuid.uuid4()}", 404)
+    await call(served, "GET", f"{LETTERS}/x", 400)
+    _, letter_id = await fail(served)
+    await call(served, "GET", f"{LETTERS}/{letter_id}?tenantId=another", 404)
+
+
+async def test_ids_with_a_tenant_are_that_tenants_alone(served: Web) -> None:
+    _, theirs = await fail(served, tenant="another")
+    for verb, more in (("retry", {"force": True}), ("discard", {"reason": "not mine"})):
+        body = {"ids": [theirs], "tenantId": TENANT, **more}
+        answer = await call(served, "POST", f"{LETTERS}/{verb}", 404, body)
+        assert answer["errorCode"] == "LETTER_NOT_FOUND"
+    bad = {"ids": [], "tenantId": "A", "reason": "x"}
+    await call(served, "POST", f"{LETTERS}/discard", 400, bad)
+    letter = (await call(served, "GET", f"{LETTERS}/{theirs}"))["deadLetter"]
+    assert letter["state"] == "waiting"
+    body = {"ids": [theirs], "tenantId": "another"}
+    assert (await call(served, "POST", f"{LETTERS}/retry", 200, body))["done"] == [theirs]
+
+
+async def test_another_tenants_fresh_image_is_unknown_to_a_retry(served: Web) -> None:
+    image_id = (await served.upload(PICTURE))["imageId"]
+    path = f"/api/v1/images/{image_id}/retry"
+    answer = await call(served, "POST", f"{path}?tenantId=another", 404)
+    assert answer["errorCode"] == "IMAGE_NOT_FOUND"
+    await call(served, "POST", f"{path}?tenantId=A", 400)
+    assert (await call(served, "POST", path, 409))["errorCode"] == "NOTHING_TO_RETRY"
+
+
+async def test_a_retry_of_which_kafka_takes_a_part_can_be_repeated(served: Web) -> None:
+    _, letter_id = await fail(served)
+    taken: list[Message] = []
+
+    async def half(*messages: Message) -> None:
+        taken.extend(each for each in messages if each.topic is not EXTRACTION)
+        if len(messages) > sum(each.topic is not EXTRACTION for each in messages):
+            raise BrokerUnavailable  # that topic's partition has no leader
+
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    with pytest.raises(BrokerUnavailable):
+        await Replay(served.services, served.rows, half).retry(letter)
+    # The row still says that it failed, by which the next try goes.
+    assert taken == []
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry")

@@ -1,0 +1,228 @@
+"""A deleted image is gone at once, leaves nothing, and the answer proves it."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from aiohttp import FormData
+
+from agents import dead_letters as keeper
+from agents import purging
+from deeplens_streams import codec
+from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.topics import DELETED, PROGRESS
+from deeplens_streams.web import deletion, intake
+from models.deletion import PurgeStep
+from models.events import ProcessingFailed
+from models.letters import DeadLetter
+from tests.contract.test_http_dead_letters import fail
+from tests.photographs import photograph
+from tests.web_server import SEARCH, TENANT, Web, running, until
+
+PICTURE = photograph("rocket").data
+
+
+@pytest.fixture(params=["collection", "shared"])
+async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path, tenancy=request.param) as found:
+        found.purges = True
+        yield found
+
+
+async def call(served: Web, method: str, path: str, expected: int) -> dict[str, Any]:
+    async with served.client.request(method, path) as response:
+        answer: dict[str, Any] = await response.json()
+        assert response.status == expected, answer
+        return answer
+
+
+async def uploaded(served: Web, picture: bytes = PICTURE, tenant: str = TENANT) -> str:
+    image_id: str = (await served.upload(picture, tenantId=tenant))["imageId"]
+    await served.index(image_id)
+    await until(lambda: not intake._behind)
+    return image_id
+
+
+async def keys(served: Web) -> list[str]:
+    found = await obstore.list(served.blobs._store).collect_async()
+    return sorted(each["path"] for each in found)
+
+
+async def test_nothing_is_left_but_the_tombstone(served: Web) -> None:
+    image_id = await uploaded(served)
+    other = await uploaded(served, photograph("coffee").data)
+    answer = await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    assert answer.keys() == deletion.BLANK.keys()
+    assert answer["status"] == "deleted"
+    assert answer["completedAt"]
+    assert [each["step"] for each in answer["deletionSteps"]] == list(PurgeStep)
+    assert all(each["status"] == "completed" and each["at"] for each in answer["deletionSteps"])
+
+    bare = image_id.removeprefix("img_")
+    mine = [key for key in await keys(served) if bare in key or "checksum" in key]
+    kinds = sorted(key.split("/")[1] if key.startswith(TENANT) else "pointer" for key in mine)
+    assert kinds == ["checksum", "deleted", "pointer"]  # the claim is the other picture's
+    assert served.vectors is not None
+    model = served.model.name
+    assert await served.vectors.get_vector(tenant=TENANT, model=model, image_id=image_id) is None
+    assert await served.vectors.count(tenant=TENANT, model=model) == 1
+
+    again = await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    assert again["completedAt"] == answer["completedAt"]
+    status = await call(served, "GET", f"/api/v1/images/{image_id}/status", 200)
+    assert status["status"] == "deleted"
+    for path in ("", "/content", "/thumbnail"):
+        await call(served, "GET", f"/api/v1/images/{image_id}{path}", 404)
+    page = await call(served, "GET", f"/api/v1/images?tenantId={TENANT}", 200)
+    assert [each["imageId"] for each in page["images"]] == [other]
+
+
+async def test_the_same_bytes_can_be_uploaded_again(served: Web) -> None:
+    image_id = await uploaded(served)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    again = await served.upload(PICTURE)
+    assert again["duplicateOf"] is None
+    assert again["imageId"] != image_id
+
+
+async def test_dead_letters_of_a_deleted_image_are_gone(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    await call(served, "POST", f"/api/v1/dead-letters/{letter_id}/retry", 200)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    await call(served, "GET", f"/api/v1/dead-letters/{letter_id}", 404)
+
+
+async def test_a_letter_of_a_later_run_is_gone_too(served: Web) -> None:
+    # The first run left none: an audit had the image processed again.
+    image_id, letter_id = await fail(served, generation=2)
+    served.rows.held[image_id].generation = 2
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    await call(served, "GET", f"/api/v1/dead-letters/{letter_id}", 404)
+
+
+async def test_a_letter_that_comes_behind_the_purge_is_not_kept(served: Web) -> None:
+    image_id, letter_id = await fail(served)
+    letters = served.services.letters
+    kept = await letters.find(letter_id)
+    assert kept is not None
+    await letters.remove(letter_id)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    await keeper.process(letter_event(kept), served.services)
+    assert [letter async for letter in letters.walk(tenant=TENANT)] == []
+    await call(served, "GET", f"/api/v1/dead-letters/{letter_id}", 404)
+
+
+def letter_event(letter: DeadLetter) -> ProcessingFailed:
+    """Return the event by which a letter comes to who keeps it."""
+    data = {name: value for name, value in letter.to_wire().items() if name != "letterId"}
+    return codec.from_wire(
+        ProcessingFailed,
+        {
+            "eventType": ProcessingFailed.EVENT_TYPE,
+            "eventId": letter.letterId,
+            "timestamp": letter.failedAt,
+            "tenantId": letter.tenantId,
+            "correlationId": letter.correlationId,
+            "data": data,
+        },
+    )
+
+
+async def test_while_the_purge_waits_the_image_is_gone_all_the_same(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "_PATIENCE_S", 0.1)
+    served.purges = False
+    image_id = await uploaded(served)
+    answer = await call(served, "DELETE", f"/api/v1/images/{image_id}", 202)
+    assert answer["completedAt"] is None
+    assert {each["status"] for each in answer["deletionSteps"]} == {"pending"}
+    await call(served, "GET", f"/api/v1/images/{image_id}/content", 404)
+    assert await found_by_search(served) == []
+    served.rows.held.clear()  # a row that nobody has written yet
+    status = await call(served, "GET", f"/api/v1/images/{image_id}/status", 200)
+    assert status["status"] == "deleted"
+    assert [each.topic for each in served.sent[-2:]] == [DELETED, PROGRESS]
+    served.purges = True
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+
+
+async def found_by_search(served: Web) -> list[str]:
+    form = FormData(quote_fields=False)
+    form.add_field("tenantId", TENANT)
+    form.add_field("threshold", "-1")
+    form.add_field("queryImage", PICTURE, filename="a.jpg")
+    async with served.client.post(SEARCH, data=form) as response:
+        answer = await response.json()
+        assert response.status == 200, answer
+        return [each["imageId"] for each in answer["results"]]
+
+
+async def test_a_deletion_that_kafka_did_not_take_is_repeated(served: Web) -> None:
+    image_id = await uploaded(served)
+    served.broker_fault = BrokerUnavailable()
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 503)
+    served.broker_fault = None
+    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+
+
+async def test_unknown_images_and_other_tenants(served: Web) -> None:
+    image_id = await uploaded(served)
+    await call(served, "DELETE", f"/api/v1/images/{uuid.uuid4()}", 404)
+    await call(served, "DELETE", "/api/v1/images/x", 400)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}?tenantId=another", 404)
+    await call(served, "GET", f"/api/v1/images/{image_id}", 200)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}?tenantId={TENANT}", 200)
+    await call(served, "DELETE", f"/api/v1/images/{image_id}?tenantId=another", 404)
+
+
+async def test_a_whole_tenant_is_purged(served: Web) -> None:
+    mine = [
+        await uploaded(served, photograph(name).data) for name in ("rocket", "coffee", "camera")
+    ]
+    theirs = await uploaded(served, tenant="another")
+    await fail(served)
+    path = f"/api/v1/admin/tenants/{TENANT}"
+    await call(served, "GET", f"{path}/purge", 404)
+    await call(served, "DELETE", path, 400)
+    await call(served, "DELETE", f"{path}?confirm={TENANT}", 202)
+    await until(lambda: not served._work)
+    answer = await call(served, "GET", f"{path}/purge", 200)
+    assert answer["completedAt"]
+    assert (answer["imagesDeleted"], answer["imagesLeft"]) == (4, 0)
+    left = await keys(served)
+    assert [key for key in left if TENANT in key] == [f"purged/{TENANT}.json"]
+    assert [key for key in left if key.startswith("index/")] == [f"index/{theirs[4:]}"]
+    for image_id in mine:
+        await call(served, "GET", f"/api/v1/images/{image_id}/status", 404)
+    page = await call(served, "GET", "/api/v1/images?tenantId=another", 200)
+    assert [each["imageId"] for each in page["images"]] == [theirs]
+    again = await uploaded(served)
+    page = await call(served, "GET", f"/api/v1/images?tenantId={TENANT}", 200)
+    assert [each["imageId"] for each in page["images"]] == [again]
+
+
+async def test_a_tenants_purge_that_is_cut_off_leaves_nothing(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rocket", "coffee", "camera"):
+        await uploaded(served, photograph(name).data)
+    monkeypatch.setattr(purging, "BUNCH", 1)
+    served.purges = False
+    path = f"/api/v1/admin/tenants/{TENANT}"
+    await call(served, "DELETE", f"{path}?confirm={TENANT}", 202)
+    (asked,) = [each.event for each in served.sent if each.topic is DELETED]
+    served.purges = True
+    served.broker_fault = BrokerUnavailable()  # behind the first tombstone
+    with pytest.raises(BrokerUnavailable):
+        await served.purge(asked)
+    served.broker_fault = None
+    await served.purge(asked)
+    await until(lambda: not served._work)
+    answer = await call(served, "GET", f"{path}/purge", 200)
+    assert answer["completedAt"]
+    assert (answer["imagesDeleted"], answer["imagesLeft"]) == (3, 0)
+    assert [key for key in await keys(served) if TENANT in key] == [f"purged/{TENANT}.json"]

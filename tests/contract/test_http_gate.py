@@ -1,0 +1,56 @@
+"""Uploads are refused before anything suffers, with the time after which to come again."""
+
+from collections import namedtuple
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import FormData
+
+from deeplens_streams.web import gate
+from tests.photographs import photograph
+from tests.web_server import TENANT, UPLOAD, Web, running
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path, max_backlog=100, disk_reserve_bytes=1000) as found:
+        yield found
+
+
+async def refused(served: Web) -> tuple[int, str, int]:
+    form = FormData(default_to_multipart=True)
+    form.add_field("tenantId", TENANT)
+    form.add_field("file", photograph("rocket").data, filename="a.jpg")
+    async with served.client.post(UPLOAD, data=form) as response:
+        answer: dict[str, Any] = await response.json()
+        assert served.spooled == []
+        assert (await served.storage.list_images(tenant=TENANT, limit=1)).images == []
+        return response.status, answer["errorCode"], int(response.headers["Retry-After"])
+
+
+@pytest.mark.parametrize(
+    ("waiting", "rate", "wait"),
+    [(100, 0.5, 2), (200, 10.0, 11), (200, 0.0, 30), (200, None, 30), (10**9, 1.0, 3600)],
+)
+async def test_too_many_that_wait(served: Web, waiting: int, rate: float | None, wait: int) -> None:
+    served.backlog.waiting, served.backlog.drain_rate = waiting, rate
+    assert await refused(served) == (429, "BACKLOG_FULL", wait)
+    served.backlog.waiting = 99
+    await served.upload(photograph("rocket").data)
+
+
+async def test_a_disk_that_is_nearly_full(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.shutil, "disk_usage", lambda _folder: Usage(9999, 9000, 999))
+        status, code, _ = await refused(served)
+    assert (status, code) == (507, "STORAGE_FULL")
+    await served.upload(photograph("rocket").data)
+
+
+async def test_what_is_not_known_refuses_nobody(served: Web) -> None:
+    served.backlog.waiting = None
+    await served.upload(photograph("rocket").data)

@@ -1,0 +1,58 @@
+"""Three hundred damaged and hostile pictures; five thousand of them are in tests/faults."""
+
+import asyncio
+import io
+import os
+from collections import Counter
+from pathlib import Path
+
+from deeplens_streams.errors import DeepLensError, UndecodableImage
+from deeplens_streams.features.memory import MemoryFeatures
+from tests.mutations import Mutant, mutants
+from tests.web_server import TENANT, UPLOAD, Web, running
+
+COUNT = 300
+MAX_PIXELS = 2_000_000
+REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY_FRAMES")} | {
+    (415, "UNSUPPORTED_FORMAT")
+}
+
+
+async def fate(served: Web, mutant: Mutant) -> str:
+    """Return what became of a picture, having checked that it is one of what may become of it."""
+    form = {"tenantId": TENANT, "skipDuplicateCheck": "true", "file": io.BytesIO(mutant.data)}
+    async with served.client.post(UPLOAD, data=form) as response:
+        answer = await response.json()
+    if response.status != 202:
+        assert (response.status, answer["errorCode"]) in REFUSED, (mutant.kind, answer)
+        return str(answer["errorCode"])
+    assert served.features is not None
+    try:
+        found = await served.features.extract(mutant.data, thumbnail_px=64)
+    except UndecodableImage as error:
+        return f"accepted, then {error.code}"
+    assert found.width > 0
+    return "completed"
+
+
+async def test_mutants_are_resolved_or_refused(tmp_path: Path) -> None:
+    seed = int(os.environ.get("DEEPLENS_TEST_SEED") or 20)
+    fates: Counter[str] = Counter()
+    features = MemoryFeatures(max_pixels=MAX_PIXELS)
+    async with running(tmp_path, features=features, max_pixels=MAX_PIXELS) as served:
+        turns = asyncio.Semaphore(8)
+
+        async def one(number: int, mutant: Mutant) -> None:
+            async with turns:
+                try:
+                    fates[await fate(served, mutant)] += 1
+                except (AssertionError, DeepLensError) as error:
+                    raise AssertionError(f"seed {seed}, number {number}: {mutant.kind}") from error
+
+        pictures = enumerate(mutants(seed, COUNT, max_pixels=MAX_PIXELS))
+        await asyncio.gather(*(one(*each) for each in pictures))
+    print(f"seed {seed}: {dict(fates)}")  # noqa: T201 -- a failure is run again by its seed
+    assert fates.total() == COUNT
+    # Otherwise the pictures would not reach what is tested.
+    assert len(fates) >= 5
+    assert fates["completed"] > COUNT / 10

@@ -1,0 +1,312 @@
+"""``/api/v1/admin/tenants``: making, changing and removing tenants, and their limits."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from aiohttp import FormData
+
+from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable
+from deeplens_streams.web import quotas, registry
+from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.registry import Registry
+from tests.keys import OPERATOR, ask, tenant_key, uploaded
+from tests.photographs import photograph
+from tests.web_server import UPLOAD, Web, running, until
+
+TENANTS = "/api/v1/admin/tenants"
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(tmp_path, admin_key=OPERATOR) as web:
+        web.indexes = web.purges = web.counts = True
+        yield web
+
+
+async def send(web: Web, key: str, content: bytes, **fields: str) -> tuple[int, dict[str, Any]]:
+    form = FormData(default_to_multipart=True)
+    form.add_field("file", content, filename="a.jpg")
+    for name, value in fields.items():
+        form.add_field(name, value)
+    async with web.client.post(UPLOAD, data=form, headers={"X-API-Key": key}) as response:
+        answer: dict[str, Any] = await response.json()
+        if response.status == 429:
+            assert int(response.headers["Retry-After"]) > 0
+        return response.status, answer
+
+
+def picture(number: int) -> bytes:
+    """Return a picture that differs from the others behind its end."""
+    return photograph("rocket").data + number.to_bytes(4, "big")
+
+
+async def test_a_tenant_is_created_with_all_that_it_needs(served: Web) -> None:
+    body = {"tenantId": "acme", "limits": {"images": 5}}
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, body)
+    assert status == 201
+    assert {each["status"] for each in answer["steps"]} == {"completed"}
+    assert answer["tenant"]["limits"]["images"] == 5
+    assert answer["tenant"]["provisioned"] is True
+    assert (await ask(served, "GET", "/api/v1/images", answer["apiKey"]))[0] == 200
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, body)
+    assert (status, answer["errorCode"]) == (409, "TENANT_EXISTS")
+
+
+async def test_creating_goes_on_where_it_was_cut_off(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = type(served.storage)
+    ping = storage.ping
+
+    async def fails(self: Any) -> None:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(storage, "ping", fails)
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, {"tenantId": "acme"})
+    assert (status, answer["errorCode"], answer["apiKey"]) == (503, "STORAGE_UNAVAILABLE", None)
+    assert [each["status"] for each in answer["steps"]][-1] == "failed"
+    monkeypatch.setattr(storage, "ping", ping)
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, {"tenantId": "acme"})
+    assert (status, bool(answer["apiKey"])) == (201, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"tenantId": "acme", "limits": []},
+        {"tenantId": "acme", "limits": {"images": -1}},
+        {"tenantId": "acme", "limits": {"images": 1.5}},
+        {"tenantId": "acme", "limits": {"images": True}},
+        {"tenantId": "acme", "limits": {"pictures": 1}},
+        {"tenantId": "acme", "plan": "gold"},
+        [],
+    ],
+)
+async def test_a_tenant_that_cannot_be_made(served: Web, body: Any) -> None:
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, body)
+    assert (status, answer["success"]) == (400, False)
+    assert served.registry.tenants() == []
+
+
+async def test_tenants_are_listed_in_pages(served: Web) -> None:
+    for name in ("c", "a", "b"):
+        await tenant_key(served, name)
+    _, page = await ask(served, "GET", f"{TENANTS}?limit=2", OPERATOR)
+    assert [each["tenantId"] for each in page["tenants"]] == ["a", "b"]
+    _, page = await ask(served, "GET", f"{TENANTS}?limit=2&cursor={page['nextCursor']}", OPERATOR)
+    assert ([each["tenantId"] for each in page["tenants"]], page["nextCursor"]) == (["c"], None)
+    status, answer = await ask(served, "GET", f"{TENANTS}/a", OPERATOR)
+    assert (status, answer["tenant"]["state"], answer["tenant"]["keys"]) == (200, "active", 1)
+    for path in ("", "/usage", "/keys", "/check"):
+        method = "POST" if path == "/check" else "GET"
+        status, answer = await ask(served, method, f"{TENANTS}/nobody{path}", OPERATOR)
+        assert (status, answer["errorCode"]) == (404, "TENANT_NOT_FOUND")
+
+
+async def test_limits_change_one_by_one(served: Web) -> None:
+    await tenant_key(served, "acme")
+    for limits, expected in (
+        ({"images": 7}, (7, None)),
+        ({"bytes": 9}, (7, 9)),
+        ({"images": None}, (None, 9)),
+    ):
+        body = {"limits": limits}
+        status, answer = await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, body)
+        found = answer["tenant"]["limits"]
+        assert (status, (found["images"], found["bytes"])) == (200, expected)
+
+
+async def test_a_suspended_tenant_is_refused_until_it_is_resumed(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    image_id = await uploaded(served, key)
+    assert (await ask(served, "POST", f"{TENANTS}/acme/suspend", OPERATOR))[0] == 200
+    for path in ("/api/v1/images", f"/api/v1/images/{image_id}/content"):
+        status, answer = await ask(served, "GET", path, key)
+        assert (status, answer["errorCode"]) == (403, "TENANT_SUSPENDED")
+    assert (await send(served, OPERATOR, picture(1), tenantId="acme"))[0] == 403
+    status, answer = await ask(served, "POST", f"{TENANTS}/acme/check", OPERATOR)
+    assert (status, answer["errorCode"]) == (503, "TENANT_NOT_ACTIVE")
+    assert (await ask(served, "POST", f"{TENANTS}/acme/resume", OPERATOR))[0] == 200
+    assert (await ask(served, "GET", "/api/v1/images", key))[0] == 200
+    assert (await ask(served, "POST", f"{TENANTS}/acme/check", OPERATOR))[0] == 200
+
+
+async def test_usage_is_exact_after_uploads_duplicates_and_deletions(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    ids = []
+    for number in range(5):
+        status, answer = await send(served, key, picture(number))
+        assert status == 202
+        ids.append(answer["imageId"])
+        await served.settled()
+    _, answer = await send(served, key, picture(0))
+    assert answer["duplicateOf"] == ids[0]
+    await ask(served, "DELETE", f"/api/v1/images/{ids[1]}", key)
+    await served.settled()
+    status, answer = await ask(served, "GET", "/api/v1/usage", key)
+    size = len(picture(0))
+    assert (status, answer["images"], answer["bytes"]) == (200, 4, 4 * size)
+    _, same = await ask(served, "GET", f"{TENANTS}/acme/usage", OPERATOR)
+    assert same == answer
+
+
+async def test_a_quota_of_pictures_is_filled_and_not_passed(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 30}})
+    answers: Counter[int] = Counter()
+
+    async def upload(first: int) -> None:
+        for number in range(first, first + 6):
+            status, answer = await send(served, key, picture(number))
+            answers[status] += 1
+            if status == 429:
+                assert answer["errorCode"] == "QUOTA_EXCEEDED"
+                assert "30 pictures" in answer["message"]
+
+    await asyncio.gather(*(upload(10 * each) for each in range(8)))
+    await served.settled()
+    assert answers == {202: 30, 429: 18}
+    _, answer = await ask(served, "GET", "/api/v1/usage", key)
+    assert answer["images"] == 30
+    # What is deleted makes room.
+    _, page = await ask(served, "GET", "/api/v1/images?limit=1", key)
+    await ask(served, "DELETE", f"/api/v1/images/{page['images'][0]['imageId']}", key)
+    await served.settled()
+    served.quotas._refused.clear()
+    assert (await send(served, key, picture(1000)))[0] == 202
+    assert (await send(served, key, picture(1001)))[0] == 429
+
+
+async def test_a_refused_upload_fills_nothing(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 1}})
+    await served.quotas.unused(await served.quotas.upload("acme", 10))  # a lease is there
+    served.broker_fault = BrokerUnavailable()
+    for number in range(3):
+        assert (await send(served, key, picture(number)))[0] == 503
+    served.broker_fault = None
+    assert (await send(served, key, picture(5)))[0] == 202
+    status, answer = await send(served, key, picture(5))
+    assert (status, bool(answer.get("duplicateOf"))) == (429, False)
+
+
+async def test_a_quota_of_bytes(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    limit = 2 * len(picture(0)) + 10
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"bytes": limit}})
+    got = [(await send(served, key, picture(number)))[0] for number in range(4)]
+    assert got == [202, 202, 429, 429]
+
+
+async def test_rates_of_uploads_and_searches(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 6_000_000.0
+    monkeypatch.setattr(quotas.time, "time", lambda: now)
+    key = await tenant_key(served, "acme")
+    limits = {"uploadsPerMinute": 3, "searchesPerMinute": 2}
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": limits})
+    got = [(await send(served, key, picture(number)))[0] for number in range(5)]
+    assert got == [202, 202, 202, 429, 429]
+    for expected in (200, 200, 429):
+        form = FormData(default_to_multipart=True)
+        form.add_field("queryImage", picture(0), filename="q.jpg")
+        async with served.client.post(
+            "/api/v1/images/search", data=form, headers={"X-API-Key": key}
+        ) as response:
+            assert response.status == expected
+    now += 60
+    status, answer = await send(served, key, picture(9))
+    assert status == 202, answer
+
+
+async def test_two_workers_share_a_quota_and_what_lies_idle_comes_back(served: Web) -> None:
+    """A second worker asks in vain until the first gives back what it has to spare."""
+    await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 80}})
+    first, second = served.quotas, Quotas(served.settings, served.registry)
+    await first.start()
+    taken = [await first.upload("acme", 1)]
+    held = served.registry.find("acme")
+    assert held is not None
+    assert [lease.images for lease in held.leases.values()] == [10]
+    taken += [await second.upload("acme", 1) for _ in range(79)]
+    assert len({room.lease for room in taken}) > 8
+    with pytest.raises(quotas.QuotaExceeded):
+        await second.upload("acme", 1)
+    await first.stop()
+
+
+async def test_idle_room_is_given_back(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "_IDLE_S", 0.1)
+    await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 80}})
+    async with served.quotas:
+        await served.quotas.upload("acme", 1)
+
+        def left() -> int:
+            row = served.registry.find("acme")
+            assert row is not None
+            return sum(lease.images for lease in row.leases.values())
+
+        await until(lambda: left() == 1)
+
+
+async def test_a_registry_that_says_nothing_is_503(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tenant_key(served, "acme")
+    monkeypatch.setattr(registry, "PATIENCE_S", 0.1)
+
+    async def nothing(*_messages: Any) -> None: ...
+
+    monkeypatch.setattr(served.registry, "_publish", nothing)
+    status, answer = await ask(served, "POST", f"{TENANTS}/acme/suspend", OPERATOR)
+    assert (status, answer["errorCode"]) == (503, "REGISTRY_UNAVAILABLE")
+    with pytest.raises(registry.RegistryUnavailable):
+        await Registry(nothing).ready()
+
+
+async def test_a_tenant_is_deleted_with_all_it_has(served: Web) -> None:
+    key = await tenant_key(served, "acme")
+    other = await tenant_key(served, "other")
+    mine, theirs = await uploaded(served, key), await uploaded(served, other)
+    await ask(served, "DELETE", f"/api/v1/images/{await uploaded(served, key, 'coffee')}", key)
+    assert (await ask(served, "DELETE", f"{TENANTS}/acme", OPERATOR))[0] == 400
+    status, answer = await ask(served, "DELETE", f"{TENANTS}/acme?confirm=acme", OPERATOR)
+    assert status == 202
+    await until(lambda: served.registry.find("acme") is None)
+    await served.settled()
+    status, answer = await ask(served, "GET", f"{TENANTS}/acme/purge", OPERATOR)
+    assert (status, answer["imagesLeft"], bool(answer["completedAt"])) == (200, 0, True)
+    assert (await ask(served, "GET", "/api/v1/images", key))[0] == 401
+    status, _ = await ask(served, "GET", f"/api/v1/images/{mine}/status", OPERATOR)
+    assert status == 404
+    assert (await ask(served, "GET", f"/api/v1/images/{theirs}", other))[0] == 200
+    found = await obstore.list(served.blobs._store).collect_async()
+    assert [each["path"] for each in found if "acme" in each["path"]] == ["purged/acme.json"]
+    async with served.client.post(
+        "/api/v1/admin/audit", headers={"X-API-Key": OPERATOR}
+    ) as response:
+        assert '"acme"' not in await response.text()
+
+
+async def test_with_keys_off_a_tenant_exists_from_its_first_use(tmp_path: Path) -> None:
+    async with running(tmp_path, tenant_max_images=2) as web:
+        web.indexes = web.counts = True
+        got = []
+        for number in range(4):
+            form = FormData(default_to_multipart=True)
+            form.add_field("file", picture(number), filename="a.jpg")
+            form.add_field("tenantId", "casual")
+            async with web.client.post(UPLOAD, data=form) as response:
+                got.append(response.status)
+            await web.settled()
+        assert got == [202, 202, 429, 429]
+        async with web.client.get(f"{TENANTS}/casual/usage") as response:
+            answer = await response.json()
+        assert (answer["images"], answer["limits"]["images"]) == (2, 2)

@@ -1,0 +1,202 @@
+"""haproxy.cfg in a real HAProxy, in front of workers that misbehave."""
+
+import asyncio
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from deeplens_streams.web import ROUTES
+from tests.deploy.tools import DOCKER, program, run
+
+CONFIG = DOCKER / "haproxy.cfg"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def assert_alive(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert process.poll() is None, log.read_text()
+
+
+async def until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            assert_alive(process, log)
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
+def with_workers(config: str, public: int, workers: list[int]) -> str:
+    """Return the configuration with fixed workers in place of those that Docker's DNS knows.
+
+    They are not checked, so that a dead one is found by a request.
+    """
+    template = re.search(r"^ *server-template .*\n", config, re.MULTILINE)
+    default = re.search(r"^ *default-server .*\n", config, re.MULTILINE)
+    assert template
+    assert default
+    servers = "".join(f"    server w{i} 127.0.0.1:{port}\n" for i, port in enumerate(workers))
+    config = config.replace(template[0], servers).replace(default[0], "")
+    config = config.replace("bind :8080", f"bind 127.0.0.1:{public}")
+    return config.replace("bind 127.0.0.1:8081", f"bind 127.0.0.1:{free_port()}")
+
+
+@contextmanager
+def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [program("haproxy"), "-db", "-f", str(config)], stdout=out, stderr=out
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Callable[..., object]:
+    """Return a context manager: the proxy's URL, in front of workers on these ports."""
+
+    @asynccontextmanager
+    async def running(*workers: int) -> AsyncIterator[str]:
+        config, public = tmp_path / "haproxy.cfg", free_port()
+        config.write_text(with_workers(CONFIG.read_text("utf-8"), public, list(workers)))
+        with started(config, tmp_path / "log") as process:
+            await until_it_listens(public, process, tmp_path / "log")
+            yield f"http://127.0.0.1:{public}"
+
+    return running
+
+
+@asynccontextmanager
+async def worker(handler: Handler) -> AsyncIterator[int]:
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield port
+    await runner.cleanup()
+
+
+async def answer_path(request: web.Request) -> web.Response:
+    return web.Response(text=request.path)
+
+
+def test_haproxy_reads_the_file() -> None:
+    run(program("haproxy"), "-c", "-f", str(CONFIG))
+
+
+async def test_a_worker_that_is_gone_is_passed_over(proxy: Callable) -> None:
+    async with (
+        worker(answer_path) as alive,
+        proxy(free_port(), alive, free_port()) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        for _ in range(12):
+            async with http.post(f"{url}/api/v1/images/upload", data=b"picture") as response:
+                assert (response.status, await response.text()) == (200, "/api/v1/images/upload")
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_request_that_a_worker_began_to_read_is_not_sent_again(
+    method: str, proxy: Callable
+) -> None:
+    taken: list[bytes] = []
+
+    async def die(request: web.Request) -> web.StreamResponse:
+        taken.append(await request.content.readany())
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with worker(die) as one, worker(die) as other, proxy(one, other) as url:
+        for sent in range(1, 7):
+            async with (
+                aiohttp.ClientSession() as http,
+                http.request(method, f"{url}/api/v1/images/upload", data=b"x" * 1000) as response,
+            ):
+                assert response.status == 502
+            assert len(taken) == sent
+
+
+async def test_an_upload_streams(proxy: Callable) -> None:
+    """The worker has the beginning while the client still holds back the end."""
+    arrived, size = asyncio.Event(), 10_000_000
+    received = 0
+
+    async def upload(request: web.Request) -> web.Response:
+        nonlocal received
+        async for chunk in request.content.iter_any():
+            received += len(chunk)
+            if received >= size // 2:
+                arrived.set()
+        return web.Response(text=str(received))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield bytes(size // 2)
+        await arrived.wait()
+        yield bytes(size - size // 2)
+
+    async with (
+        worker(upload) as port,
+        proxy(port) as url,
+        aiohttp.ClientSession() as http,
+        asyncio.timeout(60),
+        http.post(f"{url}/api/v1/images/upload", data=body()) as response,
+    ):
+        assert await response.text() == str(size)
+
+
+async def test_websockets_pass(proxy: Callable) -> None:
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        socket_ = web.WebSocketResponse()
+        await socket_.prepare(request)
+        async for message in socket_:
+            await socket_.send_str(f"{request.query['imageId']} {message.data}")
+        return socket_
+
+    async with (
+        worker(echo) as port,
+        proxy(port) as url,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}/hub/processing-status?imageId=img_1") as client,
+    ):
+        await client.send_str("hello")
+        assert await client.receive_str(timeout=30) == "img_1 hello"
+
+
+async def test_clients_reach_what_they_need_and_nothing_else(proxy: Callable) -> None:
+    inside = ("/internal", "/tables", "/metrics")
+    tricks = ["/%69nternal/rows", "/api/../internal/rows", "//internal/rows", "/./tables", "/x"]
+    async with worker(answer_path) as port, proxy(port) as url:
+        for path in [*(route.path for route in ROUTES), *tricks]:
+            wanted = path not in tricks and not path.startswith(inside)
+            # By hand, because clients tidy a path up before they send it.
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url[-5:].lstrip(":")))
+            target = re.sub(r"\{\w+\}", "img_1", path)
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            status = (await reader.read()).split()[1]
+            writer.close()
+            await writer.wait_closed()
+            assert status == (b"200" if wanted else b"404"), path

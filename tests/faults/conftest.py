@@ -1,0 +1,65 @@
+"""A Kafka and an extraction service of each test's own: they are killed here."""
+
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from deeplens_streams.kafka.server import KafkaServer
+from tests.faults.parts import StubExtractor
+from tests.integration.system import System, free_port
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    server = KafkaServer(tmp_path / "kafka")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def stub(tmp_path: Path) -> AsyncIterator[StubExtractor]:
+    service = StubExtractor(tmp_path / "stub", free_port())
+    service.start()
+    await service.until_ready()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+async def system(
+    own_kafka: KafkaServer, stub: StubExtractor, tmp_path: Path
+) -> AsyncIterator[System]:
+    made = System(
+        broker=f"kafka://{own_kafka.bootstrap}",
+        namespace=f"f{uuid.uuid4().hex[:8]}",
+        folder=tmp_path,
+        extractor_url=stub.url,
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+#: Of the small disk.
+DISK_MB = 900
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

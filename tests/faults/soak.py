@@ -1,0 +1,132 @@
+"""Many pictures through two workers, and what each process holds meanwhile."""
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tests.faults.parts import small_pictures
+from tests.faults.uploads import TENANT, Uploader
+from tests.integration.system import Client, System, Worker, until
+
+#: How much more the last quarter may hold than the second.
+GROWTH = 1.10
+#: How many more files, threads or sockets.
+MORE = 2
+#: Looks, a second apart, below which there is nothing to compare.
+LEAST_LOOKS = 40
+
+
+class Held:
+    """What a process held, again and again."""
+
+    def __init__(self, name: str, process: psutil.Process, *, maps_vectors: bool = False) -> None:
+        self.name, self._process = name, process
+        #: Vectors are mapped files, which the system drops when it wants the room.
+        self._maps_vectors = maps_vectors
+        self.memory: list[int] = []
+        self.others: list[tuple[int, int, int]] = []
+
+    def look(self) -> None:
+        with self._process.oneshot():
+            memory = self._process.memory_info()
+            self.memory.append(memory.rss - (memory.shared if self._maps_vectors else 0))
+            sockets = len(self._process.net_connections())
+            self.others.append((self._process.num_fds(), self._process.num_threads(), sockets))
+
+    def quarter(self, number: int) -> tuple[float, ...]:
+        """Return the medians of a quarter: memory, files, threads, sockets."""
+        size = len(self.memory) // 4
+        part = slice((number - 1) * size, number * size)
+        others = zip(*self.others[part], strict=True)
+        return statistics.median(self.memory[part]), *map(statistics.median, others)
+
+    def growth(self) -> list[str]:
+        """Name what grew from the second quarter to the last."""
+        if len(self.memory) < LEAST_LOOKS:
+            return []
+        memory, *others = zip(self.quarter(2), self.quarter(4), strict=True)
+        grown = [f"{self.name}: memory {memory}"] if memory[1] > memory[0] * GROWTH else []
+        names = ("files", "threads", "sockets")
+        return grown + [
+            f"{self.name}: {name} {change}"
+            for name, change in zip(names, others, strict=True)
+            if change[1] > change[0] + MORE
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """What came of it: seconds, accepted uploads, the ledger of all, and who held what."""
+
+    took_s: float
+    accepted: int
+    total: dict[str, Any]
+    held: list[Held]
+
+    def faults(self, pictures: int) -> list[str]:
+        """Name what should not be."""
+        counts = (self.accepted, self.total["accepted"], self.total["completed"])
+        lost = [] if set(counts) == {pictures} else [f"{pictures} pictures became {self.total}"]
+        return lost + [growth for each in self.held for growth in each.growth()]
+
+
+async def soak(system: System, pictures: int, *, batch: int = 1000, in_step: bool) -> Soaked:
+    """Send so many pictures through a worker with a model and one with the vectors.
+
+    Parameters
+    ----------
+    in_step : whether a batch is sent when the one before it is at its end; else as fast as
+        uploads are taken.
+    """
+    worker = await system.started("one", roles="api,process,extract")
+    index = await system.started("two", roles="index")
+    held = [Held("worker", _process(worker)), Held("index", _process(index), maps_vectors=True)]
+    held += [Held("model", each) for each in _process(worker).children(recursive=True)]
+    client = system.client(worker, TENANT)
+
+    async def watch() -> None:
+        while True:
+            for each in held:
+                each.look()
+            await asyncio.sleep(1)
+
+    began, accepted = time.monotonic(), 0
+    watching = asyncio.create_task(watch())
+    try:
+        # Made as they are sent: the sender, too, holds no more than it needs.
+        for seed, first in enumerate(range(0, pictures, batch)):
+            some = small_pictures(min(batch, pictures - first), seed=seed)
+            book = await Uploader([worker], at_once=12).send(some, per_second=1000)
+            accepted += len(book.accepted)
+            if in_step:
+                await client.until_final(list(book.accepted.values()), seconds=600, poll_s=0.5)
+    finally:
+        watching.cancel()
+        watched = (await asyncio.gather(watching, return_exceptions=True))[0]
+    if not isinstance(watched, asyncio.CancelledError):
+        raise watched  # a process that it watched has ended
+    took = time.monotonic() - began
+    return Soaked(took, accepted, await everything_done(client), held)
+
+
+def _process(worker: Worker) -> psutil.Process:
+    assert worker.process is not None
+    return psutil.Process(worker.process.pid)
+
+
+async def everything_done(client: Client) -> dict[str, Any]:
+    """Return the ledger when nothing is in flight."""
+    total: dict[str, Any] = {}
+
+    async def all_done() -> bool:
+        async with client.http.post(f"/api/v1/admin/audit?tenantId={TENANT}") as response:
+            total.update(json.loads((await response.text()).splitlines()[-1]))
+        return bool(total["inFlight"] == 0)
+
+    await until(all_done, "nothing is in flight", seconds=600, poll_s=3)
+    return total

@@ -1,0 +1,132 @@
+"""Five thousand damaged and hostile pictures, through HTTP and the process that decodes."""
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from deeplens_streams.config import load_settings
+from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.features import choose_model
+from deeplens_streams.features.child import ChildFeatures
+from tests.contract.test_http_mutants import REFUSED
+from tests.mutations import Mutant, mutants, originals
+from tests.web_server import TENANT, UPLOAD
+
+COUNT = 5_000
+AT_ONCE = 8
+LIMIT_BYTES = 500_000_000
+
+
+@pytest.fixture
+def web_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.web_process", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    ) as found:
+        try:
+            yield found
+        finally:
+            found.kill()
+
+
+class Processes:
+    """The memory of the process that reads pictures and of the one that decodes them, together."""
+
+    def __init__(self, *ids: int) -> None:
+        self._watched = [psutil.Process(each) for each in ids]
+        self.idle = self.peak = self.used
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        return tuple(each.memory_info().rss for each in self._watched)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        async def look() -> None:
+            while True:
+                self.peak = max(self.peak, self.used, key=sum)
+                await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(look())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def fate(
+    client: aiohttp.ClientSession, url: str, features: ChildFeatures, mutant: Mutant
+) -> str:
+    """Return what became of a picture, having checked that it is one of what may become of it."""
+    form = {"tenantId": TENANT, "skipDuplicateCheck": "true", "file": io.BytesIO(mutant.data)}
+    async with client.post(url, data=form) as response:
+        answer: dict[str, Any] = await response.json()
+    if response.status != 202:
+        assert (response.status, answer["errorCode"]) in REFUSED, answer
+        return str(answer["errorCode"])
+    try:
+        found = await features.extract(mutant.data, thumbnail_px=256)
+    except UndecodableImage as error:
+        return f"accepted, then {error.code}"
+    assert abs(float(found.vector @ found.vector) - 1) < 1e-3
+    return "completed"
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+async def test_five_thousand_mutants(web_process: subprocess.Popen[str]) -> None:
+    seed = int(os.environ.get("DEEPLENS_TEST_SEED") or 2026)
+    print(f"seed {seed}")  # noqa: T201 -- a failure is run again by its seed
+    settings = load_settings(weights="untrained")
+    features = ChildFeatures(settings, choose_model(settings))
+    assert web_process.stdout is not None
+    port = int(await asyncio.to_thread(web_process.stdout.readline))
+    url, fates, turns = (
+        f"http://127.0.0.1:{port}{UPLOAD}",
+        Counter[str](),
+        asyncio.Semaphore(AT_ONCE),
+    )
+    await features.ready()
+    child = features.process_id
+    assert child is not None
+    try:
+        async with aiohttp.ClientSession() as client:
+            whole = [Mutant("whole", each) for each in originals()]
+            await asyncio.gather(*(fate(client, url, features, each) for each in whole))
+            processes = Processes(web_process.pid, child)
+
+            async def one(number: int, mutant: Mutant) -> None:
+                try:
+                    fates[await fate(client, url, features, mutant)] += 1
+                except Exception as error:
+                    raise AssertionError(f"number {number}: {mutant.kind}: {error}") from error
+                finally:
+                    turns.release()
+
+            async with processes.watched(), asyncio.TaskGroup() as group:
+                for each in enumerate(mutants(seed, COUNT, max_pixels=settings.max_pixels)):
+                    await turns.acquire()
+                    group.create_task(one(*each))
+    finally:
+        same = features.process_id == child
+        await features.close()
+    grown = [peak - idle for peak, idle in zip(processes.peak, processes.idle, strict=True)]
+    print(f"{dict(fates)}; above idle, in bytes: {grown}")  # noqa: T201
+    assert same, "the decoding process ended"
+    assert web_process.poll() is None
+    assert fates.total() == COUNT
+    assert sum(grown) < LIMIT_BYTES

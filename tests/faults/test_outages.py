@@ -1,0 +1,236 @@
+"""A dependency is away for a minute: uploads go on, nothing is lost, no attempt is spent."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from deeplens_streams.kafka.server import KafkaServer
+from tests.behaviour.conftest import _versitygw, answers
+from tests.faults.parts import StubExtractor, fill, small_pictures
+from tests.faults.uploads import TENANT, Uploader
+from tests.integration.system import Client, System, Worker, free_port, until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+OUTAGE_S = 60
+RETURN_S = 30
+#: Of one stage in one outage.
+MAX_LINES = 10
+STAGES = 4
+#: Lines that come with each picture, whatever else happens.
+PER_PICTURE = {"upload accepted", "picture completed", "upload is a duplicate"}
+
+
+def lines_of(worker: Worker, begin: int) -> Counter[str]:
+    """Count what was logged behind `begin`, but for what comes with each picture."""
+    said: Counter[str] = Counter()
+    for line in worker.log()[begin:].splitlines():
+        try:
+            event = json.loads(line)["event"]
+        except (ValueError, KeyError):
+            event = line[:80]
+        if event not in PER_PICTURE:
+            said[event] += 1
+    return said
+
+
+async def steps_of(client: Client, image_id: str) -> dict[str, dict[str, Any]]:
+    status = await client.status(image_id)
+    return {step["step"]: step for step in status["processingSteps"]}
+
+
+async def uploaded(worker: Worker, count: int, *, seed: int, per_second: float) -> list[str]:
+    """Upload pictures that must all be taken at the first try."""
+    book = await Uploader([worker]).send(small_pictures(count, seed=seed), per_second=per_second)
+    assert not book.refused
+    assert not book.cut
+    return list(book.accepted.values())
+
+
+async def complete(client: Client, ids: list[str]) -> None:
+    states = await client.until_final(ids, seconds=RETURN_S, poll_s=0.1)
+    assert set(states.values()) == {"completed"}
+    for image_id in ids:
+        for step in (await steps_of(client, image_id)).values():
+            assert step["attempt"] == 1, step
+
+
+async def test_without_an_extractor(system: System, stub: StubExtractor) -> None:
+    worker = await system.started("one")
+    client = system.client(worker, TENANT)
+    await complete(client, await uploaded(worker, 5, seed=1, per_second=20))
+    begin = len(worker.log())
+    await asyncio.to_thread(stub.kill)
+
+    ids = await uploaded(worker, 120, seed=2, per_second=2)
+    waiting = await steps_of(client, ids[0])
+    assert waiting["image_processing"]["status"] == "completed"
+    assert waiting["feature_extraction"]["status"] == "retrying"
+    assert "does not answer" in waiting["feature_extraction"]["errorMessage"]
+    async with client.http.get("/health/ready") as response:
+        checks = (await response.json())["checks"]
+    assert checks["extractor"]["breaker"] in {"open", "half-open"}
+    async with client.http.get("/metrics") as response:
+        text = await response.text()
+    assert 'deeplens_breaker_open{dependency="extractor"} 1.0' in text
+    assert 'deeplens_consumer_lag{partition="0",role="extract"' in text
+
+    stub.start()
+    await stub.until_ready()
+    await complete(client, ids)
+    said = lines_of(worker, begin)
+    assert said.total() <= MAX_LINES, said
+
+
+async def test_an_extractor_that_hangs(system: System, stub: StubExtractor) -> None:
+    worker = await system.started("one")
+    client = system.client(worker, TENANT)
+    await complete(client, await uploaded(worker, 5, seed=1, per_second=20))
+    assert stub.process is not None
+    os.kill(stub.process.pid, signal.SIGSTOP)
+    ids = await uploaded(worker, 30, seed=2, per_second=2)
+    await asyncio.sleep(15)
+    os.kill(stub.process.pid, signal.SIGCONT)
+    await complete(client, ids)
+
+
+async def test_without_a_vector_engine(system: System, small_disk: Path, tmp_path: Path) -> None:
+    """The embedded engine refuses to write where its disk is nearly full."""
+    worker = await system.started(
+        "one", DATA_DIR=str(small_disk / "data"), STORAGE_URL=(tmp_path / "images").as_uri()
+    )
+    client = system.client(worker, TENANT)
+    await complete(client, await uploaded(worker, 5, seed=1, per_second=20))
+    begin = len(worker.log())
+    ballast = await asyncio.to_thread(fill, small_disk, 100 << 20)
+    ids = await uploaded(worker, 120, seed=2, per_second=2)
+    waiting = await steps_of(client, ids[0])
+    assert waiting["feature_extraction"]["status"] == "completed"
+    assert waiting["vector_indexing"]["status"] == "retrying"
+    assert "no room" in waiting["vector_indexing"]["errorMessage"]
+    ballast.unlink()
+    await complete(client, ids)
+    said = lines_of(worker, begin)
+    assert said.total() <= MAX_LINES, said
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["S3"]:
+    server = S3(tmp_path / "s3")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    server.start()
+    yield server
+    server.kill()
+
+
+class S3:
+    """A real S3 server that can be killed and started on the same port and folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "buckets" / "pictures").mkdir(parents=True)
+        (folder / "sidecar").mkdir()
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "fault",
+            "AWS_SECRET_ACCESS_KEY": "fault-secret",
+        }
+
+    def start(self) -> None:
+        keys = {"ROOT_ACCESS_KEY": "fault", "ROOT_SECRET_KEY": "fault-secret"}
+        folders = ["--sidecar", self._folder / "sidecar", self._folder / "buckets"]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_versitygw(), "--port", f"127.0.0.1:{self._port}", "posix", *folders],
+                env=os.environ | keys,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def started(self) -> None:
+        self.start()
+
+        async def listens() -> bool:
+            return answers(self._port)
+
+        await until(listens, "the S3 server listens")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+async def test_without_storage(system: System, s3: S3) -> None:
+    worker = await system.started("one", STORAGE_URL="s3://pictures/some/prefix")
+    client = system.client(worker, TENANT)
+    await complete(client, await uploaded(worker, 5, seed=1, per_second=20))
+    # Some are on their way when it goes.
+    ids = await uploaded(worker, 40, seed=2, per_second=200)
+    begin = len(worker.log())
+    s3.kill()
+
+    uploader = Uploader([worker])
+    loop = asyncio.get_running_loop()
+    end = loop.time() + OUTAGE_S
+    async with aiohttp.ClientSession() as http:
+        for number, picture in enumerate(small_pictures(60, seed=3)):
+            await uploader.one(http, f"{number}.jpg", picture)
+            await asyncio.sleep(max(0.0, (end - loop.time()) / (60 - number)))
+        assert not uploader.book.accepted
+        assert {status for each in uploader.book.refused.values() for status in each} == {503}
+        async with http.get(f"{worker.url}/api/v1/images/{ids[0]}/status") as response:
+            assert response.status == 200
+        said = lines_of(worker, begin)
+        assert said.total() <= MAX_LINES * STAGES, said
+
+        await s3.started()
+        await client.until_final(ids, seconds=RETURN_S, poll_s=0.1)
+        await complete(client, ids)
+        await complete(client, await uploaded(worker, 5, seed=4, per_second=20))
+        # What was refused is not there.
+        async with http.get(f"{worker.url}/api/v1/images?tenantId={TENANT}&limit=200") as response:
+            names = [image["fileName"] for image in (await response.json())["images"]]
+        assert not set(names) & set(uploader.book.refused)
+
+
+async def test_without_kafka(system: System, own_kafka: KafkaServer, tmp_path: Path) -> None:
+    worker = await system.started("one")
+    client = system.client(worker, TENANT)
+    ids = await uploaded(worker, 60, seed=1, per_second=100)
+    begin = len(worker.log())
+    own_kafka.kill()
+    await asyncio.to_thread(own_kafka.stop)
+
+    uploader = Uploader([worker])
+    async with aiohttp.ClientSession() as http:
+        for number, picture in enumerate(small_pictures(20, seed=2)):
+            await uploader.one(http, f"{number}.jpg", picture)
+            await asyncio.sleep(1)
+        assert not uploader.book.accepted
+        async with http.get(f"{worker.url}/api/v1/images/{ids[0]}/status") as response:
+            assert response.status in {200, 503}
+    await asyncio.sleep(10)
+    said = lines_of(worker, begin)
+    assert said.total() <= MAX_LINES * STAGES, said
+    again = KafkaServer(tmp_path / "kafka")
+    try:
+        await asyncio.to_thread(again.start)
+        await complete(client, ids)
+        await complete(client, await uploaded(worker, 5, seed=3, per_second=5))
+        await system.close()
+    finally:
+        await asyncio.to_thread(again.stop)

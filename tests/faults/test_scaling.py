@@ -1,0 +1,80 @@
+"""More extract workers are faster, nearly in proportion: nothing but the model takes time here."""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from deeplens_streams import codec
+from deeplens_streams.topics import INDEXING
+from models.events import VectorIndexingRequested
+from tests.faults.parts import StubExtractor, small_pictures
+from tests.faults.uploads import Uploader
+from tests.integration.system import System, Worker, free_port, until
+from tests.integration.test_pipeline import read_all
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+#: What a picture takes in the sleeping model, and how many there are for each measurement.
+SLEEP_MS, PICTURES = 200, 240
+#: The least speed-up over one worker.
+WANTED = {2: 1.6, 4: 2.8}
+
+
+async def rate(system: System, slow: StubExtractor, count: int, number: int) -> float:
+    """Return pictures a second of `count` extract workers on a prepared backlog."""
+    before = {each.eventId for each in await vectors(system)}
+    api = system.workers[0]
+    book = await Uploader([api], at_once=16).send(
+        small_pictures(PICTURES, seed=number), per_second=500
+    )
+    assert len(book.accepted) == PICTURES
+    workers: list[Worker] = []
+    for each in range(count):
+        worker = system.worker(
+            f"extract-{number}-{each}",
+            roles="extract",
+            EXTRACTOR_URL=slow.url,
+            EXTRACT_CONCURRENCY="1",
+        )
+        worker.start()
+        workers.append(worker)
+
+    async def all_done() -> bool:
+        found = await vectors(system)
+        return len({each.eventId for each in found} - before) >= PICTURES
+
+    await until(all_done, f"{PICTURES} vectors by {count} workers", seconds=180, poll_s=2)
+    await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in workers))
+    at = sorted(
+        datetime.fromisoformat(each.timestamp).timestamp()
+        for each in await vectors(system)
+        if each.eventId not in before
+    )
+    # Workers start one after the other, and end when their own partition is empty: between, all
+    # are at work.
+    first, last = len(at) // 5, len(at) * 3 // 5
+    return (last - first) / (at[last] - at[first])
+
+
+async def vectors(system: System) -> list[VectorIndexingRequested]:
+    messages = await read_all(system, INDEXING)
+    return [codec.decode(VectorIndexingRequested, each.value) for each in messages]
+
+
+async def test_two_and_four_extract_workers(system: System, tmp_path: Path) -> None:
+    await system.started("api", roles="api,process")
+    slow = StubExtractor(tmp_path / "slow", free_port(), sleep_ms=SLEEP_MS)
+    slow.start()
+    await slow.until_ready()
+    try:
+        rates = {
+            count: await rate(system, slow, count, number)
+            for number, count in enumerate((1, 2, 4), start=1)
+        }
+    finally:
+        slow.stop()
+    ratios = {count: rates[count] / rates[1] for count in WANTED}
+    print(f"pictures a second {rates}, ratios {ratios}")  # noqa: T201 - what a run was worth
+    assert all(ratios[count] >= wanted for count, wanted in WANTED.items()), ratios

@@ -1,0 +1,83 @@
+"""Uploads from a client that keeps a book of what it was answered."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.integration.system import Worker
+
+TENANT = "acme-corp"
+
+
+@dataclass
+class Book:
+    """What became of each upload, by its file's name.
+
+    Attributes
+    ----------
+    accepted : answered with 202; the image's ID.
+    refused : answered with an error, every time; its status.
+    refusals : when, by the event loop's clock, and with which status.
+    cut : without an answer at least once, and never accepted: it may exist or not.
+    """
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, list[int]] = field(default_factory=dict)
+    refusals: list[tuple[float, int]] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
+    slowest_s: float = 0.0
+
+
+class Uploader:
+    """Sends pictures to workers in turn; each has a file name of its own at each attempt."""
+
+    def __init__(self, workers: Sequence[Worker], *, at_once: int = 8) -> None:
+        self._turn = itertools.cycle(workers)
+        self._at_once = asyncio.Semaphore(at_once)
+        self.book = Book()
+
+    async def send(self, pictures: Sequence[bytes], *, per_second: float) -> Book:
+        """Send all; each until it is accepted, under a new name after each failure."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+            tasks = []
+            for number, picture in enumerate(pictures):
+                tasks.append(asyncio.create_task(self._until_accepted(http, number, picture)))
+                await asyncio.sleep(1 / per_second)
+            await asyncio.gather(*tasks)
+        return self.book
+
+    async def _until_accepted(
+        self, http: aiohttp.ClientSession, number: int, picture: bytes
+    ) -> None:
+        for attempt in itertools.count():
+            async with self._at_once:
+                if await self.one(http, f"{number:05d}-{attempt}.jpg", picture):
+                    return
+            await asyncio.sleep(0.5)
+
+    async def one(self, http: aiohttp.ClientSession, name: str, picture: bytes) -> bool:
+        form = aiohttp.FormData()
+        form.add_field("tenantId", TENANT)
+        form.add_field("skipDuplicateCheck", "true")
+        form.add_field("file", picture, filename=name, content_type="image/jpeg")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            url = f"{next(self._turn).url}/api/v1/images/upload"
+            async with http.post(url, data=form) as response:
+                answer = await response.json()
+        except aiohttp.ClientConnectorError:
+            return False  # nobody was there
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.book.cut.add(name)
+            return False
+        self.book.slowest_s = max(self.book.slowest_s, loop.time() - began)
+        if response.status == 202:
+            self.book.accepted[name] = answer["imageId"]
+            return True
+        self.book.refused.setdefault(name, []).append(response.status)
+        self.book.refusals.append((loop.time(), response.status))
+        return False

@@ -1,0 +1,225 @@
+"""Tenants on a real Kafka: quotas over two workers, keys after restarts, and nothing left."""
+
+import asyncio
+import os
+import re
+import sys
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from deeplens_streams.topics import CHANGELOGS, STATUS, TENANTS, Topic
+from tests.integration.system import Client, System, Worker, until
+from tests.integration.test_pipeline import count_points, read_all, small_picture
+
+OPERATOR = "operator-" + "y" * 40
+LIMIT = 100
+
+
+async def admin(client: Client, method: str, path: str, body: Any = None) -> Any:
+    url = f"/api/v1/admin/{path}"
+    async with client.http.request(method, url, json=body) as response:
+        answer = await response.json()
+        assert response.status < 300, answer
+        return answer
+
+
+async def test_a_quota_holds_over_two_workers_and_the_count_is_exact(system: System) -> None:
+    one = await system.started("one", ADMIN_KEY=OPERATOR)
+    two = await system.started("two", roles="api", ADMIN_KEY=OPERATOR)
+    operator = system.client(one, key=OPERATOR)
+    made = await admin(
+        operator, "POST", "tenants", {"tenantId": "acme-corp", "limits": {"images": LIMIT}}
+    )
+    clients = [system.client(worker, key=made["apiKey"]) for worker in (one, two)]
+    answers: Counter[tuple[int, str | None]] = Counter()
+    ids: list[str] = []
+
+    async def upload(number: int) -> None:
+        """Upload until the quota is full, to one worker and the other in turn."""
+        refused = 0
+        while refused < 2:
+            client = clients[(number + len(ids)) % 2]
+            form = {"file": small_picture(), "skipDuplicateCheck": "true"}
+            status, answer = await client.post("/api/v1/images/upload", form)
+            answers[(status, answer["errorCode"])] += 1
+            if status == 202:
+                ids.append(answer["imageId"])
+            else:
+                refused += 1
+
+    await asyncio.gather(*(upload(number) for number in range(20)))
+    assert set(answers) == {(202, None), (429, "QUOTA_EXCEEDED")}, answers
+    # At most one lease beyond the limit is promised; the leases themselves never pass it.
+    assert answers[(202, None)] == LIMIT
+
+    await clients[0].until_final(ids)
+    size = len(small_picture())
+
+    async def usage(client: Client, images: int) -> None:
+        async def is_exact() -> bool:
+            async with client.http.get("/api/v1/usage") as response:
+                answer = await response.json()
+            return (answer["images"], answer["bytes"]) == (images, images * size)
+
+        await until(is_exact, f"{images} pictures are counted")
+
+    for client in clients:
+        await usage(client, LIMIT)
+    # Who counts is killed; who comes after it counts on, and does not count twice.
+    two.kill()
+    one.kill()
+    again = await system.started("one", ADMIN_KEY=OPERATOR)
+    client = system.client(again, key=made["apiKey"])
+    for image_id in ids[:3]:
+        async with client.http.delete(f"/api/v1/images/{image_id}") as response:
+            assert response.status in (200, 202), await response.text()
+    await usage(client, LIMIT - 3)
+    status, answer = await client.post(
+        "/api/v1/images/upload", {"file": small_picture(), "skipDuplicateCheck": "true"}
+    )
+    assert status == 202, answer
+    await client.until_final([answer["imageId"]])
+    await usage(client, LIMIT - 2)
+
+
+async def run(worker: Worker, *arguments: str, key: str | None = OPERATOR) -> tuple[int, str, str]:
+    """Run ``deeplens tenants``; return its exit code and what it said."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DEEPLENS_")}
+    if key:
+        env["DEEPLENS_API_KEY"] = key
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deeplens_streams.cli.main", "tenants", *arguments),
+        *("--url", worker.url),
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_tenant_manager(system: System) -> None:
+    worker = await system.started("one", ADMIN_KEY=OPERATOR)
+    code, out, err = await run(worker, "create", "acme", "other", "--max-images", "7")
+    assert code == 0, err
+    steps = [line.split()[0] for line in out.splitlines() if " ok " in line]
+    assert steps == 2 * ["registry", "storage", "collections", "first_key", "ready"]
+    first = re.search(r"acme: API key (dlk_\S+)", out)
+    assert first is not None
+    client = system.client(worker, key=first[1])
+    await client.until_final([(await upload_one(client))])
+
+    assert (await run(worker, "create", "acme"))[0] == 1
+    code, out, err = await run(worker, "create", "acme", "--model", "vit-b", "--dimension", "768")
+    assert (code, "tenant_acme_vit-b_vectors" in out) == (0, True), err
+    assert (await run(worker, "create", "acme", "--model", "vit-b"))[0] == 2
+
+    async def shows_usage() -> bool:
+        code, out, _ = await run(worker, "usage", "acme", "--json")
+        return code == 0 and orjson.loads(out)["images"] == 1
+
+    await until(shows_usage, "the usage is counted", poll_s=0.5)
+    code, out, _ = await run(worker, "usage", "acme")
+    assert "images  1 of 7" in out
+    code, out, _ = await run(worker, "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["tenant", "acme", "other"]
+    code, out, _ = await run(worker, "limit", "acme", "--max-bytes", "1000")
+    assert "limit of bytes" in out
+
+    code, out, err = await run(worker, "keys", "create", "--tenant", "acme", "--scope", "read")
+    assert code == 0, err
+    made = out.strip()
+    async with system.client(worker, key=made).http.get("/api/v1/images") as response:
+        assert response.status == 200
+    code, out, _ = await run(worker, "keys", "list", "--tenant", "acme", "--json")
+    assert [each["scopes"] for each in orjson.loads(out)["keys"]][1] == ["read"]
+    key_id = orjson.loads(out)["keys"][1]["keyId"]
+    code, out, _ = await run(worker, "keys", "rotate", key_id, "--tenant", "acme")
+    assert (code, out.startswith("dlk_")) == (0, True)
+    assert (await run(worker, "keys", "revoke", key_id, "--tenant", "acme"))[0] == 0
+    async with system.client(worker, key=made).http.get("/api/v1/images") as response:
+        assert response.status == 401
+
+    assert (await run(worker, "suspend", "acme"))[0] == 0
+    code, out, _ = await run(worker, "check", "acme")
+    assert (code, "failed" in out) == (3, True)
+    assert (await run(worker, "resume", "acme"))[0] == 0
+    assert (await run(worker, "check", "acme"))[0] == 0
+
+    code, _, err = await run(worker, "list", key=None)
+    assert (code, "API key" in err, "Traceback" in err) == (1, True, False)
+    code, _, err = await run(worker, "show", "nobody")
+    assert (code, "No tenant" in err) == (1, True)
+
+    code, out, err = await run(worker, "delete", "acme", "--yes")
+    assert (code, "Nothing is left" in out) == (0, True), err
+    assert (await run(worker, "show", "acme"))[0] == 1
+
+
+async def upload_one(client: Client) -> str:
+    status, answer = await client.post("/api/v1/images/upload", {"file": small_picture()})
+    assert status == 202, answer
+    image_id: str = answer["imageId"]
+    return image_id
+
+
+async def test_a_tenant_that_was_used_and_deleted_leaves_nothing(system: System) -> None:
+    worker = await system.started("one", ADMIN_KEY=OPERATOR)
+    operator = system.client(worker, key=OPERATOR)
+    keys = {
+        name: (await admin(operator, "POST", "tenants", {"tenantId": name}))["apiKey"]
+        for name in ("acme", "acme-corp")
+    }
+    images: dict[str, list[str]] = {}
+    for name, key in keys.items():
+        client = system.client(worker, key=key)
+        images[name] = [
+            (await client.post("/api/v1/images/upload", {"file": small_picture()}))[1]["imageId"]
+        ]
+        form = {"file": small_picture(), "skipDuplicateCheck": "true"}
+        for _ in range(5):
+            images[name].append((await client.post("/api/v1/images/upload", form))[1]["imageId"])
+        await client.until_final(images[name])
+    gone = system.client(worker, key=keys["acme"])
+    async with gone.http.delete(f"/api/v1/images/{images['acme'][1]}") as response:
+        assert response.status in (200, 202)
+
+    await admin(operator, "DELETE", "tenants/acme?confirm=acme")
+
+    async def is_gone() -> bool:
+        async with operator.http.get("/api/v1/admin/tenants/acme") as response:
+            return response.status == 404
+
+    await until(is_gone, "the registry has forgotten the tenant")
+    async with gone.http.get("/api/v1/images") as response:
+        assert response.status == 401
+    async with operator.http.post("/api/v1/admin/audit") as response:
+        lines = [orjson.loads(line) async for line in response.content]
+    # A name is told from one that it begins.
+    assert [each["tenantId"] for each in lines if each["type"] == "tenant"] == ["acme-corp"]
+    assert [each for each in lines if each["type"] == "finding"] == []
+
+    async def is_tombstone(topic: Topic, key: str) -> bool:
+        last = [each.value for each in await read_all(system, topic) if each.key == key.encode()]
+        return bool(last) and last[-1] is None
+
+    async def all_tombstones() -> bool:
+        rows, tenants = CHANGELOGS
+        wanted = [(TENANTS, "acme"), (tenants, "acme")]
+        wanted += [(topic, each) for topic in (STATUS, rows) for each in images["acme"]]
+        return all([await is_tombstone(topic, key) for topic, key in wanted])
+
+    await until(all_tombstones, "the last record of every key is a tombstone", poll_s=1)
+    survivor = system.client(worker, key=keys["acme-corp"])
+    async with survivor.http.get("/api/v1/images?limit=200") as response:
+        page = await response.json()
+    assert {each["imageId"] for each in page["images"]} == set(images["acme-corp"])
+    left = [path for path in system.data_dir.rglob("*") if "acme" in path.parts and path.is_file()]
+    assert left == []
+    worker.stop()
+    assert await count_points(system, "acme") == 0
+    assert await count_points(system, "acme-corp") == 6

@@ -1,0 +1,236 @@
+"""A breaker opens, lets one call at a time find out, and closes."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from structlog.testing import capture_logs
+
+from deeplens_streams import breakers
+from deeplens_streams.breakers import TRIES, Breakers, BreakerState
+from deeplens_streams.errors import (
+    StorageFull,
+    StorageUnavailable,
+    UndecodableImage,
+    VectorsUnavailable,
+)
+
+
+class Dependency:
+    """Answers or raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.calls = 0
+        self.most_at_once = self._now = 0
+        self._called = asyncio.Semaphore(0)
+
+    async def called_more(self, times: int) -> None:
+        """Return after so many more calls."""
+        while self._called.locked() is False:
+            await self._called.acquire()
+        for _ in range(times):
+            await self._called.acquire()
+
+    async def ask(self) -> str:
+        self.calls += 1
+        self._called.release()
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        await asyncio.sleep(0)
+        self._now -= 1
+        if self.error is not None:
+            raise type(self.error)(*self.error.args)
+        return "answer"
+
+    async def ping(self) -> None:
+        self.calls += 1
+
+    def plain(self) -> int:
+        return 1
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.02)
+
+
+async def fail(target: Dependency, times: int = TRIES) -> None:
+    for _ in range(times):
+        with pytest.raises(VectorsUnavailable):
+            await target.ask()
+
+
+async def test_calls_go_through_until_some_have_failed() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    assert await guarded.ask() == "answer"
+    real.error = VectorsUnavailable("away")
+    await fail(guarded, TRIES - 1)
+    assert known["vectors"].state is BreakerState.CLOSED
+    await fail(guarded, 1)
+    assert known["vectors"].state is BreakerState.OPEN
+    assert known["vectors"].reason == "away"
+    before = real.calls
+    await fail(guarded, 5)
+    assert real.calls == before
+    assert guarded.plain() == 1
+    await guarded.ping()
+    assert real.calls == before + 1
+
+
+async def test_what_answers_with_a_refusal_is_not_away() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = UndecodableImage()
+    for _ in range(2 * TRIES):
+        with pytest.raises(UndecodableImage):
+            await guarded.ask()
+    assert known["vectors"].state is BreakerState.CLOSED
+
+
+async def test_a_full_disk_is_not_storage_that_does_not_answer() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "storage")
+    real.error = StorageFull()
+    for _ in range(2 * TRIES):
+        with pytest.raises(StorageFull):
+            await guarded.ask()
+    assert not known["storage"].is_open
+
+
+async def test_one_call_finds_out_and_closes_it() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = VectorsUnavailable()
+    await fail(guarded)
+    real.error = None
+    with capture_logs() as logs:
+        async with asyncio.timeout(5):
+            while known["vectors"].is_open:
+                try:
+                    assert await guarded.ask() == "answer"
+                except VectorsUnavailable:
+                    await asyncio.sleep(0.001)
+    assert [entry["event"] for entry in logs] == ["a dependency is back"]
+    assert await guarded.ask() == "answer"
+
+
+async def test_many_who_wait_ask_one_after_the_other_and_all_go_on() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = VectorsUnavailable()
+    with capture_logs() as logs:
+        await fail(guarded)
+        real.most_at_once = 0
+
+        async def patient() -> None:
+            while True:
+                try:
+                    async with known["vectors"].turn():
+                        await guarded.ask()
+                        return
+                except VectorsUnavailable:
+                    continue
+
+        waiting = [asyncio.create_task(patient()) for _ in range(30)]
+        async with asyncio.timeout(5):
+            await real.called_more(4)
+        assert real.most_at_once == 1
+        real.error = None
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+    events = [entry["event"] for entry in logs]
+    assert events.count("a dependency is away; waiting for it") == 1
+    assert events.count("a dependency is back") == 1
+    assert len(events) == TRIES + 1
+
+
+async def test_who_waits_does_not_spin_while_a_request_finds_out() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = VectorsUnavailable()
+    await fail(guarded)
+    await asyncio.sleep(0.02)
+    tries = 0
+
+    async def wait_in_turn() -> None:
+        nonlocal tries
+        while True:
+            tries += 1
+            with suppress(VectorsUnavailable):
+                async with known["vectors"].turn():
+                    await guarded.ask()
+
+    with known["vectors"].call():  # a request that takes its time
+        waiting = asyncio.create_task(wait_in_turn())
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+    assert 0 < tries < 50
+
+
+async def test_what_nobody_guards_is_waited_for_all_the_same() -> None:
+    known, real = Breakers(), Dependency()
+    real.error = StorageFull()
+    space = known["space"]
+    for _ in range(TRIES):
+        with pytest.raises(StorageFull) as caught:
+            await real.ask()
+        space.note(caught.value)
+    assert space.is_open
+    with pytest.raises(StorageFull):
+        async with space.turn():
+            await real.ask()
+    assert space.is_open
+    real.error = None
+    async with space.turn():
+        await real.ask()
+    assert not space.is_open
+
+
+async def test_an_error_that_several_notice_counts_once() -> None:
+    space, error = Breakers()["space"], StorageFull()
+    for _ in range(2 * TRIES):
+        space.note(error)
+    assert not space.is_open
+
+
+async def test_a_cancelled_call_tells_nothing() -> None:
+    storage = Breakers()["storage"]
+    for _ in range(TRIES):
+        storage.note(StorageUnavailable())
+    await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError), storage.call():
+        raise asyncio.CancelledError
+    assert storage.state is BreakerState.OPEN
+
+
+async def test_who_waits_in_turn_and_asks_something_else_tells_nothing() -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = VectorsUnavailable()
+    await fail(guarded)
+    vectors, asked = known["vectors"], real.calls
+    async with vectors.turn():
+        pass  # its picture was deleted meanwhile: there was nothing to ask
+    for error in (StorageUnavailable(), UndecodableImage()):
+        with pytest.raises(type(error)):
+            async with vectors.turn():
+                raise error
+    assert vectors.is_open
+    assert real.calls == asked
+    real.error = None
+    async with vectors.turn():
+        await guarded.ask()
+    assert not vectors.is_open
+
+
+async def test_another_dependency_that_fails_does_not_make_room() -> None:
+    space = Breakers()["space"]
+    for _ in range(TRIES):
+        space.note(StorageFull())
+    with pytest.raises(StorageUnavailable):
+        async with space.turn():
+            raise StorageUnavailable
+    assert space.is_open

@@ -1,0 +1,142 @@
+"""What decoding would take is known before it begins: memory, frames and pages."""
+
+import io
+import struct
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image
+from pillow_heif import register_heif_opener
+
+from deeplens_streams.errors import (
+    TooManyFrames,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedFormat,
+)
+from deeplens_streams.features import animation
+from deeplens_streams.features.costs import DecodingBudget
+from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.models import UNTRAINED
+from deeplens_streams.features.pictures import inspect
+
+register_heif_opener()
+SIDE = 64
+TURNED = Image.Exif()
+TURNED[ExifTags.Base.Orientation] = 6
+
+
+def saved(mode: str, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (SIDE, SIDE)).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "weight"),
+    [
+        (saved("RGB", "PNG"), 1),
+        (saved("L", "PNG"), 1),
+        (saved("1", "PNG"), 1),
+        (saved("RGB", "JPEG", exif=TURNED), 1),
+        (saved("RGB", "JPEG", progressive=True), 2),
+        (saved("RGB", "JPEG").replace(b"\0\x0c\x03\1\0\2\x11\3\x11", b"\0\x08\1\1\0"), 2),
+        (saved("CMYK", "JPEG"), 1),
+        (saved("RGBA", "PNG"), 2),
+        (saved("RGB", "PNG", exif=TURNED), 2),
+        (saved("RGB", "TIFF", exif=TURNED), 2),
+        (saved("RGB", "HEIF"), 2),
+        (saved("RGB", "AVIF"), 10 / 4),
+        (saved("RGB", "WEBP"), 4),
+        (saved("F", "TIFF"), 29 / 4),
+    ],
+    ids=str,
+)
+def test_pixels_weigh_what_their_decoding_takes(data: bytes, weight: float) -> None:
+    limit = int(SIDE * SIDE * weight)
+    assert inspect(io.BytesIO(data), max_pixels=limit).width == SIDE
+    with pytest.raises(TooManyPixels, match="megapixels"):
+        inspect(io.BytesIO(data), max_pixels=limit - 1)
+
+
+def test_a_tile_counts_however_little_of_it_is_seen() -> None:
+    buffer = io.BytesIO()
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    tifffile.imwrite(buffer, pixels, tile=(1024, 1024), photometric="rgb", compression="zlib")
+    assert inspect(buffer, max_pixels=1024 * 1024).width == 16
+    with pytest.raises(TooManyPixels):
+        inspect(buffer, max_pixels=1024 * 1024 - 1)
+
+
+def animated(format: str, frames: int) -> bytes:
+    pictures = [Image.new("L", (1, 1), each * 37 % 256) for each in range(frames)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, format, save_all=True, append_images=pictures[1:], lossless=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PNG", "WEBP", "AVIF"])
+def test_frames_have_a_limit(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(animation, "MAX_FRAMES", 5)
+    assert inspect(io.BytesIO(animated(format, 5)), max_pixels=100).width == 1
+    with pytest.raises(TooManyFrames):
+        inspect(io.BytesIO(animated(format, 6)), max_pixels=100)
+
+
+def test_big_tiffs_have_pages_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(animation, "MAX_FRAMES", 2)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((3, 4, 4), np.uint8), bigtiff=True, photometric="minisblack")
+    with pytest.raises(TooManyFrames):
+        inspect(buffer, max_pixels=100)
+
+
+def test_pages_in_a_circle_end_at_the_limit() -> None:
+    data = bytearray(animated("TIFF", 1))
+    first = struct.unpack_from("<I", data, 4)[0]
+    entries = struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+    with pytest.raises(TooManyFrames):
+        inspect(io.BytesIO(data), max_pixels=100)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF"])
+def test_damage_ends_the_count(format: str) -> None:
+    data = animated(format, 20)
+    for size in range(len(data)):
+        with suppress(UndecodableImage, UnsupportedFormat):
+            assert inspect(io.BytesIO(data[:size]), max_pixels=100).width == 1
+
+
+def test_threads_share_a_budget() -> None:
+    budget, lock, held, most = DecodingBudget(10), Lock(), 0, 0
+
+    def use(pixels: int) -> None:
+        nonlocal held, most
+        with budget.hold(pixels):
+            with lock:
+                held += min(pixels, 10)
+                most = max(most, held)
+            with lock:
+                held -= min(pixels, 10)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(use, [1, 9, 10, 3, 100, 5] * 200))
+    assert 0 < most <= 10
+    assert held == 0
+
+
+def test_a_failure_keeps_no_picture_in_memory() -> None:
+    data = saved("RGB", "PNG")
+    with pytest.raises(UndecodableImage) as caught:
+        decode(data[:-40], UNTRAINED, max_pixels=10_000, budget=DecodingBudget(10_000))
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)]
+    assert not any(isinstance(each, Image.Image) for held in frames[1:] for each in held.values())
+    assert len(frames) == 2  # this test and `decode` itself
