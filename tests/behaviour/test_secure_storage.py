@@ -12,8 +12,8 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, StorageUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage import open_storage
-from tests.behaviour.conftest import S3Server, running_s3
 from tests.certificates import Authority
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.s3
 
@@ -28,9 +28,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with running_s3(tmp_path_factory.mktemp("s3"), authority.issue("storage")) as server:
-        server.bucket(BUCKET)
-        yield server
+    server = S3Server(tmp_path_factory.mktemp("s3"), tls=authority.issue("storage"))
+    server.bucket(BUCKET)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(autouse=True)

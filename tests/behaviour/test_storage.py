@@ -21,13 +21,13 @@ from deeplens_streams.errors import (
     StorageUnavailable,
 )
 from deeplens_streams.identifiers import bare_uuid, new_image_id
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs, open_storage
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.layout import InvalidKey
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
-from tests.behaviour.conftest import free_port
 
 NOON = datetime(2025, 3, 9, 12, 0, tzinfo=UTC)
 

@@ -27,12 +27,12 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.identifiers import new_image_id
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.vectors import SearchFilter, VectorPoint, VectorStore, open_vectors
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.vectors.server import ServerVectors
-from tests.behaviour.conftest import free_port
 
 DIMENSION = 32
 HERE = {"tenant": "acme-corp", "model": "resnet50"}

@@ -5,7 +5,6 @@ import base64
 import io
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
+from deeplens_streams.kafka.ports import free_port
 from tests.photographs import as_jpeg, photograph
 
 SETTINGS = Settings(weights="untrained", max_upload_bytes=300_000, max_pixels=1_000_000)
@@ -259,12 +259,6 @@ RUN = (
     "except DeepLensError as error:\n"
     "    sys.exit(error.message)\n"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def start_service(port: int) -> asyncio.subprocess.Process:

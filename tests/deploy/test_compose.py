@@ -103,7 +103,7 @@ def test_images_have_a_bucket(services: Services, settings_of: Read) -> None:
     assert environment["AWS_ENDPOINT_URL"] == "http://s3:7070"
     command = services["s3"]["command"]
     assert command[:2] == ["--port", ":7070"]
-    assert command[-1] == "/data/buckets"
+    assert command[-2:] == ["posix", "/data/buckets"]
     keys = [environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]]
     served = services["s3"]["environment"]
     assert keys == [served["ROOT_ACCESS_KEY"], served["ROOT_SECRET_KEY"]]

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,18 +11,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.web import ROUTES
 from tests.deploy.tools import DOCKER, program, run
 
 CONFIG = DOCKER / "haproxy.cfg"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def assert_alive(process: subprocess.Popen[bytes], log: Path) -> None:

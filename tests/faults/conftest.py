@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
 from tests.faults.parts import StubExtractor
-from tests.integration.system import System, free_port
+from tests.integration.system import System
 
 
 @pytest.fixture

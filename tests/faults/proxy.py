@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import free_port, until
+from tests.integration.system import until
 
 ROOT = Path(__file__).parents[2]
 

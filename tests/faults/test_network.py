@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from deeplens_streams import codec
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.proxy import ProxiedKafka, Proxy
 from tests.faults.test_outages import MAX_LINES, STAGES, lines_of
 from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import System, free_port
+from tests.integration.system import System
 from tests.integration.test_pipeline import count_points, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]

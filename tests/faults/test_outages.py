@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +13,10 @@ import aiohttp
 import pytest
 
 from deeplens_streams.kafka.server import KafkaServer
-from tests.behaviour.conftest import _versitygw, answers
 from tests.faults.parts import StubExtractor, fill, small_pictures
 from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import Client, System, Worker, free_port, until
+from tests.integration.system import Client, System, Worker
+from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -124,8 +123,9 @@ async def test_without_a_vector_engine(system: System, small_disk: Path, tmp_pat
 
 
 @pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["S3"]:
-    server = S3(tmp_path / "s3")
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    server = S3Server(tmp_path / "s3")
+    server.bucket("pictures")
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     server.start()
@@ -133,48 +133,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["S3"]:
     server.kill()
 
 
-class S3:
-    """A real S3 server that can be killed and started on the same port and folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        (folder / "buckets" / "pictures").mkdir(parents=True)
-        (folder / "sidecar").mkdir()
-        self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "fault",
-            "AWS_SECRET_ACCESS_KEY": "fault-secret",
-        }
-
-    def start(self) -> None:
-        keys = {"ROOT_ACCESS_KEY": "fault", "ROOT_SECRET_KEY": "fault-secret"}
-        folders = ["--sidecar", self._folder / "sidecar", self._folder / "buckets"]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [_versitygw(), "--port", f"127.0.0.1:{self._port}", "posix", *folders],
-                env=os.environ | keys,
-                stdout=log,
-                stderr=log,
-            )
-
-    async def started(self) -> None:
-        self.start()
-
-        async def listens() -> bool:
-            return answers(self._port)
-
-        await until(listens, "the S3 server listens")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
-async def test_without_storage(system: System, s3: S3) -> None:
+async def test_without_storage(system: System, s3: S3Server) -> None:
     worker = await system.started("one", STORAGE_URL="s3://pictures/some/prefix")
     client = system.client(worker, TENANT)
     await complete(client, await uploaded(worker, 5, seed=1, per_second=20))
@@ -197,7 +156,7 @@ async def test_without_storage(system: System, s3: S3) -> None:
         said = lines_of(worker, begin)
         assert said.total() <= MAX_LINES * STAGES, said
 
-        await s3.started()
+        await asyncio.to_thread(s3.start)
         await client.until_final(ids, seconds=RETURN_S, poll_s=0.1)
         await complete(client, ids)
         await complete(client, await uploaded(worker, 5, seed=4, per_second=20))

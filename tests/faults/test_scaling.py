@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from deeplens_streams import codec
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.topics import INDEXING
 from models.events import VectorIndexingRequested
 from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.uploads import Uploader
-from tests.integration.system import System, Worker, free_port, until
+from tests.integration.system import System, Worker, until
 from tests.integration.test_pipeline import read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

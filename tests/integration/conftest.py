@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import Extractor, System, free_port
+from tests.integration.system import Extractor, System
 
 #: In CI a missing Kafka is a failure, at home a reason to skip.
 REQUIRED = os.environ.get("DEEPLENS_REQUIRE_KAFKA") == "1"
