@@ -1,4 +1,4 @@
-"""Notifier: tells who waits for pictures to reach their end. Today that is usage figures."""
+"""Notifier: a metric and a log line for each picture that reached its end."""
 
 from typing import TYPE_CHECKING
 

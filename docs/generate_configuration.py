@@ -23,11 +23,22 @@ The roles of `DEEPLENS_ROLES`:
 |---|---|
 """
 
+_COMMANDS = """
+Commands read these, too; they are no settings of the system:
+
+| variable | meaning |
+|---|---|
+| `DEEPLENS_URL` | Where the system answers, unless `--url` says it. Default: this machine. |
+| `DEEPLENS_TENANT` | Whose, unless `--tenant` says it. `upload` and `search` default to `demo`. |
+| `DEEPLENS_API_KEY` | The key that is sent where the system asks for one. |
+| `DEEPLENS_TRACEBACK` | Anything: a command that ends by a fault of its own shows where. |
+"""
+
 _ROLES = {
-    Role.API: "HTTP, websockets, the status table, notifications and dead letters",
+    Role.API: "HTTP, websockets, the status table, tenants, notifications and dead letters",
     Role.PROCESS: "from an upload to one extraction request for each model",
     Role.EXTRACT: "decoding, thumbnails and feature vectors",
-    Role.INDEX: "vectors into the vector engine",
+    Role.INDEX: "vectors into the vector engine, and the removal of deleted pictures",
 }
 
 
@@ -38,13 +49,14 @@ def page() -> str:
         for name, field in Settings.model_fields.items()
     ]
     roles = [f"| `{role.value}` | {_ROLES[role]} |" for role in Role]
-    return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(roles) + "\n"
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(roles) + "\n" + _COMMANDS
 
 
 def _default(field: Any) -> str:
     value = field.default
     if isinstance(value, tuple):
-        value = "all" if value and all(isinstance(each, Role) for each in value) else ""
+        is_all = value and all(isinstance(each, Role) for each in value)
+        value = "all" if is_all else ",".join(str(each) for each in value)
     return f"`{value}`" if value not in {None, ""} else "none"
 
 

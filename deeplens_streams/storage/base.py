@@ -28,7 +28,8 @@ class ListPage:
 class ImageStorage(Protocol):
     """Originals, thumbnails and a metadata object beside each.
 
-    Every key begins with the tenant, but ``index/<uuid>``, which says whose an image is.
+    Keys of images begin with the tenant, but ``index/<uuid>``, which says whose an image is;
+    `layout` has all that is stored beside them.
     Writes are atomic: a reader sees all of an object or none. Every method raises
     `StorageUnavailable` when the backend does not answer and `StorageFull` when it has no room.
     """
@@ -107,13 +108,19 @@ class ImageStorage(Protocol):
         """Return every tenant of which something is stored, sorted."""
 
     def walk_images(self, *, tenant: str) -> AsyncGenerator[StoredImage]:
-        """Yield every image of a tenant, newest first, in bounded memory."""
+        """Yield every image of a tenant, newest first; see `dated.walk` for what is in memory."""
+
+    def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
+        """Yield ID and metadata of every image of a tenant, None for a damaged metadata object.
+
+        In no order, and in memory that does not depend on how many there are.
+        """
 
     async def delete_metadata(self, *, tenant: str, image_id: str) -> None:
         """Remove the metadata object first, then the pointer; what is gone is no error."""
 
     def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
-        """Yield key and image ID of every original and thumbnail of a tenant."""
+        """Yield key and image ID of every original and thumbnail, as `survey` does."""
 
     async def written_at(self, *, tenant: str, key: str) -> datetime | None:
         """Return when an object was written, or None if there is none."""
