@@ -1,5 +1,6 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -31,6 +32,7 @@ from models.status import (
 )
 from models.tenants import ChangeKind, TenantChange, TenantChangeData
 from tables import image_status
+from tables.durable import DurableTable
 from tables.faults import table_faults
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ class Rows(Protocol):
 async def process(event: ImageProgress, rows: Rows, services: Services) -> list[Message]:
     """Write the row if the event changes it, and return what is to be sent.
 
-    A report that changes nothing comes from a redelivery. Then what was announced is announced
-    again, as the same events, because the crash may have come between writing and announcing.
+    A report that changes nothing comes from a redelivery. Then the row is written again, and what
+    was announced is announced again, as the same events: the crash may have come between writing
+    the row here and telling its changelog, or announcing it.
     """
     key = event.data.imageId.encode()
     with table_faults():
@@ -67,6 +70,8 @@ async def process(event: ImageProgress, rows: Rows, services: Services) -> list[
     if after is None:
         if before is None or before.tenantId != event.tenantId:
             return []
+        with table_faults():
+            rows[key] = before
         return [*_announcements(before), *_usage(before, event)]
     with table_faults():
         rows[key] = after
@@ -83,9 +88,9 @@ def _purged(event: ImageProgress, row: ImageRow | None, rows: Rows) -> list[Mess
     """Remove the row of a tenant that is gone, from the compacted topics, too."""
     if row is not None and row.tenantId != event.tenantId:
         return []
-    if row is not None:
-        with table_faults():
-            del rows[event.data.imageId.encode()]
+    # Also where it is gone from here: its changelog may not know.
+    with table_faults(), suppress(KeyError):
+        del rows[event.data.imageId.encode()]
     return [Message(STATUS, event, is_tombstone=True)]
 
 
@@ -187,7 +192,7 @@ def _changed(row: ImageRow) -> ImageStatusChanged:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    table = cast(Rows, app.tables[image_status.NAME])
+    table = cast(DurableTable, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
         return await process(event, table, services)
@@ -201,6 +206,7 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         services.breakers,
         bunch=BUNCH,
         fold=together,
+        settled=table.settled,
     )
 
     @app.agent(publisher.channel(PROGRESS), name="StatusTracker")

@@ -1,14 +1,17 @@
 """TenantKeeper: owns the table of tenants, hands out their room, and tells every api process."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from deeplens_streams.api_keys import operator_key
 from deeplens_streams.errors import MalformedEvent
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message, Publisher
 from models.events import new_event_id
-from models.tenants import ChangeKind, Tenant, TenantChange, TenantChanged
+from models.tenants import SYSTEM, ChangeKind, Tenant, TenantChange, TenantChanged
 from tables import tenants
+from tables.durable import DurableTable
 from tables.faults import table_faults
 
 if TYPE_CHECKING:
@@ -28,25 +31,45 @@ class Rows(Protocol):
     def __delitem__(self, key: bytes) -> None: ...
 
 
-async def process(event: TenantChange, rows: Rows) -> list[Message]:
-    """Write the tenant's row as it is after the change, and return it for everybody to see."""
+async def process(
+    event: TenantChange, rows: Rows, services: Services, *, is_open: bool
+) -> list[Message]:
+    """Write the tenant's row as it is after the change, and return it for everybody to see.
+
+    Parameters
+    ----------
+    is_open : whether a tenant that nobody made exists from its first use.
+    """
     if event.data.kind not in set(ChangeKind):
         raise MalformedEvent(f"There is no change {event.data.kind[:40]!r} of a tenant.")
     key = event.tenantId.encode()
     with table_faults():
         before: Tenant | None = rows.get(key)
+    purged_at = None
+    if before is None and tenants.makes_row(event, is_open=is_open):
+        purged_at = await _purged_at(event, services)
     # What is in the table may be the very object: a failed attempt must not have changed it.
-    after = tenants.changed(None if before is None else _copy(before), event)
+    row = None if before is None else _copy(before)
+    after = tenants.changed(row, event, is_open=is_open, purged_at=purged_at)
     with table_faults():
         if after is not None:
             rows[key] = after
-        elif before is not None:
-            del rows[key]
+        elif before is not None or event.data.kind == ChangeKind.PURGED:
+            with suppress(KeyError):  # gone from here already; its changelog may not know
+                del rows[key]
     if after is not None:
         return [Message(TENANTS, announced(after))]
     if before is not None or event.data.kind == ChangeKind.PURGED:
         return [Message(TENANTS, event, is_tombstone=True)]
     return []
+
+
+async def _purged_at(event: TenantChange, services: Services) -> str | None:
+    """Return when the last purge of a tenant of this name came to its end, or that it has not."""
+    if event.tenantId == SYSTEM:
+        return None
+    purge = await services.tombstones.find_purge(tenant=event.tenantId)
+    return None if purge is None else purge.emptiedAt or purge.completedAt or event.timestamp
 
 
 def _copy(row: Tenant) -> Tenant:
@@ -71,10 +94,11 @@ def last_of_each(messages: list[Message]) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    table = cast(Rows, app.tables[tenants.NAME])
+    table = cast(DurableTable, app.tables[tenants.NAME])
+    is_open = operator_key(services.settings) is None
 
     async def one(event: TenantChange) -> list[Message]:
-        return await process(event, table)
+        return await process(event, table, services, is_open=is_open)
 
     stage = Stage(
         "tenants",
@@ -84,6 +108,7 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         services.breakers,
         bunch=BUNCH,
         fold=last_of_each,
+        settled=table.settled,
     )
 
     @app.agent(publisher.channel(TENANT_CHANGES), name="TenantKeeper")

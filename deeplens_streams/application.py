@@ -31,6 +31,7 @@ from deeplens_streams.web.registry import Registry, RegistryReader
 from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants
+from tables.durable import DurableTable
 
 #: Seconds without a sign of life after which a worker's partitions go to others.
 SESSION_TIMEOUT_S = 10.0
@@ -99,6 +100,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         store="rocksdb://",
         datadir=str(settings.state_path / role.value),
         Worker=DeepLensWorker,
+        Table=DurableTable,
         logging_config=logging_config(settings),
         # A standby replica counts as one more consumer of every topic of the app, so apps without
         # a table have none.

@@ -1,8 +1,8 @@
 """The loop that every agent runs: decode, process, send, and let no exception out.
 
 Faust acknowledges an event whose agent raised or was cancelled, so leaving the loop loses the
-event. Here an event is acknowledged after its results are in Kafka: what `process` returned,
-or a dead letter that says why there is none.
+event. Here an event is acknowledged after its results are in Kafka: what `process` returned and
+what it wrote to a table, or a dead letter that says why there is none.
 
 A dependency that is away is waited for behind its circuit breaker, and no attempt is spent. An
 event whose own attempt failed waits for the next one aside, and those behind it go on.
@@ -49,6 +49,10 @@ class Sender(Protocol):
 Tell = Callable[[Any, StepStatus, DeepLensError, int], list[Message]]
 
 
+async def _at_once() -> None:
+    """Nothing is written beside the results."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[E]):
     """One agent's work.
@@ -64,6 +68,7 @@ class Stage(Generic[E]):
     bunch : events whose results are sent together, at the most, as long as more are waiting.
         A stage that bunches keeps to the order of its events.
     fold : makes fewer messages of a bunch's.
+    settled : returns when what `process` wrote beside its results is durable.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Stage(Generic[E]):
     tell: Tell = lambda _event, _status, _error, _attempt: []
     bunch: int = 1
     fold: Callable[[list[Message]], list[Message]] = list
+    settled: Callable[[], Awaitable[None]] = _at_once
 
     async def run(self, stream: Any) -> None:
         """Handle a Faust stream's events for ever.
@@ -117,6 +123,7 @@ class Stage(Generic[E]):
         if results:
             messages = self.fold(results)
             await self._surely(partial(self.patiently, partial(self.sender.send, *messages)))
+        await self._surely(partial(self.patiently, self.settled))
         for each in handled:
             each.ack()
 

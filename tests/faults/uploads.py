@@ -39,11 +39,23 @@ class Uploader:
         self._at_once = asyncio.Semaphore(at_once)
         self.book = Book()
 
-    async def send(self, pictures: Sequence[bytes], *, per_second: float) -> Book:
-        """Send all; each until it is accepted, under a new name after each failure."""
+    async def send(
+        self,
+        pictures: Sequence[bytes],
+        *,
+        per_second: float,
+        until: asyncio.Event | None = None,
+    ) -> Book:
+        """Send all; each until it is accepted, under a new name after each failure.
+
+        With `until`, all of them, and then some of them once more until it is set.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
             tasks = []
-            for number, picture in enumerate(pictures):
+            for number in itertools.count():
+                if number >= len(pictures) and (until is None or until.is_set()):
+                    break
+                picture = pictures[number % len(pictures)]
                 tasks.append(asyncio.create_task(self._until_accepted(http, number, picture)))
                 await asyncio.sleep(1 / per_second)
             await asyncio.gather(*tasks)

@@ -105,6 +105,11 @@ class Extractor(Process):
 
 
 class Worker(Process):
+    @property
+    def state(self) -> Path:
+        """Its state folder, which may be removed while it does not run."""
+        return Path(self._env["DEEPLENS_STATE_DIR"])
+
     async def until_ready(self, seconds: float = 60) -> None:
         await self.until_answers("/health/ready", seconds)
 

@@ -376,6 +376,21 @@ async def test_no_event_is_acknowledged_before_its_results_are_sent() -> None:
     assert stream.acked == 0
 
 
+async def test_no_event_is_acknowledged_before_its_table_is_settled() -> None:
+    stream, process = Stream(codec.encode(uploaded())), failing()[0]
+    seen: list[int] = []
+
+    async def settled() -> None:
+        seen.append(stream.acked)
+        if len(seen) < 3:
+            raise BrokerUnavailable
+
+    async with asyncio.timeout(10):
+        await Stage("s", ImageUploaded, process, Outbox(), Breakers(), settled=settled).run(stream)
+    assert seen == [0, 0, 0]
+    assert stream.acked == 1
+
+
 async def test_a_letter_of_the_largest_message_fits_its_topic() -> None:
     outbox, half = Outbox(), FAILED.max_bytes // 2
     message = incoming(b"x" * half)
