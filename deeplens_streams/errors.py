@@ -182,6 +182,20 @@ class RangeNotSatisfiable(DeepLensError):
 # Keys and tenants ------------------------------------------------------------------------------
 
 
+class HostRefused(DeepLensError):
+    """Call it by a loopback address; for another name set DEEPLENS_ADVERTISED_URL, or use keys."""
+
+    code = "HOST_REFUSED"
+    http_status = 421
+
+
+class OriginRefused(DeepLensError):
+    """A page of another origin may do this only if DEEPLENS_CORS_ORIGINS names it."""
+
+    code = "ORIGIN_REFUSED"
+    http_status = 403
+
+
 class KeyRequired(DeepLensError):
     """Send an API key in the header X-API-Key, or as Authorization: Bearer."""
 
@@ -249,6 +263,13 @@ class KeyNotFound(NotFound):
     """The tenant has no key of this ID."""
 
     code = "KEY_NOT_FOUND"
+
+
+class KeyEnded(DeepLensError):
+    """This key was revoked or has expired; make a new one."""
+
+    code = "KEY_ENDED"
+    http_status = 409
 
 
 class QuotaExceeded(DeepLensError):
@@ -364,6 +385,14 @@ class VectorsUnavailable(DependencyUnavailable):
 
     code = "VECTORS_UNAVAILABLE"
     dependency = "vectors"
+
+
+class VectorsRefused(DeepLensError):
+    """The vector engine answers, and refuses this very request."""
+
+    code = "VECTORS_REFUSED"
+    #: What it refuses may be a matter of its settings.
+    retryable = True
 
 
 class ExtractorUnavailable(DependencyUnavailable):

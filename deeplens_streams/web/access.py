@@ -30,6 +30,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.web.answers import BLANK, Handler
 from deeplens_streams.web.failures import Failures
+from deeplens_streams.web.origins import ORIGINS
 from deeplens_streams.web.registry import Registry
 from models.events import utc_now
 from models.tenants import SYSTEM, ApiKey, Scope, Tenant, TenantState
@@ -59,6 +60,7 @@ class Route:
     blank : the endpoint's fields as its errors answer them.
     scope : what a key needs for it; None is open to everybody.
     refuse : how it refuses, where that is not an answer in JSON.
+    any_host : whether probes ask for it, which call a process by any name.
     """
 
     method: str
@@ -67,6 +69,7 @@ class Route:
     blank: Mapping[str, Any]
     scope: str | None
     refuse: Refuse | None = None
+    any_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise KeyRequired  # nobody said who may ask for it
         return await handler(request)
     request[BLANK] = route.blank
+    request.app[ORIGINS].check(request, any_host=route.any_host)
     _check_query(request)
     try:
         request[CALLER] = request.app[DOOR].caller(request, route.scope)
@@ -139,7 +143,9 @@ def tenant_of(request: web.Request, given: str | None) -> str:
     Raises
     ------
     WrongTenant
-        It names another than its key's.
+        It names another than its key's, here or in its query.
+    BadRequest
+        Its query names another than the request does here.
     TenantNotFound
         Keys are on, and the registry has no such tenant.
     TenantSuspended, TenantDeleting
@@ -147,6 +153,9 @@ def tenant_of(request: web.Request, given: str | None) -> str:
     """
     bound = tenant_bound(request, given)
     tenant = check_tenant_id(given) if bound is None else bound
+    queried = request.query.get("tenantId")
+    if queried is not None and tenant_bound(request, queried) != tenant:
+        raise BadRequest("The query names another tenant than the body; name one.")
     return request.app[DOOR].served(tenant)
 
 
@@ -215,6 +224,14 @@ class Door:
             raise TenantDeleting
         return tenant
 
+    def check_owner(self, tenant: str) -> None:
+        """Raise, as `served`, if what was found is of a tenant for which nothing is done.
+
+        Where keys are on, the tenant's own was refused, and operators may look at all there is.
+        """
+        if not self.keys_on:
+            self.served(tenant)
+
     def _worker(self, request: web.Request, operator: OperatorKey) -> Caller:
         given = request.headers.get(INTERNAL_HEADER, "")
         if not api_keys.is_same(given, api_keys.digest(operator.internal)):
@@ -222,15 +239,11 @@ class Door:
         return _OPERATOR
 
     def _known(self, address: str, key: str, operator: OperatorKey) -> Caller:
-        self._failures.check(address, key)
         try:
-            is_operators = api_keys.is_same(key, operator.sha256)
-            caller = _OPERATOR if is_operators else self._tenants(key)
+            return _OPERATOR if api_keys.is_same(key, operator.sha256) else self._tenants(key)
         except InvalidKey:
             self._failures.note(address)
             raise
-        self._failures.was_right(address, key)
-        return caller
 
     def _tenants(self, key: str) -> Caller:
         if self._registry is None:

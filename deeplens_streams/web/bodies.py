@@ -1,17 +1,36 @@
 """Bodies in JSON: an object, whose fields are checked one by one."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-from deeplens_streams.errors import BadRequest
+from deeplens_streams.errors import BadRequest, UploadTooSlow
+
+#: Seconds that a whole body may take: it is short.
+DEADLINE_S: Final = 10.0
+
+
+async def read_raw(request: web.Request) -> bytes:
+    """Return the body as it came.
+
+    Raises
+    ------
+    UploadTooSlow
+        It is not there in time.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await request.read()
+    except TimeoutError:
+        raise UploadTooSlow from None
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object that came, or an empty one if nothing did."""
-    raw = await request.read()
+    raw = await read_raw(request)
     try:
         body = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:

@@ -25,14 +25,21 @@ class RowSource(Protocol):
         Raises
         ------
         RowMoving
-            The partition is changing hands or its owner does not answer within a second.
+            The partition is changing hands or recovered, or its owner does not answer, within a
+            second.
         """
 
     async def rows(self, image_ids: Sequence[str]) -> dict[str, ImageRow]:
         """Return the rows that there are, one request to each owner."""
 
     def local_row(self, image_id: str) -> ImageRow | None:
-        """Return the row if this worker holds it."""
+        """Return the row if this worker holds it.
+
+        Raises
+        ------
+        RowMoving
+            Its partition is not this worker's, or is not recovered yet.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +75,7 @@ class TableSource(Protocol):
         """Return what this worker holds; it never asks on."""
 
     def local_row(self, name: str, key: str) -> Entry | None:
-        """Return the row if this worker holds it."""
+        """Return the row if this worker holds it; see `RowSource`."""
 
 
 class StatusFeed(Protocol):

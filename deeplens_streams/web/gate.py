@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -34,23 +36,43 @@ class Gate:
     def __init__(self, settings: Settings, backlog: Backlog) -> None:
         self._reserve = settings.disk_reserve_bytes
         self._limit = settings.max_backlog
+        self._largest = settings.max_upload_bytes
+        self._fetches = settings.url_import
         self._backlog = backlog
+        #: Bytes that uploads under way may still write.
+        self._coming = 0
         self._folders = [settings.state_path]
         if settings.storage_url is None or settings.storage_url.startswith("file:"):
             self._folders.append(settings.images_path)
 
-    def check(self) -> None:
-        """Raise unless an upload can be taken.
+    @contextmanager
+    def let_in(self, size: int | None) -> Iterator[None]:
+        """Let an upload of at most `size` bytes in, and keep room for it until its end.
+
+        Parameters
+        ----------
+        size : of its whole body; None where the client does not say, which may be the largest.
 
         Raises
         ------
         StorageFull
-            The disk is nearly full: what is there needs the rest to be processed.
+            The disk is nearly full, or will be by the uploads that are let in already: what is
+            there needs the rest to be processed.
         BacklogFull
             More pictures wait than the limit allows.
         """
+        # An address is short, and what it leads to is not.
+        size = self._largest if size is None or self._fetches else min(size, self._largest)
+        self._check(size)
+        self._coming += size
+        try:
+            yield
+        finally:
+            self._coming -= size
+
+    def _check(self, size: int) -> None:
         for folder in self._folders:
-            if _free(folder) < self._reserve:
+            if _free(folder) - self._coming - size < self._reserve:
                 raise StorageFull(
                     "The disk is nearly full; make room, or set DEEPLENS_DISK_RESERVE_BYTES."
                 )

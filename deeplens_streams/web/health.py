@@ -1,21 +1,15 @@
 """``/health/live``, ``/health/ready`` and ``/metrics``."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import prometheus_client
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from deeplens_streams.errors import BadRequest, DeepLensError
+from deeplens_streams.errors import BadRequest
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.context import Check, HealthContext
-from deeplens_streams.web.keys import HEALTH
-
-#: Seconds that a dependency has for its answer.
-DEADLINE_S: Final = 2.0
+from deeplens_streams.web.context import Check
+from deeplens_streams.web.keys import HEALTH, READINESS
 
 LIVE_BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
 READY_BLANK: Final[dict[str, Any]] = {
@@ -37,15 +31,14 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Ask every dependency at once; 503 unless each answers in time.
+    """Ask every dependency; 503 unless each answers in time.
 
     ``?only=broker,storage`` looks at these alone: a load balancer wants to know who can take
     uploads, and those go on while the model is away.
     """
-    context = request.app[HEALTH]
-    checks = _chosen(await _all_checks(context), request.query.get("only"))
+    checks = _chosen(await request.app[READINESS].checks(), request.query.get("only"))
     failed = [name for name, check in checks.items() if not check.ok]
-    model = context.services.model
+    model = request.app[HEALTH].services.model
     answer = {
         **READY_BLANK,
         "success": not failed,
@@ -74,25 +67,6 @@ async def metrics(_request: web.Request) -> web.Response:
     )
 
 
-async def _all_checks(context: HealthContext) -> dict[str, Check]:
-    services = context.services
-    vectors, features = services.vectors, services.features
-    streams, storage, engine, extractor = await asyncio.gather(
-        _stream_checks(context.stream_checks),
-        _ping(services.storage.ping),
-        _ping(vectors.ping if vectors is not None else None),
-        _ping(features.ping if features is not None else None),
-    )
-    asked = {**streams, "storage": storage, "vectors": engine, "extractor": extractor}
-    for name, breaker in services.breakers.known().items():
-        if breaker.refuses:
-            asked[name] = Check(ok=False, detail=breaker.reason or "", breaker=breaker.state)
-        elif breaker.is_open and name in asked:
-            # Nobody asks a process that is not ready, and then it would never close.
-            asked[name] = replace(asked[name], breaker=breaker.state)
-    return asked
-
-
 def _chosen(checks: dict[str, Check], only: str | None) -> dict[str, Check]:
     if not only:
         return checks
@@ -101,25 +75,3 @@ def _chosen(checks: dict[str, Check], only: str | None) -> dict[str, Check]:
         if name not in checks:
             raise BadRequest(f"There is no check {name[:40]!r}; there are {', '.join(checks)}.")
     return {name: checks[name] for name in names}
-
-
-async def _stream_checks(ask: Callable[[], Awaitable[Mapping[str, Check]]]) -> Mapping[str, Check]:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            return await ask()
-    except TimeoutError:
-        late = Check(ok=False, detail=f"No answer within {DEADLINE_S:g} s.")
-        return {"broker": late, "tables": late}
-
-
-async def _ping(ping: Callable[[], Awaitable[None]] | None) -> Check:
-    if ping is None:
-        return Check(ok=True, detail="Not in this process.")
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            await ping()
-    except TimeoutError:
-        return Check(ok=False, detail=f"No answer within {DEADLINE_S:g} s.")
-    except DeepLensError as error:
-        return Check(ok=False, detail=error.message)
-    return Check(ok=True)

@@ -23,7 +23,7 @@ from deeplens_streams.errors import (
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.web.access import SOCKET_PROTOCOL, tenant_bound
+from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
@@ -73,12 +73,15 @@ async def refuse(request: web.Request, error: DeepLensError) -> web.WebSocketRes
     if isinstance(error, DependencyUnavailable):
         await _close(socket, WSCloseCode.TRY_AGAIN_LATER, error.message)
     else:
-        code = CLOSE_FORBIDDEN if isinstance(error, _FORBIDS) else CLOSE_BAD_KEY
-        await _close(socket, code, error.message)
+        await _close(socket, _code(error, CLOSE_BAD_KEY), error.message)
     return socket
 
 
-_FORBIDS = (MissingScope, TenantSuspended, TenantDeleting)
+_FORBIDS = (MissingScope, WrongTenant, TenantSuspended, TenantDeleting)
+
+
+def _code(error: DeepLensError, otherwise: int) -> int:
+    return CLOSE_FORBIDDEN if isinstance(error, _FORBIDS) else otherwise
 
 
 async def close_all(app: web.Application) -> None:
@@ -100,8 +103,7 @@ async def _serve(request: web.Request, socket: web.WebSocketResponse) -> tuple[i
         image_id = check_image_id(request.query.get("imageId"))
         tenant = tenant_bound(request, request.query.get("tenantId"))
     except (BadRequest, WrongTenant) as error:
-        is_foreign = isinstance(error, WrongTenant)
-        return (CLOSE_FORBIDDEN if is_foreign else CLOSE_MALFORMED_ID), error.message
+        return _code(error, CLOSE_MALFORMED_ID), error.message
     following = asyncio.create_task(_Follower(request.app, socket, tenant).follow(image_id))
     hanging_up = asyncio.create_task(_until_hung_up(socket))
     try:
@@ -109,8 +111,8 @@ async def _serve(request: web.Request, socket: web.WebSocketResponse) -> tuple[i
         if not following.done():
             return WSCloseCode.OK, ""
         following.result()
-    except ImageNotFound as error:
-        return CLOSE_UNKNOWN_ID, error.message
+    except (ImageNotFound, TenantSuspended, TenantDeleting) as error:
+        return _code(error, CLOSE_UNKNOWN_ID), error.message
     except (ConnectionError, TimeoutError):
         return WSCloseCode.GOING_AWAY, ""  # the client went, or takes nothing any more
     except Exception:
@@ -136,6 +138,7 @@ class _Follower:
         self, app: web.Application, socket: web.WebSocketResponse, tenant: str | None
     ) -> None:
         self._tenant = tenant
+        self._door = app[DOOR]
         self._context = app[CONTEXT]
         self._estimates = app[ESTIMATES]
         self._socket = socket
@@ -143,11 +146,19 @@ class _Follower:
         self._is_over = False
 
     async def follow(self, image_id: str) -> None:
-        """Send every change until the image's end; `ImageNotFound` if there is none."""
+        """Send every change until the image's end.
+
+        Raises
+        ------
+        ImageNotFound
+            There is none, or not of this client any more: a stranger's row was put right.
+        TenantSuspended, TenantDeleting
+            As `Door.check_owner` says.
+        """
         # Subscribed before the first look: what changes between the two is not missed.
         async with self._context.feed.subscribe(image_id) as changes:
             row = await self._look(image_id)
-            if row is None or self._tenant not in (None, row.tenantId):
+            if row is None:
                 raise ImageNotFound
             tenant = row.tenantId
             await self._show(row)
@@ -161,10 +172,15 @@ class _Follower:
                     await self._show(row)
 
     async def _look(self, image_id: str) -> ImageRow | None:
-        """Read the row, waiting while its owner or the storage is away."""
+        """Read the row, waiting while its owner or the storage is away; raises as `follow`."""
         while True:
             try:
-                return await find_row(self._context, image_id)
+                row = await find_row(self._context, image_id)
+                if row is not None:
+                    if self._tenant not in (None, row.tenantId):
+                        raise ImageNotFound
+                    self._door.check_owner(row.tenantId)
+                return row
             except DependencyUnavailable:
                 await asyncio.sleep(_RETRY_S)
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import links
-from deeplens_streams.web.access import tenant_bound, tenant_of
+from deeplens_streams.web.access import DOOR, tenant_bound, tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.fields import whole_number
@@ -61,6 +61,7 @@ async def find_image(request: web.Request) -> StoredImage:
         image = await storage.find(image_id)
     if image is None:
         raise ImageNotFound
+    request.app[DOOR].check_owner(image.tenantId)
     return image
 
 

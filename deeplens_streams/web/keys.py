@@ -9,11 +9,13 @@ from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.gate import Gate
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.readiness import Readiness
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.spool import Spool
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
 HEALTH: web.AppKey[HealthContext] = web.AppKey("deeplens_health", HealthContext)
+READINESS: web.AppKey[Readiness] = web.AppKey("deeplens_readiness", Readiness)
 SPOOL: web.AppKey[Spool] = web.AppKey("deeplens_spool", Spool)
 GATE: web.AppKey[Gate] = web.AppKey("deeplens_gate", Gate)
 QUOTAS: web.AppKey[Quotas] = web.AppKey("deeplens_quotas", Quotas)

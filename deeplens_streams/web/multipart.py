@@ -71,7 +71,7 @@ class Form:
 async def read_form(
     request: web.Request, *, file_field: str, into: SpooledFile, max_bytes: int
 ) -> Form:
-    """Read the request's body; the picture goes into `into` while it is counted.
+    """Read the request's body, in a turn; the picture goes into `into` while it is counted.
 
     Raises
     ------
@@ -87,7 +87,7 @@ async def read_form(
     reader = _Reader(_boundary(request, file_field), file_field, into)
     received = 0
     try:
-        with request.app[READING].turn(request.remote) as pace:
+        with request.app[READING].pace(request.remote) as pace:
             while chunk := await pace.next_chunk(request.content):
                 received += len(chunk)
                 reader.feed(chunk)

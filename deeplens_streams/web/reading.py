@@ -1,6 +1,7 @@
-"""How fast bodies have to come, and how many are read at once: slow clients hold up nobody."""
+"""How fast bodies have to come, and how many are taken at once: slow clients hold up nobody."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -12,7 +13,7 @@ from deeplens_streams.errors import TooManyUploads, UploadTooSlow
 
 #: Seconds of waiting for a client over which its rate is measured.
 WINDOW_S: Final = 10.0
-#: When no more bodies can be read, the slowest makes room if it was waited for so long, in
+#: When no more can be taken, the slowest body makes room if it was waited for so long, in
 #: seconds, and sent less than so many bytes in each of them.
 GRACE_S: Final = 2.0
 SLOW_RATE: Final = 65_536
@@ -95,25 +96,38 @@ class Pace:
 
 
 class Reading:
-    """The bodies that this process is reading."""
+    """What this process takes in: so many turns, in some of which a body is being read."""
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.max_uploads
         self._limit_of_one = settings.max_uploads_per_address or settings.max_uploads
         self._least_rate = settings.min_upload_rate
+        self._turns: Counter[str] = Counter()
         self._paces: set[Pace] = set()
 
     @contextmanager
-    def turn(self, address: str | None) -> Iterator[Pace]:
-        """Read a body of a client at `address`.
+    def turn(self, address: str | None) -> Iterator[None]:
+        """Take in what a client at `address` sends: its body, and what is then done with it.
 
         Raises
         ------
         TooManyUploads
-            As many as may be are read already, and none of them is slow enough to make room.
+            As many as may be are taken in already, and no body is slow enough to make room.
         """
+        address = address or ""
+        self._make_room(address)
+        self._turns[address] += 1
+        try:
+            yield
+        finally:
+            self._turns[address] -= 1
+            if not self._turns[address]:
+                del self._turns[address]
+
+    @contextmanager
+    def pace(self, address: str | None) -> Iterator[Pace]:
+        """Read a body within a turn of a client at `address`; only now it may make room."""
         pace = Pace(address or "", self._least_rate)
-        self._make_room(pace.address)
         self._paces.add(pace)
         try:
             yield pace
@@ -121,10 +135,9 @@ class Reading:
             self._paces.discard(pace)
 
     def _make_room(self, address: str) -> None:
-        of_one = [each for each in self._paces if each.address == address]
-        if len(of_one) >= self._limit_of_one:
-            self._drop_slowest(of_one)
-        elif len(self._paces) >= self._limit:
+        if self._turns[address] >= self._limit_of_one:
+            self._drop_slowest([each for each in self._paces if each.address == address])
+        elif self._turns.total() >= self._limit:
             self._drop_slowest(self._paces)
 
     def _drop_slowest(self, paces: Collection[Pace]) -> None:

@@ -25,7 +25,7 @@ from deeplens_streams.web import fields, links
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.filters import parse_filters
-from deeplens_streams.web.keys import CONTEXT, QUOTAS, SEARCHES, SPOOL
+from deeplens_streams.web.keys import CONTEXT, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
@@ -65,12 +65,14 @@ async def search(request: web.Request) -> web.Response:
     context, spool = request.app[CONTEXT], request.app[SPOOL]
     services = context.services
     async with spool.open() as file:
-        form = await read_form(
-            request,
-            file_field=FILE_FIELD,
-            into=file,
-            max_bytes=services.settings.max_upload_bytes,
-        )
+        # It ends with the body: searches that wait for a model must not keep uploads out.
+        with request.app[READING].turn(request.remote):
+            form = await read_form(
+                request,
+                file_field=FILE_FIELD,
+                into=file,
+                max_bytes=services.settings.max_upload_bytes,
+            )
         query = _check(request, form, file)
         await request.app[QUOTAS].search(query.tenant)
         engine = _engine(services)

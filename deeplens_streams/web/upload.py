@@ -49,7 +49,12 @@ async def upload(request: web.Request) -> web.Response:
     """Answer 202 when the picture, its metadata and its event are durable."""
     started = time.perf_counter()
     try:
-        image, accepted = await _take(request)
+        # To its end: what waits for a thread, for room or for storage is taken in, too.
+        with (
+            request.app[GATE].let_in(request.content_length),
+            request.app[READING].turn(request.remote),
+        ):
+            image, accepted = await _take(request)
     except DeepLensError as error:
         UPLOADS.labels(error.code).inc()
         raise
@@ -105,7 +110,6 @@ async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
     Returns it, and the image that is to be followed: the same one, or an earlier one of the
     same bytes.
     """
-    request.app[GATE].check()
     context, spool = request.app[CONTEXT], request.app[SPOOL]
     settings = context.services.settings
     async with spool.open() as file:
@@ -113,6 +117,7 @@ async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
             request, file_field=FILE_FIELD, into=file, max_bytes=settings.max_upload_bytes
         )
         wishes = _check(request, form)
+        await request.app[QUOTAS].rate(wishes.tenant)
         if (url := form.one(URL_FIELD)) is not None:
             form.file_name = await _import(request, form, url, file)
         _need_file(form, file, FILE_FIELD)
@@ -155,7 +160,7 @@ async def _import(request: web.Request, form: Form, url: str, file: SpooledFile)
         raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or its address in 'url'.")
     if not settings.url_import:
         raise BadRequest(f"This system fetches no addresses; send the picture in {FILE_FIELD!r}.")
-    with request.app[READING].turn(request.remote) as pace:
+    with request.app[READING].pace(request.remote) as pace:
         return await imports.fetch(url, settings, pace, file)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import StorageFull
 from deeplens_streams.web import gate
 from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, running
+from tests.web_server import TENANT, UPLOAD, Pressure, Web, running
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -49,6 +51,19 @@ async def test_a_disk_that_is_nearly_full(served: Web, monkeypatch: pytest.Monke
         status, code, _ = await refused(served)
     assert (status, code) == (507, "STORAGE_FULL")
     await served.upload(photograph("rocket").data)
+
+
+@pytest.mark.parametrize(("size", "free"), [(2000, 3000), (None, 10_001_000), (10**12, 10_001_000)])
+def test_uploads_under_way_count_against_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None, free: int
+) -> None:
+    settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
+    door = gate.Gate(settings, Pressure())
+    monkeypatch.setattr(gate.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, free))
+    with door.let_in(size), pytest.raises(StorageFull), door.let_in(1):
+        pass
+    with door.let_in(size):
+        pass
 
 
 async def test_what_is_not_known_refuses_nobody(served: Web) -> None:

@@ -58,6 +58,35 @@ async def test_another_tenants_image_is_unknown(served: Web, rest: str) -> None:
     await get(served, f"/api/v1/images/x{rest}", 400)
 
 
+@pytest.mark.parametrize("rest", ["", "/content", "/thumbnail"])
+async def test_a_suspended_tenant_s_image_without_keys(served: Web, rest: str) -> None:
+    path = f"/api/v1/admin/tenants/{TENANT}"
+    async with served.client.post("/api/v1/admin/tenants", json={"tenantId": TENANT}) as response:
+        assert response.status == 201
+    image_id, other_id, gone_id = [
+        (await served.upload(photograph(name).data, tenantId=tenant))["imageId"]
+        for name, tenant in (("rocket", TENANT), ("rocket", "other"), ("coffee", TENANT))
+    ]
+    for each in (image_id, other_id):
+        await served.index(each)
+    async with served.client.delete(f"/api/v1/images/{gone_id}") as response:
+        assert response.status in {200, 202}
+    async with served.client.post(f"{path}/suspend") as response:
+        assert response.status == 200
+    for query in ("", f"?tenantId={TENANT}"):
+        answer = await get(served, f"/api/v1/images/{image_id}{rest}{query}", 403)
+        assert answer["errorCode"] == "TENANT_SUSPENDED"
+        for each in (image_id, gone_id):
+            async with served.client.delete(f"/api/v1/images/{each}{query}") as response:
+                assert response.status == 403
+    async with served.client.get(f"/api/v1/images/{other_id}{rest}") as response:
+        assert response.status == 200
+    async with served.client.post(f"{path}/resume") as response:
+        assert response.status == 200
+    async with served.client.get(f"/api/v1/images/{image_id}{rest}") as response:
+        assert response.status == 200
+
+
 async def test_content(served: Web) -> None:
     image_id = (await served.upload(ROCKET))["imageId"]
     url = f"/api/v1/images/{image_id}/content"

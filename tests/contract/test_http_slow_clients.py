@@ -9,31 +9,34 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import FormData
 
-from deeplens_streams.web import reading, upload
+from deeplens_streams.web import bodies, intake, reading, upload
 from tests.photographs import photograph
-from tests.web_server import UPLOAD, Web, running, until
+from tests.web_server import TENANT, UPLOAD, Web, running, until
 
 HEAD = (
-    f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+    f"POST {UPLOAD} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
     "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     '--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
 ).encode()
 ROCKET = photograph("rocket").data
 
 
-async def drip(served: Web) -> tuple[int, dict[str, Any]]:
-    """Send one byte a second until there is an answer; return it."""
+async def drip(
+    served: Web, head: bytes = HEAD, *, every: float = 1.0
+) -> tuple[int, dict[str, Any]]:
+    """Send one byte a second, or more often, until there is an answer; return it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.client.port)
-    writer.write(HEAD)
+    writer.write(head)
     answered = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
     try:
-        while not (await asyncio.wait({answered}, timeout=1))[0]:
+        while not (await asyncio.wait({answered}, timeout=every))[0]:
             writer.write(b"x")
-        head = answered.result().decode()
-        length = int(head.lower().partition("content-length: ")[2].split()[0])
+        said = answered.result().decode()
+        length = int(said.lower().partition("content-length: ")[2].split()[0])
         answer: dict[str, Any] = orjson.loads(await reader.readexactly(length))
-        return int(head.split()[1]), answer
+        return int(said.split()[1]), answer
     finally:
         answered.cancel()
         writer.close()
@@ -81,6 +84,75 @@ async def test_where_all_turns_are_taken_the_slowest_make_room(
         (dropped,) = [each.result() for each in slow if each.done()]
         assert dropped[0] == 429
         assert dropped[1]["errorCode"] == "TOO_MANY_UPLOADS"
+
+
+async def test_what_is_read_and_not_answered_has_its_turn_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads that wait for storage are bounded, too, and make room for nobody."""
+    monkeypatch.setattr(reading, "GRACE_S", 0.0)
+    monkeypatch.setattr(reading, "SLOW_RATE", float("inf"))
+    waiting, go_on = 0, asyncio.Event()
+    accept = intake.Intake.accept
+
+    async def stalled(*args: Any) -> Any:
+        nonlocal waiting
+        waiting += 1
+        await go_on.wait()
+        return await accept(*args)
+
+    monkeypatch.setattr(intake.Intake, "accept", stalled)
+    async with running(tmp_path, max_uploads=2) as served:
+        uploads = [asyncio.create_task(served.upload(ROCKET, tenantId=each)) for each in ("a", "b")]
+        await until(lambda: waiting == 2)
+        form = FormData({"tenantId": TENANT}, default_to_multipart=True)
+        form.add_field("file", ROCKET, filename="a.jpg")
+        async with served.client.post(UPLOAD, data=form) as response:
+            answer = await response.json()
+        assert (response.status, answer["errorCode"]) == (429, "TOO_MANY_UPLOADS")
+        assert waiting == 2
+        go_on.set()
+        assert all(each["imageId"] for each in await asyncio.gather(*uploads))
+        await served.upload(ROCKET)
+
+
+async def test_a_body_makes_room_where_others_wait_for_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "GRACE_S", 0.0)
+    monkeypatch.setattr(reading, "WINDOW_S", 3600.0)
+    waiting, go_on = 0, asyncio.Event()
+    accept = intake.Intake.accept
+
+    async def stalled(door: Any, image: Any, content: Any) -> Any:
+        nonlocal waiting
+        waiting += image.tenantId == "a"
+        await (go_on.wait() if image.tenantId == "a" else asyncio.sleep(0))
+        return await accept(door, image, content)
+
+    monkeypatch.setattr(intake.Intake, "accept", stalled)
+    async with running(tmp_path, max_uploads=2) as served:
+        first = asyncio.create_task(served.upload(ROCKET, tenantId="a"))
+        await until(lambda: waiting == 1)
+        async with slow_clients(served, 1) as (slow,):
+            await until(lambda: all(e.rate < reading.SLOW_RATE for e in served.reading._paces))
+            await served.upload(ROCKET)
+            status, answer = await slow
+            assert (status, answer["errorCode"]) == (429, "TOO_MANY_UPLOADS")
+        go_on.set()
+        assert (await first)["imageId"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/admin/tenants", "/internal/rows"])
+async def test_json_that_drips_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(bodies, "DEADLINE_S", 0.2)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+    async with running(tmp_path) as served:
+        status, answer = await drip(served, head.encode() + b'{"tenantId": "acme', every=0.02)
+        assert (status, answer["errorCode"]) == (408, "UPLOAD_TOO_SLOW")
+        assert served.registry.tenants() == []
 
 
 @pytest.mark.parametrize("setting", ["max_uploads", "max_uploads_per_address"])

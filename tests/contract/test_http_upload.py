@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from threading import Event
@@ -21,12 +22,15 @@ from deeplens_streams.errors import (
     DeepLensError,
     StorageFull,
     StorageUnavailable,
+    UrlNotFetched,
 )
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.local import LocalBlobs
-from deeplens_streams.web import intake, upload
+from deeplens_streams.topics import UPLOADED, Message
+from deeplens_streams.web import imports, intake, upload
 from deeplens_streams.web.intake import Intake
+from deeplens_streams.web.keys import INTAKE
 from tests.photographs import photograph
 from tests.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
 
@@ -391,10 +395,11 @@ async def test_what_stages_made_of_a_refused_upload_goes_too(
     assert image is not None
     await until(lambda: not intake._behind)
 
-    async def taken_but_not_said(*_messages: object) -> None:
-        await served.storage.put_thumbnail(
-            tenant=image.tenantId, key=image.thumbnailKey, data=b"made meanwhile"
-        )
+    async def taken_but_not_said(*messages: Message) -> None:
+        if messages[0].topic is UPLOADED:
+            await served.storage.put_thumbnail(
+                tenant=image.tenantId, key=image.thumbnailKey, data=b"made meanwhile"
+            )
         raise BrokerUnavailable
 
     door = intake.Intake(served.context)
@@ -403,6 +408,40 @@ async def test_what_stages_made_of_a_refused_upload_goes_too(
     with pytest.raises(BrokerUnavailable):
         await door.accept(image, picture)
     assert await served.storage.size(tenant=image.tenantId, key=image.thumbnailKey) is None
+
+
+async def test_a_refused_upload_that_was_processed_is_deleted_when_kafka_is_back(
+    tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.1)
+    async with running(tmp_path, blobs=faulty) as served:
+        served.purges = True
+        served.broker_fault = BrokerUnavailable()
+        # Nor does this process hear what became of it.
+        monkeypatch.setattr(served.feed, "tell", lambda _row: None)
+        taken: list[str] = []
+
+        async def taken_but_not_said(*messages: Message) -> None:
+            for message in messages:
+                if message.topic is UPLOADED and message.event.image_id is not None:
+                    taken.append(message.event.image_id)
+                    await served.index(message.event.image_id)
+            await served.publish(*messages)
+
+        door = served.client.app[INTAKE]
+        monkeypatch.setattr(door, "_publish", taken_but_not_said)
+        data = form(photograph("rocket").data, tenantId=TENANT)
+        await refused(served, data, 503, "BROKER_UNAVAILABLE")
+        vectors, model = served.vectors, served.model.name
+        assert vectors is not None
+        assert await vectors.present(taken, tenant=TENANT, model=model) == set(taken)
+
+        served.broker_fault = None
+        await until(lambda: not intake._behind and not served._work)
+        assert len(taken) == 1
+        assert await vectors.present(taken, tenant=TENANT, model=model) == set()
+        await nothing_stored(faulty)
 
 
 async def test_an_unforeseen_error_leaves_nothing(served: Web) -> None:
@@ -424,8 +463,9 @@ async def test_removal_goes_on_until_storage_answers(
         async with served.client.post(UPLOAD, data=data) as response:
             assert response.status == 503
         assert await served.storage.get(tenant=TENANT, key=faulty.key) is not None
-        faulty.fault = None
-        await until(lambda: not intake._behind)
+        served.purges = True
+        faulty.fault = served.broker_fault = None
+        await until(lambda: not intake._behind and not served._work)
         await nothing_stored(faulty)
 
 
@@ -474,7 +514,7 @@ async def test_a_client_that_hangs_up_leaves_nothing(served: Web) -> None:
     host, port = served.client.host, served.client.port
     _, writer = await asyncio.open_connection(host, port)
     head = (
-        f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n"
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2000000\r\n"
         "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     )
@@ -484,6 +524,26 @@ async def test_a_client_that_hangs_up_leaves_nothing(served: Web) -> None:
     writer.close()
     await writer.wait_closed()
     await nothing_left(served)
+
+
+async def test_a_tenant_over_its_rate_has_nothing_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    got: Counter[tuple[int, str]] = Counter()
+
+    async def fetch(url: str, *_more: object) -> str:
+        fetched.append(url)
+        raise UrlNotFetched
+
+    monkeypatch.setattr(imports, "fetch", fetch)
+    async with running(tmp_path, url_import=True, tenant_uploads_per_minute=2) as served:
+        for _ in range(7):  # no two minutes have room for so many
+            made = form(None, tenantId=TENANT, url="https://pictures.example/a.jpg")
+            async with served.client.post(UPLOAD, data=made) as response:
+                got[(response.status, (await response.json())["errorCode"])] += 1
+    assert got.keys() == {(400, "URL_NOT_FETCHED"), (429, "RATE_LIMITED")}
+    assert got[(400, "URL_NOT_FETCHED")] == len(fetched) <= 4
 
 
 async def test_leftovers_go_at_start_and_the_folder_is_private(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ OPERATIONS: Final = (
         name="audit",
         tag=_TAG,
         summary="Compare what storage, status table, vectors and dead letters have",
-        details="One JSON object a line: findings, each tenant's ledger, the total; an `error` "
-        "where it could not go on.",
+        details="One JSON object a line: findings, each tenant's ledger, how far it is while there "
+        "is nothing else to say, the total; an `error` where it could not go on.",
         parameters=(
             Parameter(
                 name="tenantId", schema=parts.TENANT_ID, description="Only this one; else all."

@@ -8,9 +8,11 @@ from deeplens_streams import __version__
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
+    HostRefused,
     InvalidKey,
     KeyRequired,
     MissingScope,
+    OriginRefused,
     RegistryUnavailable,
     TenantDeleting,
     TenantSuspended,
@@ -211,6 +213,11 @@ def _refusals(operation: Operation, route: "Route") -> dict[int, tuple[str, set[
     errors: tuple[type[DeepLensError], ...] = (BadRequest, *operation.errors)
     if route.scope is not None:
         errors += DOOR
+    # Where keys are off: a name that is not this system's, a page that changes something.
+    if not route.any_host:
+        errors += (HostRefused,)
+    if route.method != "GET":
+        errors += (OriginRefused,)
     for error in dict.fromkeys(errors):
         by_status[error.http_status].append(error)
     found = {

@@ -13,6 +13,7 @@ from deeplens_streams.errors import (
     NotFound,
     NothingToRetry,
     NotRetryable,
+    OriginRefused,
     QuotaExceeded,
     RangeNotSatisfiable,
     RateLimited,
@@ -257,13 +258,14 @@ OPERATIONS: Final = (
         summary="Follow a picture over a websocket",
         details="Each message is the object of `getImageStatus`: at once, and at every change. "
         "Closes with 1000 at the picture's end, 4400 for what is no image ID, 4404 for an unknown "
-        "one, 4401 for a key that is not valid, 4403 for one that may not do this.",
+        "one, 4401 for a key that is not valid, 4403 for one that may not do this, or "
+        "whose tenant is suspended.",
         parameters=(
             Parameter(name="imageId", schema=parts.IMAGE_ID, description="Which.", required=True),
             parts.OF_TENANT,
         ),
         statuses=(),
         answers={101: Answer(description="The websocket is open.")},
-        errors=(BadRequest,),
+        errors=(BadRequest, OriginRefused),
     ),
 )

@@ -14,6 +14,7 @@ from deeplens_streams.errors import (
     StorageFull,
     StorageUnavailable,
     TooLarge,
+    UploadTooSlow,
 )
 from deeplens_streams.json_schemas import (
     INTEGER,
@@ -83,7 +84,7 @@ ROWS: Final[Errors] = (RowMoving,)
 #: Of what writes to storage and sends an event.
 WRITES: Final[Errors] = (StorageUnavailable, StorageFull, BrokerUnavailable)
 ONE_IMAGE: Final[Errors] = (InvalidImageId, InvalidTenantId, ImageNotFound, StorageUnavailable)
-JSON_BODY: Final[Errors] = (BadRequest, TooLarge)
+JSON_BODY: Final[Errors] = (BadRequest, TooLarge, UploadTooSlow)
 
 
 def limit(default: int, high: int) -> Parameter:
@@ -155,7 +156,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "TenantStep": written(
-        {"step": STRING, "status": choice("completed", "failed"), "message": STRING}
+        {"step": STRING, "status": choice("completed", "skipped", "failed"), "message": STRING}
     ),
     "TenantNotReady": written(
         {
@@ -222,7 +223,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "TableEntry": written({"key": STRING, "value": {}}),
     "AuditLine": {
         "type": "object",
-        "properties": {"type": choice("finding", "tenant", "total", "error")},
+        "properties": {"type": choice("finding", "progress", "tenant", "total", "error")},
         "required": ["type"],
     },
 }

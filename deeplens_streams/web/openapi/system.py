@@ -91,7 +91,7 @@ OPERATIONS: Final = (
         summary="Between workers: a row that this one holds",
         parameters=(_IN_PATH,),
         fields={"row": ref("ImageRow")},
-        errors=(InvalidImageId, ImageNotFound),
+        errors=(InvalidImageId, ImageNotFound, *parts.ROWS),
     ),
     Operation(
         handler=internal.rows,
@@ -107,7 +107,7 @@ OPERATIONS: Final = (
             },
         ),
         fields={"rows": mapping(ref("ImageRow"))},
-        errors=(*parts.JSON_BODY, InvalidImageId),
+        errors=(*parts.JSON_BODY, InvalidImageId, *parts.ROWS),
     ),
     Operation(
         handler=internal.share,
@@ -129,7 +129,7 @@ OPERATIONS: Final = (
         summary="Between workers: a row of any table that this one holds",
         parameters=(_TABLE, _KEY),
         fields={"key": STRING, "value": {}},
-        errors=(InvalidImageId, TableNotFound, TableRowNotFound),
+        errors=(InvalidImageId, TableNotFound, TableRowNotFound, *parts.ROWS),
     ),
     Operation(
         handler=tables.listing,

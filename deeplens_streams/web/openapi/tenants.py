@@ -6,6 +6,7 @@ from typing import Any, Final
 from deeplens_streams.errors import (
     BadRequest,
     InvalidTenantId,
+    KeyEnded,
     KeyNotFound,
     TenantDeleting,
     TenantExists,
@@ -226,7 +227,7 @@ def _key_operations(
             body=json_body({"overlapSeconds": nullable(overlap)}, closed=True),
             statuses=(201,),
             fields=_MADE,
-            errors=(*errors, KeyNotFound, *parts.JSON_BODY),
+            errors=(*errors, KeyNotFound, KeyEnded, *parts.JSON_BODY),
         ),
     )
 
