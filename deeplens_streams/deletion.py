@@ -5,6 +5,7 @@ work at that moment looks again behind its last write, and takes that back.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import structlog
 
@@ -16,17 +17,20 @@ from deeplens_streams.topics import DELETED, Message
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
 from models.events import derived_id, utc_now
 from models.images import StoredImage
-from models.status import Ending, Step
+from models.status import Ending, ImageProgress, Step
 
 log = structlog.get_logger()
 
 
-async def begin(image: StoredImage, services: Services, *, generation: int = 1) -> Tombstone:
+async def begin(
+    image: StoredImage, services: Services, *, generation: int = 1, refused: bool = False
+) -> Tombstone:
     """Make an image be gone for everybody; its parts are still to be purged.
 
     Parameters
     ----------
     generation : the last of the image, as far as that is known.
+    refused : its upload was refused, though Kafka may have its event.
     """
     tombstone = Tombstone(
         imageId=image.imageId,
@@ -40,6 +44,10 @@ async def begin(image: StoredImage, services: Services, *, generation: int = 1) 
         models=image.processingOptions.models or [],
         steps={},
         generation=generation,
+        refused=refused,
+        # The room of a refused upload is given back by who took it.
+        fileSize=None if refused else image.fileSize,
+        lease=None if refused else image.lease,
     )
     # 1. tombstone
     await services.tombstones.put(tombstone)
@@ -58,7 +66,11 @@ def messages(tombstone: Tombstone) -> list[Message]:
         correlationId=tombstone.correlationId,
         data=ImageDeletedData(imageId=tombstone.imageId),
     )
-    return [Message(DELETED, event), ending(event, Ending.DELETED, tombstone.uploadedAt)]
+    end = ending(event, Ending.DELETED, tombstone.uploadedAt)
+    # For a picture that does not count yet: its room is free again.
+    said = cast(ImageProgress, end.event).data
+    said.fileSize, said.lease = tombstone.fileSize, tombstone.lease
+    return [Message(DELETED, event), end]
 
 
 def forgotten(tombstone: Tombstone) -> Message:
@@ -121,7 +133,8 @@ async def _dead_letters(tombstone: Tombstone, services: Services) -> None:
         found = False
         for step in (Step.IMAGE_PROCESSING, Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING):
             for model in (None,) if step is Step.IMAGE_PROCESSING else tombstone.models:
-                known = letter_id(step, event_id(tombstone, step, model, generation))
+                asked = event_id(tombstone, step, model, generation)
+                known = letter_id(tombstone.tenantId, step, asked)
                 if await services.letters.find(known) is not None:
                     found = True
                     await services.letters.remove(known)

@@ -41,6 +41,12 @@ class Tombstone(WireRecord, include_metadata=False):
     completedAt: str | None = None
     #: The last one of which its row knew: every run may have left dead letters.
     generation: int = 1
+    #: Whether its upload was refused, though Kafka may have its event: then nothing of it stays,
+    #: not even this.
+    refused: bool = False
+    #: What it filled of its tenant's room, where that is limited.
+    fileSize: int | None = None
+    lease: str | None = None
 
 
 class TenantPurge(WireRecord, include_metadata=False):
@@ -49,7 +55,10 @@ class TenantPurge(WireRecord, include_metadata=False):
     tenantId: str
     #: ISO-8601 UTC.
     requestedAt: str
-    #: When nothing was left; null before.
+    #: When a look at everything found nothing any more. From then on nothing is removed: there
+    #: may be another tenant of this name.
+    emptiedAt: str | None = None
+    #: When the registry was told, too.
     completedAt: str | None = None
     #: Images that were purged.
     images: int = 0

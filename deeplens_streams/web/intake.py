@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from deeplens_streams import deletion
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
@@ -17,16 +19,19 @@ from deeplens_streams.errors import (
     StorageUnavailable,
 )
 from deeplens_streams.replay import uploaded_event
-from deeplens_streams.storage.base import ImageStorage
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
 from deeplens_streams.topics import UPLOADED, Message
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.times import parse_time
+from models.deletion import Tombstone
 from models.images import StoredImage
 from models.status import ImageState
+from models.tenants import Tenant
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 #: Seconds that the writes to storage may take together.
 STORE_TIMEOUT_S = 60.0
@@ -45,11 +50,11 @@ class Intake:
     """Takes pictures in; one for each process with the api role."""
 
     def __init__(self, context: WebContext) -> None:
-        self._storage: ImageStorage = context.services.storage
+        self._services, self._storage = context.services, context.services.storage
         self._breakers = context.services.breakers
         self._claims: DuplicateClaims = context.services.claims
         self._rows, self._feed = context.rows, context.feed
-        self._publish = context.publish
+        self._publish, self._registry = context.publish, context.registry
 
     async def accept(self, image: StoredImage, source: Path | bytes) -> StoredImage:
         """Make the picture durable; when this returns, every stage will see it.
@@ -61,6 +66,8 @@ class Intake:
         ------
         StorageUnavailable, StorageFull, BrokerUnavailable
             One write failed; what the others wrote is removed.
+        TenantDeleting, TenantNotFound
+            Its tenant is being removed, or was; nothing of the picture is left.
         """
         if image.processingOptions.skipDuplicateCheck:
             await self._accept(image, source, claims=False)
@@ -126,23 +133,28 @@ class Intake:
         claims: bool = True,
     ) -> None:
         # Without a write of its own, the claim was taken over.
-        began, wrote = time.monotonic(), claims and claim is None
+        began, wrote, sent = time.monotonic(), claims and claim is None, False
         try:
+            tenant = self._registry.require(image.tenantId)
             # 1. claim, 2. bytes, 3. pointer, 4. metadata object
             await self._store(image, source, claim)
             wrote = True
             if claims and time.monotonic() - began > PENDING_S / 2:
                 await self._check_claim(image)
+            # A purge that began meanwhile may have looked before this picture was there.
+            self._registry.require(image.tenantId, before=tenant)
             # 5. event
+            sent = True
             await self._announce(image)
         except AlreadyThere:  # by the first write: there is nothing to remove
             raise
         except BaseException as error:  # a cancelled request leaves nothing, either
-            if wrote or not _is_untried(error):
-                await self._undo(image)
+            untried = _is_untried(error)
+            if wrote or not untried:
+                await self._undo(image, sent=sent and not untried)
             raise
         # 6. confirmation, behind the answer
-        _go_on(self._confirm(image))
+        _go_on(self._confirm(image, tenant))
 
     async def _announce(self, image: StoredImage) -> None:
         async with self._feed.subscribe(image.imageId) as changes:
@@ -161,45 +173,74 @@ class Intake:
             raise StorageUnavailable from None
 
     async def _check_claim(self, image: StoredImage) -> None:
-        """Raise unless the claim is still this image's: writing took long, and it looked dead."""
+        """Renew the claim if it is still this image's: writing took long, and it looked dead."""
         held = await self._claims.find(tenant=image.tenantId, checksum=image.checksumSha256)
-        if held is None or held.image_id != image.imageId:
+        mine = held is not None and held.image_id == image.imageId
+        if held is None or not mine or not await self._claims.take_over(image, held):
             raise StorageUnavailable("Storing the picture took too long; try again.")
 
-    async def _confirm(self, image: StoredImage) -> None:
+    async def _confirm(self, image: StoredImage, tenant: Tenant | None) -> None:
         # Without it, the next upload of these bytes waits a little and asks the table.
         with suppress(DeepLensError):
+            self._registry.require(image.tenantId, before=tenant)
             await self._claims.confirm(image)
 
-    async def _undo(self, image: StoredImage) -> None:
-        """Remove a refused picture; waits a little, and goes on behind if that is not enough."""
-        task = _go_on(self._remove(image))
+    async def _undo(self, image: StoredImage, *, sent: bool) -> None:
+        """Remove a refused picture; waits a little, and goes on behind if that is not enough.
+
+        Parameters
+        ----------
+        sent : Kafka may have its event. Then stages may be at work on it, and done before its
+            metadata object is gone; so it is deleted as accepted pictures are, when Kafka is back.
+        """
+        task = _go_on(self._remove(image, sent=sent))
         await asyncio.wait({task}, timeout=_UNDO_PATIENCE_S)
 
-    async def _remove(self, image: StoredImage) -> None:
-        """Remove what a refused upload left; waits as long as storage is away."""
+    async def _remove(self, image: StoredImage, *, sent: bool) -> None:
+        try:
+            # The metadata object goes first: without it, a stage drops the event.
+            if not sent:
+                await self._patiently(partial(self._forget, image))
+                return
+            begin = partial(deletion.begin, image, self._services, refused=True)
+            tombstone = await self._patiently(begin)
+            await self._patiently(partial(self._remove_files, image))
+        except Exception:
+            log.exception("refused upload left behind", image_id=image.imageId)
+        else:
+            # Behind the removal, on which an answer waits.
+            _go_on(self._purge(tombstone))
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work`, again as long as what it needs is away."""
         breaker = None
         while True:
             try:
                 if breaker is None:
-                    return await self._remove_once(image)
+                    return await work()
                 async with breaker.turn():
-                    return await self._remove_once(image)
+                    return await work()
             except DependencyUnavailable as error:
                 breaker = self._breakers[error.dependency]
                 breaker.note(error)
-            except Exception:
-                log.exception("refused upload left behind", image_id=image.imageId)
-                return None
 
-    async def _remove_once(self, image: StoredImage) -> None:
-        tenant, image_id = image.tenantId, image.imageId
-        # The metadata object goes first: without it, a stage drops the event.
-        await self._storage.delete_metadata(tenant=tenant, image_id=image_id)
-        await self._claims.release(tenant=tenant, checksum=image.checksumSha256, image_id=image_id)
-        # The event may have been taken all the same, and worked on until now.
+    async def _forget(self, image: StoredImage) -> None:
+        await self._storage.delete_metadata(tenant=image.tenantId, image_id=image.imageId)
+        await self._remove_files(image)
+
+    async def _remove_files(self, image: StoredImage) -> None:
+        tenant = image.tenantId
+        await self._claims.release(
+            tenant=tenant, checksum=image.checksumSha256, image_id=image.imageId
+        )
         await self._storage.delete_object(tenant=tenant, key=image.thumbnailKey)
         await self._storage.delete_object(tenant=tenant, key=image.originalKey)
+
+    async def _purge(self, tombstone: Tombstone) -> None:
+        try:
+            await self._patiently(partial(self._publish, *deletion.messages(tombstone)))
+        except Exception:
+            log.exception("refused upload left behind", image_id=tombstone.imageId)
 
 
 def _is_untried(error: BaseException) -> bool:
