@@ -15,6 +15,7 @@ from yarl import URL
 
 from agents import AGENTS
 from deeplens_streams import topics, web
+from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.lag import LagReader, group_id
@@ -27,6 +28,7 @@ from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
 from deeplens_streams.web.quotas import Quotas
+from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.registry import Registry, RegistryReader
 from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
@@ -60,6 +62,7 @@ class RoleApp(App):
     feed: KafkaStatusFeed | None = None
     lag: LagReader | None = None
     tenants: tuple[Service, ...] = ()
+    registry: Registry | None = None
 
     def _new_web(self) -> LimitedWeb:
         return LimitedWeb(self)
@@ -142,13 +145,15 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     settings = app.settings
     feed = app.feed = KafkaStatusFeed(settings)
     lag = app.lag = LagReader(settings)
-    registry = Registry(publisher.send)
+    is_open = operator_key(settings) is None
+    registry = app.registry = Registry(publisher.send, is_open=is_open)
     quotas = Quotas(settings, registry)
     app.tenants = (RegistryReader(settings, registry), quotas)
-    rows = TableRows(app, app.tables[image_status.NAME], settings)
+    recovered = Recovered(app)
+    rows = TableRows(app, app.tables[image_status.NAME], settings, recovered)
 
     context = WebContext(
-        tables=FaustTables(app, settings),
+        tables=FaustTables(app, settings, recovered),
         services=app.services,
         publish=publisher.send,
         rows=rows,

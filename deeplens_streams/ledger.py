@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from models.status import FINAL_STATES, ImageState
+from models.status import FINAL_STATES, ImageRow, ImageState
 
 #: Images that are looked at together.
 PAGE = 200
 #: What moved within so many seconds is on its way.
 GRACE_S = 60.0
+#: Columns beside those that are called as the state at which a row ended.
+ACCEPTED, IN_FLIGHT, UNKNOWN = "accepted", "inFlight", "unknown"
 
 
 class Fault(StrEnum):
@@ -19,6 +21,8 @@ class Fault(StrEnum):
 
     STUCK = "stuck"
     """Accepted and not at its end, and nothing is under way that would bring it there."""
+    METADATA_DAMAGED = "metadata_damaged"
+    """Its metadata object or its tombstone cannot be read; nothing here can bring it back."""
     VECTOR_MISSING = "vector_missing"
     """Completed, and the vector engine does not have it."""
     ORIGINAL_MISSING = "original_missing"
@@ -26,7 +30,9 @@ class Fault(StrEnum):
     LETTER_MISSING = "letter_missing"
     """Failed, and no dead letter says why."""
     PURGE_UNFINISHED = "purge_unfinished"
-    """Deleted, and something of it is left."""
+    """Deleted, and something of it is left, or its row does not say so."""
+    ROW_ORPHANED = "row_orphaned"
+    """The status table has it, and storage has neither the image nor that it was deleted."""
     VECTOR_ORPHANED = "vector_orphaned"
     """The vector engine has it, and there is no such image."""
     LETTER_ORPHANED = "letter_orphaned"
@@ -42,13 +48,37 @@ Repair = Callable[[], Awaitable[None]]
 Found = tuple[Fault, str, Repair | None]
 
 
+def column(row: ImageRow) -> str:
+    """Return where the image of a row counts."""
+    return row.status if row.status in FINAL_STATES else IN_FLIGHT
+
+
 @dataclass(slots=True)
 class Ledger:
-    """Of one tenant, or of all."""
+    """Of one tenant, or of all.
+
+    What was accepted is what storage has, and what became of it is what the status table says:
+    the two are equal only where nothing is missing on either side.
+
+    Attributes
+    ----------
+    checked : objects and rows that were looked at.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
+    checked: int = 0
+
+    def accept(self, outcome: str) -> None:
+        """Count an image that storage has."""
+        self.counts[ACCEPTED] += 1
+        self.counts[outcome] += 1
+
+    def settle(self, outcome: str) -> None:
+        """Count an image of which nothing was known where its repair brings it."""
+        self.counts[UNKNOWN] -= 1
+        self.counts[outcome] += 1
 
     def add(self, other: "Ledger") -> None:
         self.counts += other.counts
@@ -57,12 +87,13 @@ class Ledger:
 
     def as_wire(self) -> dict[str, Any]:
         names = [state.value for state in ImageState if state in FINAL_STATES]
-        counts = {name: self.counts[name] for name in ("accepted", *sorted(names), "inFlight")}
-        balanced = counts["accepted"] == sum(counts.values()) - counts["accepted"]
+        outcomes = {name: self.counts[name] for name in (*sorted(names), IN_FLIGHT)}
+        accepted, unknown = self.counts[ACCEPTED], self.counts[UNKNOWN]
         return {
-            **counts,
-            "unknown": self.counts["unknown"],
-            "balanced": balanced and not self.counts["unknown"],
+            ACCEPTED: accepted,
+            **outcomes,
+            UNKNOWN: unknown,
+            "balanced": accepted == sum(outcomes.values()) and not unknown,
             "faults": dict(self.faults),
             "repaired": self.repaired,
         }

@@ -10,7 +10,8 @@ from deeplens_streams.client import NotReachable
 from deeplens_streams.client.answers import Raw
 from deeplens_streams.errors import DeepLensError
 
-_COLUMNS = ("accepted", "completed", "partial", "failed", "deleted", "inFlight")
+_COLUMNS = ("accepted", "completed", "partial", "failed", "deleted", "inFlight", "unknown")
+_LEDGERS = ("tenant", "total")
 
 
 @click.command()
@@ -33,12 +34,11 @@ def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
                 console.print_json(line)
             if line["type"] == "error":
                 raise NotReachable(f"The audit could not go on: {line['message']}")
-            if line["type"] == "finding":
-                wrong += not line["repaired"]
-                if not as_json:
-                    _print_finding(line)
-                continue
-            _add(table, line)
+            wrong += line["type"] == "finding" and not line["repaired"]
+            if line["type"] in _LEDGERS:
+                _add(table, line)
+            elif not as_json:
+                _tell(line)
             total = line if line["type"] == "total" else None
     if total is None:
         raise NotReachable("The audit was cut off; try again.")
@@ -52,10 +52,15 @@ def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
         raise DeepLensError(f"{wrong} things are wrong; --repair mends what can be mended.")
 
 
-def _print_finding(line: Raw) -> None:
-    mended = "repaired" if line["repaired"] else "not repaired"
-    name = f"{line['tenantId']} {line['imageId']}"
-    console.err().print(f"{name}: {line['fault']}, {line['detail']} ({mended})")
+def _tell(line: Raw) -> None:
+    """Print a finding, or, where somebody may be waiting, how far the audit is."""
+    err = console.err()
+    if line["type"] == "finding":
+        mended = "repaired" if line["repaired"] else "not repaired"
+        name = f"{line['tenantId']} {line['imageId']}"
+        err.print(f"{name}: {line['fault']}, {line['detail']} ({mended})")
+    elif line["type"] == "progress" and err.is_terminal:
+        err.print(f"{line['tenantId'] or 'all rows'}: {line['checked']} looked at", style="dim")
 
 
 def _add(table: Table, line: Raw) -> None:

@@ -18,7 +18,7 @@ class OperatorCalls:
     async def audit(
         self, *, tenant: str | None = None, repair: bool = False
     ) -> AsyncGenerator[answers.Raw]:
-        """Yield the lines of an audit as they come."""
+        """Yield the lines of an audit as they come, those that say how far it is among them."""
         params = given(tenantId=tenant, repair=str(repair).lower())
         try:
             async with self._http.answer(

@@ -1,7 +1,7 @@
 """Objects by key in any backend: the only place that calls it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,8 @@ JSON = "application/json"
 
 _CHUNK = MIB
 """Bytes of one piece that `stream` yields, at the most."""
+_LISTED = 500
+"""Objects of a listing that are in memory together; S3 tells of 1,000 in one answer."""
 _WHOLE_MAX = 16 * MIB
 """Up to here a remote object is one request: one round trip, and nothing left if it fails."""
 _PART = 8 * MIB
@@ -172,6 +174,16 @@ class Blobs:
         with storage_faults(action):
             listing = await obstore.list_with_delimiter_async(self._store, path)
         return [*listing["common_prefixes"], *(each["path"] for each in listing["objects"])]
+
+    async def walk(self, path: str, *, action: str) -> AsyncGenerator[str]:
+        """Yield every key below `path`, in no order and in bounded memory.
+
+        What is written or removed meanwhile may be left out or not.
+        """
+        with storage_faults(action):
+            async for listed in obstore.list(self._store, path, chunk_size=_LISTED):
+                for each in listed:
+                    yield each["path"]
 
     # Removing ----------------------------------------------------------------------------
 

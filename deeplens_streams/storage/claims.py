@@ -6,7 +6,7 @@ be referred to a picture that is refused in the end.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import orjson
@@ -51,8 +51,9 @@ class DuplicateClaims:
 
     async def walk(self, *, tenant: str) -> AsyncGenerator[tuple[str, Claim]]:
         """Yield checksum and claim of everything that a tenant has claimed."""
-        for folder in await self._blobs.children(layout.claim_folder(tenant), action="list claims"):
-            for key in await self._blobs.children(folder, action="list claims"):
+        folder = layout.claim_folder(tenant)
+        async with aclosing(self._blobs.walk(folder, action="list claims")) as keys:
+            async for key in keys:
                 checksum = key.rpartition("/")[2].removesuffix(".json")
                 claim = await self.find(tenant=tenant, checksum=checksum)
                 if claim is not None and claim.image_id:

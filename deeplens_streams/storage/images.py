@@ -125,6 +125,9 @@ class ObjectImages:
             async for _, image in found:
                 yield image
 
+    def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
+        return dated.survey(self._blobs, layout.metadata_folder(tenant), objects.read_own_metadata)
+
     async def tenants(self) -> list[str]:
         found = []
         for path in await self._blobs.children("", action="list tenants"):
@@ -140,15 +143,20 @@ class ObjectImages:
                 layout.claim_folder(name),
                 *layout.file_folders(name),
             ):
-                if await self._blobs.children(folder, action="list tenants"):
+                if await self._holds(folder):
                     found.append(name)
                     break
         return sorted(found)
 
+    async def _holds(self, folder: str) -> bool:
+        """Tell whether there is an object: on a disk, folders may hold nothing but folders."""
+        async with aclosing(self._blobs.walk(folder, action="list tenants")) as keys:
+            return await anext(keys, None) is not None
+
     async def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
         for folder in layout.file_folders(tenant):
-            for day in await self._blobs.children(folder, action="list files"):
-                for key in await self._blobs.children(day, action="list files"):
+            async with aclosing(self._blobs.walk(folder, action="list files")) as keys:
+                async for key in keys:
                     image_id = layout.read_file_key(key)
                     if image_id is not None:
                         yield key, image_id
@@ -191,12 +199,7 @@ class ObjectImages:
         await self._blobs.delete(layout.pointer_key(image_id), action="remove a pointer")
 
     async def remove_metadata(self, image: StoredImage | Tombstone) -> None:
-        key = layout.metadata_key(
-            tenant=image.tenantId,
-            image_id=image.imageId,
-            ms=layout.epoch_ms(image.uploadedAt),
-        )
-        await self._blobs.delete(key, action="remove metadata")
+        await self._blobs.delete(objects.metadata_key_of(image), action="remove metadata")
 
     async def delete_object(self, *, tenant: str, key: str) -> None:
         await self._blobs.delete(

@@ -6,6 +6,7 @@ import structlog
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage import layout
+from models.deletion import Tombstone
 from models.images import StoredImage
 from models.records import MalformedRecord
 
@@ -31,10 +32,13 @@ def pointer_of(image: StoredImage) -> tuple[str, bytes]:
 
 def metadata_of(image: StoredImage) -> tuple[str, bytes]:
     """Return key and bytes of the metadata object."""
-    key = layout.metadata_key(
+    return metadata_key_of(image), orjson.dumps(image.to_wire())
+
+
+def metadata_key_of(image: StoredImage | Tombstone) -> str:
+    return layout.metadata_key(
         tenant=image.tenantId, image_id=image.imageId, ms=layout.epoch_ms(image.uploadedAt)
     )
-    return key, orjson.dumps(image.to_wire())
 
 
 def read_pointer(image_id: str, data: bytes) -> tuple[str, str]:
@@ -46,6 +50,20 @@ def read_pointer(image_id: str, data: bytes) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError, DeepLensError) as error:
         log.error("a pointer is damaged", image_id=image_id, reason=str(error))
         raise DamagedMetadata from error
+
+
+def read_own_metadata(key: str, data: bytes) -> StoredImage:
+    """Return the image as `read_metadata` does, if it is the one that the key is of."""
+    image = read_metadata(key, data)
+    reason = "it is of another image"
+    try:
+        layout.check_key(tenant=image.tenantId, key=image.originalKey)
+        if metadata_key_of(image) == key:
+            return image
+    except (ValueError, DeepLensError) as error:
+        reason = str(error)
+    log.error("a metadata object is damaged", key=key, reason=reason)
+    raise DamagedMetadata
 
 
 def read_metadata(key: str, data: bytes) -> StoredImage:

@@ -1,15 +1,16 @@
 """What remains of deleted images."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from datetime import datetime
 
 import orjson
 import structlog
 
+from deeplens_streams.errors import DeepLensError
 from deeplens_streams.storage import dated, layout, objects
 from deeplens_streams.storage.blobs import Blobs, Write
 from models.deletion import TenantPurge, Tombstone
-from models.records import MalformedRecord
 
 log = structlog.get_logger()
 
@@ -21,9 +22,7 @@ class Tombstones:
         self._blobs = blobs
 
     async def put(self, tombstone: Tombstone) -> None:
-        ms = layout.epoch_ms(tombstone.uploadedAt)
-        key = layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
-        write = Write(key, orjson.dumps(tombstone.to_wire()))
+        write = Write(_key(tombstone), orjson.dumps(tombstone.to_wire()))
         await self._blobs.put(write, action="store a tombstone")
 
     async def find(self, image_id: str) -> Tombstone | None:
@@ -44,12 +43,14 @@ class Tombstones:
             async for _, tombstone in found:
                 yield tombstone
 
+    def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, Tombstone | None]]:
+        """Yield image ID and tombstone, None for a damaged one; as `ImageStorage.survey` does."""
+        return dated.survey(self._blobs, layout.tombstone_folder(tenant), _parsed)
+
     async def remove(self, tombstone: Tombstone) -> None:
         """Remove a tombstone, and the pointer by which it was found."""
-        ms = layout.epoch_ms(tombstone.uploadedAt)
-        key = layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
         # 1. pointer, 2. tombstone, by which a purge that was cut off finds both
-        for each in (layout.pointer_key(tombstone.imageId), key):
+        for each in (layout.pointer_key(tombstone.imageId), _key(tombstone)):
             await self._blobs.delete(each, action="remove a tombstone")
 
     async def put_purge(self, purge: TenantPurge) -> None:
@@ -63,10 +64,32 @@ class Tombstones:
 
     async def _read(self, key: str) -> Tombstone | None:
         raw = await self._blobs.get(key, action="read a tombstone")
-        if raw is None:
-            return None
-        try:
-            return Tombstone.from_wire(orjson.loads(raw))
-        except (orjson.JSONDecodeError, MalformedRecord) as error:
-            log.error("a tombstone is damaged", key=key, reason=str(error))
-            return None
+        if raw is not None:
+            with suppress(objects.DamagedMetadata):
+                return _parsed(key, raw)
+        return None
+
+
+def _key(tombstone: Tombstone) -> str:
+    ms = layout.epoch_ms(tombstone.uploadedAt)
+    return layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
+
+
+def _parsed(key: str, raw: bytes) -> Tombstone:
+    """Return the tombstone at `key`.
+
+    Raises
+    ------
+    DamagedMetadata
+        It cannot be read, or is none of this image.
+    """
+    reason = "it is of another image"
+    try:
+        tombstone = Tombstone.from_wire(orjson.loads(raw))
+        datetime.fromisoformat(tombstone.requestedAt)
+        if _key(tombstone) == key:
+            return tombstone
+    except (ValueError, DeepLensError) as error:
+        reason = str(error)
+    log.error("a tombstone is damaged", key=key, reason=reason)
+    raise objects.DamagedMetadata

@@ -1,5 +1,7 @@
 """``POST /api/v1/admin/audit``: the ledger, and what contradicts it, a JSON object a line."""
 
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -8,22 +10,28 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.audit import Audit
-from deeplens_streams.errors import BadRequest, DeepLensError
+from deeplens_streams.errors import BadRequest, DeepLensError, RowMoving
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.ledger import PAGE
 from deeplens_streams.letters import known_error
+from deeplens_streams.web.context import TableSource
 from deeplens_streams.web.keys import CONTEXT
+from models.status import ImageRow
+from tables import image_status
 
 log = structlog.get_logger()
 
 BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
 _TRUTH: Final = {"false": False, "true": True}
+#: Seconds after which a line says how far it is: proxies end what is silent for a minute.
+_SILENCE_S = 5.0
 
 
 async def audit(request: web.Request) -> web.StreamResponse:
     """Audit a tenant, or all; with ``repair=true`` what can be mended is.
 
-    A line is a ``finding``, a ``tenant``'s ledger, the ``total`` at the end, or an ``error`` where
-    it could not go on.
+    A line is a ``finding``, a tenant's ledger (``tenant``), how far it is (``progress``), the
+    ``total`` at the end, or an ``error`` where it could not go on.
     """
     context = request.app[CONTEXT]
     tenant, repair = request.query.get("tenantId"), request.query.get("repair", "false").lower()
@@ -34,6 +42,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
     work = Audit(
         context.services,
         context.rows,
+        lambda: _all_rows(context.tables),
         context.publish,
         context.backlog,
         repair=_TRUTH[repair],
@@ -41,7 +50,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:
-        async with aclosing(work.run(tenants)) as lines:
+        async with aclosing(_never_silent(work, tenants, is_all=named is None)) as lines:
             async for line in lines:
                 await response.write(orjson.dumps(line) + b"\n")
     except ConnectionError:
@@ -54,3 +63,46 @@ async def audit(request: web.Request) -> web.StreamResponse:
         await response.write(orjson.dumps(said) + b"\n")
     await response.write_eof()
     return response
+
+
+async def _never_silent(
+    work: Audit, tenants: list[str], *, is_all: bool
+) -> AsyncGenerator[dict[str, Any]]:
+    """Yield the lines of an audit, and how far it is while there is none."""
+    async with aclosing(work.run(tenants, is_all=is_all)) as lines:
+        while True:
+            following = asyncio.ensure_future(_following(lines))
+            try:
+                while not (await asyncio.wait({following}, timeout=_SILENCE_S))[0]:
+                    yield work.progress
+                line = following.result()
+            finally:
+                # An audit that is at work cannot be closed.
+                following.cancel()
+                await asyncio.wait({following})
+            if line is None:
+                return
+            yield line
+
+
+async def _following(lines: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
+    return await anext(lines, None)
+
+
+async def _all_rows(tables: TableSource) -> AsyncGenerator[list[ImageRow]]:
+    """Yield the status table's rows of every worker, in pages.
+
+    Raises
+    ------
+    RowMoving
+        Those of some partition cannot be read.
+    """
+    after: str | None = None
+    while True:
+        page = await tables.page(image_status.NAME, limit=PAGE, after=after)
+        if not page.complete:
+            raise RowMoving
+        yield [ImageRow.from_wire(entry.value) for entry in page.entries]
+        after = page.next_after
+        if after is None:
+            return

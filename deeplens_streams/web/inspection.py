@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import faust
@@ -16,6 +16,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.web.access import internal_headers
 from deeplens_streams.web.context import TableInfo
+from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.shares import (
     Entry,
     Partition,
@@ -39,8 +40,9 @@ _NOT_FOUND = 404
 class FaustTables:
     """`TableSource` over the Faust tables of the api role."""
 
-    def __init__(self, app: faust.App, settings: Settings) -> None:
+    def __init__(self, app: faust.App, settings: Settings, recovered: Recovered) -> None:
         self._app = app
+        self._recovered = recovered
         self._here = URL(settings.canonical_url)
         self._headers = internal_headers(settings)
 
@@ -91,7 +93,10 @@ class FaustTables:
             raise RowMoving from None
 
     def local_row(self, name: str, key: str) -> Entry | None:
-        value = self._tables()[name].get(key.encode())
+        table = self._tables()[name]
+        if not self._recovered.has_row(table.changelog_topic.get_topic_name(), key):
+            raise RowMoving
+        value = table.get(key.encode())
         return None if value is None else Entry(key, _wire(value))
 
     async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
@@ -118,8 +123,8 @@ class FaustTables:
     ) -> Partition:
         state = PartitionState.STANDBY
         if is_owned:
-            recovering = cast(Any, self._app.tables).recovery.in_recovery
-            state = PartitionState.RECOVERING if recovering else PartitionState.READY
+            is_whole = tp in self._recovered
+            state = PartitionState.READY if is_whole else PartitionState.RECOVERING
         read = table.data.persisted_offset(tp)
         end = ends.get(tp)
         return Partition(

@@ -9,6 +9,7 @@ from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import tables
 from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.bodies import read_raw
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 
@@ -79,7 +80,7 @@ async def rows(request: web.Request) -> web.Response:
 
 async def _asked_ids(request: web.Request) -> list[str]:
     try:
-        body = orjson.loads(await request.read())
+        body = orjson.loads(await read_raw(request))
         ids = body["ids"]
         if not isinstance(ids, list) or len(ids) > MAX_IDS:
             raise TypeError

@@ -13,22 +13,28 @@ from yarl import URL
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.web.access import internal_headers
+from deeplens_streams.web.recovered import Recovered
 from models.records import MalformedRecord
 from models.status import ImageRow
 from tables.image_status import NAME
 
-#: Seconds that another worker has for its answer.
-_DEADLINE_S = 1.0
-#: How long an answer is waited for while partitions move and nobody owns the row.
-_OWNER_WAIT_S = 0.8
+#: Seconds in all for an answer: while nobody owns a row, and for its owner to give it. A client
+#: is told within a second.
+_DEADLINE_S = 0.9
+#: How often it is looked whether somebody owns a row by now.
+_LOOK_S = 0.05
 
 
 class TableRows:
     """`RowSource` over the Faust table and the other workers' ``/internal/rows``."""
 
-    def __init__(self, app: faust.App, table: Any, settings: Settings) -> None:
+    def __init__(
+        self, app: faust.App, table: Any, settings: Settings, recovered: Recovered
+    ) -> None:
         self._app = app
         self._table = table
+        self._changelog: str = table.changelog_topic.get_topic_name()
+        self._recovered = recovered
         self._here = URL(settings.canonical_url)
         self._headers = internal_headers(settings)
 
@@ -42,8 +48,16 @@ class TableRows:
         Raises
         ------
         RowMoving
-            A partition is changing hands or its owner does not answer within a second.
+            A partition is changing hands or recovered, or its owner does not answer, within a
+            second.
         """
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                return await self._rows(image_ids)
+        except TimeoutError:
+            raise RowMoving from None
+
+    async def _rows(self, image_ids: Sequence[str]) -> dict[str, ImageRow]:
         by_owner: dict[URL, list[str]] = defaultdict(list)
         for image_id in image_ids:
             by_owner[await self._owner(image_id)].append(image_id)
@@ -54,21 +68,19 @@ class TableRows:
         return found
 
     def local_row(self, image_id: str) -> ImageRow | None:
-        """Return the row if this worker holds it."""
+        """Return the row if this worker, which has to own its partition, holds it."""
+        if not self._recovered.has_row(self._changelog, image_id):
+            raise RowMoving
         row: ImageRow | None = self._table.get(image_id.encode())
         return row
 
     async def _owner(self, image_id: str) -> URL:
-        """Return the URL of the worker that owns the row, waiting a little while it moves."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _OWNER_WAIT_S
+        """Return the URL of the worker that owns the row, waiting while nobody does."""
         while True:
             try:
                 return self._app.router.key_store(NAME, image_id.encode())
             except KeyError:
-                if loop.time() > deadline:
-                    raise RowMoving from None
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(_LOOK_S)
 
     async def _ask(self, owner: URL, image_ids: list[str]) -> dict[str, ImageRow]:
         if (owner.host, owner.port) == (self._here.host, self._here.port):
@@ -78,18 +90,13 @@ class TableRows:
                 if (row := self.local_row(image_id)) is not None
             }
         try:
-            async with (
-                asyncio.timeout(_DEADLINE_S),
-                self._app.http_client.post(
-                    owner / "internal" / "rows",
-                    json={"ids": image_ids},
-                    headers=self._headers,
-                ) as response,
-            ):
+            async with self._app.http_client.post(
+                owner / "internal" / "rows", json={"ids": image_ids}, headers=self._headers
+            ) as response:
                 response.raise_for_status()
                 rows = orjson.loads(await response.read())["rows"]
                 return {each: ImageRow.from_wire(row) for each, row in rows.items()}
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
             if isinstance(error, MalformedRecord):
                 raise
             raise RowMoving from None

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.web.access import tenant_bound
+from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.estimates import Estimates
@@ -61,6 +61,7 @@ async def status(request: web.Request) -> web.Response:
     row = await find_row(request.app[CONTEXT], image_id)
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
+    request.app[DOOR].check_owner(row.tenantId)
     return json_answer(status_object(row, request.app[ESTIMATES]))
 
 

@@ -23,9 +23,11 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import bare_uuid, new_image_id
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs, open_storage
+from deeplens_streams.storage import blobs as blobs_module
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.layout import InvalidKey
+from deeplens_streams.storage.objects import metadata_key_of
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
 
@@ -515,6 +517,50 @@ async def test_a_cursor_is_for_the_tenant_that_was_given_it(storage: ImageStorag
         await storage.list_images(tenant="acmecorp", limit=1, cursor=cursor)
 
 
+# Surveys -------------------------------------------------------------------------------------
+
+
+async def test_a_survey_finds_every_image_and_names_what_is_damaged(
+    storage: ImageStorage, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs_module, "_LISTED", 3)
+    moments = [NOON + timedelta(days=day, minutes=minute) for day in (0, 1) for minute in (0, 1)]
+    images = [image(storage, at=moment) for moment in moments for _ in range(3)]
+    await asyncio.gather(*(put(storage, each) for each in images))
+    await put(storage, image(storage, tenant="acmecorp"))
+    foreign = image(storage, tenant="acmecorp").to_wire()
+    damaged = [b"{", orjson.dumps(foreign), orjson.dumps(images[2].to_wire() | {"originalKey": ""})]
+    for each, data in zip(images, damaged, strict=False):
+        await blobs.put(Write(metadata_key_of(each), data), action="damage")
+    stranger = metadata_key_of(images[0]).rpartition("/")[0]
+    await blobs.put(Write(f"{stranger}/README", b"a stranger's"), action="begin")
+    found = [each async for each in storage.survey(tenant="acme-corp")]
+    assert len(found) == len(images)
+    by_id = dict(found)
+    assert by_id.keys() == {each.imageId for each in images}
+    whole = {each: stored.to_wire() for each, stored in by_id.items() if stored is not None}
+    assert whole == {each.imageId: each.to_wire() for each in images[3:]}
+    assert [each async for each in storage.survey(tenant="nobody")] == []
+
+
+async def test_every_original_and_thumbnail_is_walked(
+    storage: ImageStorage, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs_module, "_LISTED", 3)
+    wanted = set()
+    for day in range(3):
+        for _ in range(5):
+            stored = image(storage, at=NOON + timedelta(days=day))
+            await storage.put_image(stored, b"bytes")
+            await storage.put_thumbnail(tenant="acme-corp", key=stored.thumbnailKey, data=b"t")
+            wanted |= {(key, stored.imageId) for key in (stored.originalKey, stored.thumbnailKey)}
+    await storage.put_image(image(storage, tenant="acmecorp"), b"bytes")
+    await blobs.put(Write("acme-corp/original/2025-03-09/README", b"a stranger's"), action="begin")
+    found = [each async for each in storage.walk_files(tenant="acme-corp")]
+    assert len(found) == len(wanted)
+    assert set(found) == wanted
+
+
 # Backends ------------------------------------------------------------------------------------
 
 
@@ -567,6 +613,9 @@ async def test_local_leftovers_and_strangers_are_not_listed(tmp_path: Path) -> N
     damaged = found.name.replace(bare_uuid(stored.imageId), str(uuid.uuid4()))
     (minute / damaged).write_bytes(b"{}")
     assert await listed(storage, limit=5) == [[stored.imageId]]
+    surveyed = [each async for each in storage.survey(tenant="acme-corp")]
+    assert len(surveyed) == 2
+    assert [each for each, content in surveyed if content is not None] == [stored.imageId]
 
 
 async def test_a_damaged_object_is_an_error_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The audit balances, names what is wrong, and mends what can be mended."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from deeplens_streams import audit as auditing
 from deeplens_streams import deletion, orphans
 from deeplens_streams.storage import objects
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import DELETED, UPLOADED
+from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.vectors.base import VectorPoint
+from deeplens_streams.web import audit as web_audit
 from deeplens_streams.web import intake
-from models.status import ImageRow, Step, StepStatus
+from deeplens_streams.web.shares import Partition, Share
+from models.images import StoredImage
+from models.status import ImageProgress, ImageRow, Step, StepStatus
+from tables import image_status
 from tests.contract.test_http_dead_letters import fail
 from tests.photographs import photograph
-from tests.web_server import TENANT, Web, report, row_of, running, until
+from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
 
 AUDIT = "/api/v1/admin/audit"
 PICTURE = photograph("rocket").data
@@ -54,6 +59,28 @@ async def completed(served: Web, tenant: str = TENANT) -> str:
     await served.index(answer["imageId"])
     image_id: str = answer["imageId"]
     return image_id
+
+
+async def stored(served: Web, image_id: str) -> StoredImage:
+    image = await served.storage.find(image_id)
+    assert image is not None
+    return image
+
+
+async def damage(served: Web, image: StoredImage, data: bytes = b"{") -> None:
+    key, _ = objects.metadata_of(image)
+    await served.blobs.put(Write(key, data), action="damage")
+
+
+def follow(served: Web) -> None:
+    """Do the status table's work for what was sent."""
+    for message in served.sent:
+        if message.topic is PROGRESS and isinstance(message.event, ImageProgress):
+            image_id = message.event.data.imageId
+            row = image_status.joined(served.rows.held.get(image_id), message.event)
+            if row is not None:
+                served.rows.held[image_id] = row
+    served.sent.clear()
 
 
 async def test_every_image_is_in_one_column(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +120,14 @@ async def test_what_is_stuck_is_processed_again(served: Web) -> None:
         (halfway, "stuck", False),
     }
     served.sent.clear()
+    findings, total = await audited(served)
+    # Of one of them the table says nothing; that the other is on its way is no secret.
+    assert (total["accepted"], total["inFlight"], total["unknown"]) == (2, 1, 1)
+    assert total["balanced"] is False
     findings, total = await audited(served, "repair=true")
     assert all(each["repaired"] for each in findings)
     assert total["repaired"] == 2
+    assert (total["inFlight"], total["unknown"], total["balanced"]) == (2, 0, True)
     sent = {
         each.event.image_id: each.event.generation for each in served.sent if each.topic is UPLOADED
     }
@@ -118,7 +150,8 @@ async def test_a_vector_of_nobody_is_removed(served: Web) -> None:
     kept = await completed(served)
     findings, _ = await audited(served, "repair=true")
     assert {each["imageId"] for each in findings} == {image_id}
-    assert faults(findings) == ["file_orphaned", "file_orphaned", "vector_orphaned"]
+    assert faults(findings) == ["file_orphaned", "file_orphaned", "row_orphaned", "vector_orphaned"]
+    follow(served)
     assert served.vectors is not None
     model = served.model.name
     assert await served.vectors.present([image_id, kept], tenant=TENANT, model=model) == {kept}
@@ -183,21 +216,26 @@ async def test_what_is_deleted_meanwhile_is_no_fault(
 
 
 async def test_one_damaged_object_does_not_end_an_audit(served: Web) -> None:
-    image_id = await completed(served)
-    stored = await served.storage.find(image_id)
-    assert stored is not None
-    key, _ = objects.metadata_of(stored)
-    await served.blobs.put(Write(key, b"{"), action="damage")
-    findings, _ = await audited(served, "repair=true")
-    assert findings == []
-    assert await served.storage.size(tenant=TENANT, key=stored.originalKey) is not None
+    image = await stored(served, await completed(served))
+    await completed(served)
+    other = image.to_wire() | {"imageId": "img_00000000-0000-4000-8000-000000000000"}
+    for data in (b"{", b"[]", json.dumps(other).encode()):
+        await damage(served, image, data)
+        findings, total = await audited(served, "repair=true")
+        assert [(each["imageId"], each["fault"], each["repaired"]) for each in findings] == [
+            (image.imageId, "metadata_damaged", False)
+        ]
+        assert (total["accepted"], total["completed"], total["unknown"]) == (2, 1, 1)
+        assert total["balanced"] is False
+    assert await served.storage.size(tenant=TENANT, key=image.originalKey) is not None
 
 
 async def test_a_letter_of_nobody_is_closed(served: Web) -> None:
     image_id, _ = await fail(served)
     await served.storage.delete_metadata(tenant=TENANT, image_id=image_id)
     findings, _ = await audited(served, "repair=true")
-    assert faults(findings) == ["file_orphaned", "letter_orphaned"]
+    assert faults(findings) == ["file_orphaned", "letter_orphaned", "row_orphaned"]
+    follow(served)
     assert (await audited(served))[0] == []
 
 
@@ -208,12 +246,133 @@ async def test_a_purge_that_was_cut_off_goes_on(served: Web) -> None:
     await deletion.begin(image, served.context.services)
     findings, total = await audited(served)
     assert {each["fault"] for each in findings} == {"purge_unfinished"}
-    assert total["deleted"] == 1
+    # Its row still says that it was completed.
+    assert (total["accepted"], total["unknown"], total["balanced"]) == (1, 1, False)
+    served.purges = True
+    _, total = await audited(served, "repair=true")
+    assert (total["deleted"], total["balanced"]) == (1, True)
+    await until(lambda: not served._work)
+    assert [each.topic for each in served.sent if each.topic is DELETED]
+    findings, total = await audited(served)
+    assert findings == []
+    assert (total["accepted"], total["deleted"], total["balanced"]) == (1, 1, True)
+
+
+async def test_a_row_that_does_not_say_that_its_image_was_deleted_is_told(served: Web) -> None:
+    served.purges = True
+    row = done_row(await completed(served), models=[served.model.name])
+    async with served.client.delete(f"/api/v1/images/{row.imageId}") as response:
+        assert response.status == 200
+    await until(lambda: not served._work)
+    for known in (row, None):
+        if known is None:
+            del served.rows.held[row.imageId]  # the table lost it
+        else:
+            served.rows.held[row.imageId] = known
+        (finding,), total = await audited(served)
+        assert finding["fault"] == "purge_unfinished"
+        assert (total["accepted"], total["unknown"], total["balanced"]) == (1, 1, False)
+        served.sent.clear()
+        await audited(served, "repair=true")
+        follow(served)
+        findings, total = await audited(served)
+        assert (findings, total["deleted"], total["balanced"]) == ([], 1, True)
+
+
+async def test_an_image_and_its_tombstone_are_one(served: Web) -> None:
+    """A deletion was cut off between the tombstone and the metadata object."""
+    image = await stored(served, await completed(served))
+    tombstone = await deletion.begin(image, served.services)
+    await served.storage.put_metadata(image)
+    for data in (None, b"{"):
+        if data is not None:
+            await damage(served, image, data)
+        findings, total = await audited(served)
+        assert [each["fault"] for each in findings] == ["purge_unfinished"]
+        assert total["accepted"] == 1
     served.purges = True
     await audited(served, "repair=true")
     await until(lambda: not served._work)
-    assert [each.topic for each in served.sent if each.topic is DELETED]
+    assert await served.storage.find(tombstone.imageId) is None
+    findings, total = await audited(served)
+    assert (findings, total["accepted"], total["deleted"]) == ([], 1, 1)
+
+
+async def test_a_damaged_tombstone_is_counted_and_named(served: Web) -> None:
+    served.purges = True
+    image = await stored(served, await completed(served))
+    async with served.client.delete(f"/api/v1/images/{image.imageId}") as response:
+        assert response.status == 200
+    await until(lambda: not served._work)
+    key = objects.metadata_key_of(image).replace("/metadata/", "/deleted/")
+    raw = await served.blobs.get(key, action="look")
+    assert raw is not None
+    for damaged in (b"{", json.dumps(json.loads(raw) | {"requestedAt": "then"}).encode()):
+        await served.blobs.put(Write(key, damaged), action="damage")
+        (finding,), total = await audited(served, "repair=true")
+        assert (finding["fault"], finding["repaired"]) == ("metadata_damaged", False)
+        assert (total["accepted"], total["deleted"], total["balanced"]) == (1, 1, True)
+
+
+async def test_a_row_of_no_image_is_ended(served: Web) -> None:
+    kept = await completed(served)
+    lost = await completed(served)
+    await served.storage.delete_metadata(tenant=TENANT, image_id=lost)
+    nobody = "img_00000000-0000-4000-8000-000000000001"
+    # A tenant of which nothing at all is stored.
+    served.rows.held[nobody] = row_of(nobody, "processing", [], tenantId="vanished")
+    findings, total = await audited(served)
+    rows = {each["imageId"]: each for each in findings if each["fault"] == "row_orphaned"}
+    assert rows.keys() == {lost, nobody}
+    assert rows[nobody]["tenantId"] == "vanished"
+    assert (total["accepted"], total["completed"], total["inFlight"]) == (1, 2, 1)
+    assert total["balanced"] is False
+    findings, mine = await audited(served, f"tenantId={TENANT}")
+    assert nobody not in {each["imageId"] for each in findings}
+    assert (mine["accepted"], mine["completed"], mine["inFlight"]) == (1, 2, 0)
+
+    served.sent.clear()
+    _, total = await audited(served, "repair=true")
+    assert (total["accepted"], total["completed"], total["balanced"]) == (1, 1, True)
+    follow(served)
+    statuses = {each: served.rows.held[each].status for each in (kept, lost, nobody)}
+    assert statuses == {kept: "completed", lost: "deleted", nobody: "deleted"}
+    findings, total = await audited(served)
+    assert (findings, total["balanced"]) == ([], True)
+
+
+async def test_a_row_that_may_move_is_no_orphan(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = "img_00000000-0000-4000-8000-000000000001"
+    served.rows.held[image_id] = row_of(image_id, "processing", [])
+    served.backlog.unread = 1  # its end may wait to be read
     assert (await audited(served))[0] == []
+    served.backlog.unread = 0
+
+    async def ended_meanwhile(_image_ids: Sequence[str]) -> dict[str, ImageRow]:
+        return {image_id: row_of(image_id, "deleted", [], lastUpdated="2026-01-01T00:00:00Z")}
+
+    monkeypatch.setattr(served.rows, "rows", ended_meanwhile)
+    assert (await audited(served))[0] == []
+
+
+async def test_a_stranger_s_row_is_not_the_image_s(served: Web) -> None:
+    image_id = await completed(served)
+    served.rows.held[image_id].tenantId = "stranger"
+    (finding,), total = await audited(served, "repair=true")
+    assert (finding["imageId"], finding["fault"]) == (image_id, "stuck")
+    assert (total["accepted"], total["inFlight"], total["balanced"]) == (1, 1, True)
+    assert served.sent[-2].topic is UPLOADED
+
+
+async def test_an_image_whose_row_says_deleted_is_not_accounted_for(served: Web) -> None:
+    image_id = await completed(served)
+    served.rows.held[image_id] = row_of(image_id, "deleted", [])
+    (finding,), total = await audited(served, "repair=true")
+    assert (finding["fault"], finding["repaired"]) == ("stuck", False)
+    assert (total["accepted"], total["deleted"], total["unknown"]) == (1, 0, 1)
+    assert total["balanced"] is False
 
 
 async def test_an_audit_streams_in_pages(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +394,56 @@ async def test_an_audit_streams_in_pages(served: Web, monkeypatch: pytest.Monkey
     findings, total = await audited(served)
     assert [each["fault"] for each in findings] == ["vector_orphaned"]
     assert total["completed"] == 5
+
+
+async def test_a_table_of_which_a_part_is_missing_is_not_compared(served: Web) -> None:
+    await completed(served)
+    served.tables.owners[1] = "http://there"
+    recovering = Partition(1, "http://there", "recovering", 5, 1000, 3)
+    for others in ([], [Share([recovering], [])]):
+        served.tables.others = others
+        async with served.client.post(AUDIT) as response:
+            (line,) = [json.loads(line) for line in (await response.text()).splitlines()]
+        assert (line["type"], line["errorCode"]) == ("error", "ROW_MOVING")
+
+
+async def test_a_silent_audit_says_how_far_it_is(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_audit, "_SILENCE_S", 0.01)
+    for _ in range(3):
+        await completed(served)
+    go_on, ended = asyncio.Event(), asyncio.Event()
+    walk_files = type(served.storage).walk_files
+
+    async def slowly(self: Any, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
+        try:
+            await go_on.wait()
+        finally:
+            ended.set()
+        async for each in walk_files(self, tenant=tenant):
+            yield each
+
+    monkeypatch.setattr(type(served.storage), "walk_files", slowly)
+    async with served.client.post(AUDIT) as response:
+        # Metadata objects, and then vectors; the rows of all, before them, are nobody's alone.
+        while (line := json.loads(await response.content.readline()))["checked"] < 6:
+            assert line.keys() == {"type", "tenantId", "checked"}
+            assert (line["type"], line["tenantId"]) in {("progress", TENANT), ("progress", None)}
+        assert json.loads(await response.content.readline()) == line
+        assert line == {"type": "progress", "tenantId": TENANT, "checked": 6}
+        go_on.set()
+        lines = [json.loads(line) for line in (await response.text()).splitlines()]
+    assert lines[-1]["type"] == "total"
+    go_on.clear()
+    ended.clear()
+    async with served.client.post(AUDIT) as response:
+        while json.loads(await response.content.readline()) != line:
+            pass
+        response.close()
+    # Whoever hangs up ends it, also while it is at work.
+    async with asyncio.timeout(10):
+        await ended.wait()
 
 
 async def test_while_rows_move_the_audit_says_that_it_cannot_go_on(served: Web) -> None:

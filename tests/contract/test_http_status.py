@@ -11,8 +11,9 @@ from aiohttp import WSMsgType
 
 from deeplens_streams import breakers
 from deeplens_streams.errors import BrokerUnavailable, RowMoving
-from deeplens_streams.web import hub, status
+from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
+from deeplens_streams.web.keys import READINESS
 from models.status import ImageRow, Step, StepStatus
 from tests.photographs import photograph
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
@@ -161,6 +162,14 @@ async def test_a_row_that_moves_is_no_missing_image(served: Web) -> None:
     assert answer["errorCode"] == RowMoving.code
 
 
+async def test_while_a_row_moves_nobody_says_that_there_is_nothing_to_retry(served: Web) -> None:
+    uploaded = await served.upload(ROCKET)
+    served.rows.moving = True
+    async with served.client.post(f"/api/v1/images/{uploaded['imageId']}/retry") as response:
+        assert (response.status, (await response.json())["errorCode"]) == (503, RowMoving.code)
+        assert response.headers["Retry-After"] == "1"
+
+
 # The websocket ----------------------------------------------------------------------------------
 
 
@@ -199,6 +208,51 @@ async def test_the_socket_shows_no_row_of_another_tenant(served: Web) -> None:
         served.feed.tell(steps_row(image_id, StepStatus.COMPLETED))
         seen = await socket.receive_json(timeout=5)
         assert (seen["tenantId"], seen["status"]) == (TENANT, "processing")
+
+
+async def test_the_socket_forgets_who_followed_a_stranger_s_row(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put right belongs to somebody else than who is told."""
+    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    image_id = new_id()
+    forged = steps_row(image_id, StepStatus.IN_PROGRESS, tenantId="forger")
+    served.rows.held[image_id] = forged
+    async with served.client.ws_connect(f"{HUB}?imageId={image_id}&tenantId=forger") as socket:
+        assert (await socket.receive_json(timeout=5))["tenantId"] == "forger"
+        served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
+        message = await socket.receive(timeout=5)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 4404)
+    await until(lambda: not served.feed.watchers[image_id])
+
+
+async def suspend(served: Web, action: str = "suspend") -> None:
+    path = f"/api/v1/admin/tenants/{TENANT}/{action}"
+    async with served.client.post(path) as response:
+        assert response.status == 200
+
+
+async def test_a_suspended_tenant_s_status_without_keys(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    async with served.client.post("/api/v1/admin/tenants", json={"tenantId": TENANT}) as response:
+        assert response.status == 201
+    uploaded = await served.upload(ROCKET)
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        await socket.receive_json(timeout=5)
+        await suspend(served)
+        assert (await socket.receive(timeout=5)).data == 4403
+    answer = await get(served, uploaded["statusCheckUrl"], 403)
+    assert answer["errorCode"] == "TENANT_SUSPENDED"
+    async with served.client.post(f"/api/v1/images/{uploaded['imageId']}/retry") as response:
+        assert (response.status, (await response.json())["errorCode"]) == (403, "TENANT_SUSPENDED")
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        message = await socket.receive(timeout=5)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 4403)
+    await get(served, f"/api/v1/images/{uploaded['imageId']}/status?tenantId=other", 404)
+    await suspend(served, "resume")
+    await get(served, uploaded["statusCheckUrl"])
 
 
 async def test_the_socket_never_goes_back(served: Web) -> None:
@@ -298,6 +352,22 @@ async def test_rows_for_other_workers(served: Web) -> None:
         assert (await response.json())["rows"] == {image_id: row.to_wire()}
 
 
+async def test_rows_that_are_not_recovered_are_not_missing_for_other_workers(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moving(*_asked: str) -> None:
+        raise RowMoving
+
+    image_id = new_id()
+    for source in (served.rows, served.tables):
+        monkeypatch.setattr(source, "local_row", moving)
+    for path in (f"/internal/rows/{image_id}", f"/internal/tables/image_status/rows/{image_id}"):
+        assert (await get(served, path, 503))["errorCode"] == RowMoving.code
+    async with served.client.post("/internal/rows", json={"ids": [image_id]}) as response:
+        assert response.status == 503
+        assert (await response.json())["errorCode"] == RowMoving.code
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{", b'{"ids": "x"}', b'{"ids": ["x"]}', b'{"ids": ["' + b'","' * 2000 + b'"]}'],
@@ -319,6 +389,36 @@ async def test_ready_names_every_dependency(served: Web) -> None:
     assert answer["warning"] == served.model.warning
 
 
+async def test_who_asks_often_has_nothing_asked(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pings = 0
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def ping(_self: object) -> None:
+        nonlocal pings
+        pings += 1
+        asked.set()
+        await answer.wait()
+
+    monkeypatch.setattr(type(served.storage), "ping", ping)
+    first = asyncio.create_task(served.client.app[READINESS].checks())
+    await asked.wait()
+    many = [asyncio.create_task(get(served, "/health/ready")) for _ in range(20)]
+    await get(served, "/health/live")
+    first.cancel()  # who hangs up ends it for nobody else
+    answer.set()
+    for each in await asyncio.gather(*many):
+        assert each["checks"]["storage"]["ok"]
+    await get(served, "/health/ready?only=storage")
+    assert pings == 1
+    now = asyncio.get_running_loop().time
+    monkeypatch.setattr(readiness, "_now", lambda: now() + readiness.FRESH_S)
+    for _ in range(3):
+        await get(served, "/health/ready")
+    assert pings == 2
+
+
 async def test_not_ready_says_why(served: Web) -> None:
     served.checks["tables"] = Check(ok=False, detail="Recovering.")
     answer = await get(served, "/health/ready", 503)
@@ -337,6 +437,7 @@ async def test_an_open_breaker_is_not_ready_until_it_would_let_a_call_through(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breakers, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(readiness, "FRESH_S", 0.0)
     breaker = served.services.breakers["broker"]
     for _ in range(breakers.TRIES):
         breaker.note(BrokerUnavailable())

@@ -37,17 +37,18 @@ async def until_it_listens(port: int, process: subprocess.Popen[bytes], log: Pat
                 return
 
 
-def with_workers(config: str, public: int, workers: list[int]) -> str:
+def with_workers(config: str, public: int, workers: list[int], *, checked: bool) -> str:
     """Return the configuration with fixed workers in place of those that Docker's DNS knows.
 
-    They are not checked, so that a dead one is found by a request.
+    Those that are not checked are found by a request where they are dead.
     """
-    template = re.search(r"^ *server-template .*\n", config, re.MULTILINE)
-    default = re.search(r"^ *default-server .*\n", config, re.MULTILINE)
+    template = re.search(r"^ *server-template \S+ \S+ \S+(.*)\n", config, re.MULTILINE)
     assert template
-    assert default
-    servers = "".join(f"    server w{i} 127.0.0.1:{port}\n" for i, port in enumerate(workers))
-    config = config.replace(template[0], servers).replace(default[0], "")
+    options = template[1] if checked else " no-check"
+    servers = "".join(
+        f"    server w{i} 127.0.0.1:{port}{options}\n" for i, port in enumerate(workers)
+    )
+    config = config.replace(template[0], servers)
     config = config.replace("bind :8080", f"bind 127.0.0.1:{public}")
     return config.replace("bind 127.0.0.1:8081", f"bind 127.0.0.1:{free_port()}")
 
@@ -70,9 +71,10 @@ def proxy(tmp_path: Path) -> Callable[..., object]:
     """Return a context manager: the proxy's URL, in front of workers on these ports."""
 
     @asynccontextmanager
-    async def running(*workers: int) -> AsyncIterator[str]:
+    async def running(*workers: int, checked: bool = False) -> AsyncIterator[str]:
         config, public = tmp_path / "haproxy.cfg", free_port()
-        config.write_text(with_workers(CONFIG.read_text("utf-8"), public, list(workers)))
+        written = with_workers(CONFIG.read_text("utf-8"), public, list(workers), checked=checked)
+        config.write_text(written)
         with started(config, tmp_path / "log") as process:
             await until_it_listens(public, process, tmp_path / "log")
             yield f"http://127.0.0.1:{public}"
@@ -109,6 +111,70 @@ async def test_a_worker_that_is_gone_is_passed_over(proxy: Callable) -> None:
         for _ in range(12):
             async with http.post(f"{url}/api/v1/images/upload", data=b"picture") as response:
                 assert (response.status, await response.text()) == (200, "/api/v1/images/upload")
+
+
+class Checked:
+    """A worker that is asked whether it can take uploads, and how it answers."""
+
+    def __init__(self, name: str, *, status: int = 200, seconds: float = 0.0) -> None:
+        self.name, self.status, self.seconds = name, status, seconds
+        self.asked: list[str] = []
+        #: Two checks that failed would have been enough.
+        self.asked_often = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path != "/health/ready":
+            return web.Response(text=self.name)
+        self.asked.append(request.path_qs)
+        if len(self.asked) == 3:
+            self.asked_often.set()
+        await asyncio.sleep(self.seconds)  # it waits for a dependency
+        return web.Response(status=self.status)
+
+
+async def answering(url: str, http: aiohttp.ClientSession) -> set[str]:
+    """Return who answers, of workers that take turns."""
+    found = set()
+    for _ in range(4):
+        async with http.get(f"{url}/api/v1/images") as response:
+            found.add(await response.text() if response.status == 200 else str(response.status))
+    return found
+
+
+async def until_they_answer(url: str, http: aiohttp.ClientSession, wanted: set[str]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if await answering(url, http) == wanted:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_a_worker_that_takes_long_to_say_that_it_is_ready_is_ready(proxy: Callable) -> None:
+    # What a worker needs that gives a dependency its 2 s, and some time of its own.
+    slow = Checked("slow", seconds=2.5)
+    async with (
+        worker(slow.answer) as port,
+        proxy(port, checked=True) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        async with asyncio.timeout(40):
+            await slow.asked_often.wait()
+        assert await answering(url, http) == {"slow"}
+    # Uploads need no more.
+    assert set(slow.asked) == {"/health/ready?only=broker,storage"}
+
+
+async def test_a_worker_that_is_not_ready_is_left_out_until_it_is(proxy: Callable) -> None:
+    well, sick = Checked("well"), Checked("sick", status=503)
+    async with (
+        worker(well.answer) as one,
+        worker(sick.answer) as other,
+        proxy(one, other, checked=True) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        await until_they_answer(url, http, {"well"})
+        sick.status, well.status = 200, 503
+        await until_they_answer(url, http, {"sick"})
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

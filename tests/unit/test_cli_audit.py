@@ -1,0 +1,45 @@
+"""``deeplens audit`` against the real web layer."""
+
+import json
+
+import pytest
+
+from deeplens_streams import audit as auditing
+from deeplens_streams import orphans
+from deeplens_streams.web import audit as web_audit
+from tests.photographs import photograph
+from tests.unit.test_cli_commands import Shell, shell, web
+from tests.web_server import TENANT, Web
+
+__all__ = ["shell", "web"]  # fixtures
+
+
+async def test_how_far_it_is_is_no_result(
+    shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_audit, "_SILENCE_S", 0.0)
+    await web.index((await web.upload(photograph("rocket").data))["imageId"])
+    ended = await shell("audit")
+    assert (ended.code, ended.err) == (0, "")  # nobody sits before it
+    assert len(ended.out.splitlines()) == 3
+    ended = await shell("audit", "--json")
+    assert ended.code == 0
+    types = [json.loads(line)["type"] for line in ended.out.splitlines()]
+    assert types[-1] == "total"
+    assert set(types) == {"progress", "tenant", "total"}
+
+
+async def test_what_is_not_accounted_for_is_a_column_and_an_exit_code(
+    shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (auditing, orphans):
+        monkeypatch.setattr(module, "GRACE_S", -1.0)
+    image_id = (await web.upload(photograph("rocket").data))["imageId"]
+    ended = await shell("audit")
+    assert ended.code == 1
+    head, mine, _ = (line.split() for line in ended.out.splitlines())
+    columns = dict(zip(head, mine, strict=False))
+    assert columns["tenant"] == TENANT
+    assert (columns["accepted"], columns["inFlight"], columns["unknown"]) == ("1", "0", "1")
+    assert mine[-2:] == ["not", "balanced"]
+    assert image_id in ended.err
