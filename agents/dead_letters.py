@@ -1,17 +1,17 @@
 """DeadLetterKeeper: keeps what failed where a person can find it, and says so."""
 
-import uuid
 from typing import TYPE_CHECKING
 
 import structlog
 
+from deeplens_streams.letters import kept_as
 from deeplens_streams.metrics import DEAD_LETTERS_READ
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import FAILED, Message, Publisher
-from models.events import ProcessingFailed, derived_id, utc_now
+from models.events import ProcessingFailed, utc_now
 from models.letters import DeadLetter
 
 if TYPE_CHECKING:
@@ -41,20 +41,26 @@ async def process(event: ProcessingFailed, services: Services) -> list[Message]:
 
 async def _is_deleted(letter: DeadLetter, services: Services) -> bool:
     """Tell whether its image was deleted: the purge may have come before the letter."""
-    if letter.imageId is None:
+    tenant, image_id = letter.tenantId, letter.imageId
+    if image_id is None or not tenant:
         return False
     try:
-        tombstone = await services.tombstones.find(letter.imageId)
+        tombstone = await services.tombstones.find(image_id)
+        if tombstone is not None:
+            return tombstone.tenantId == tenant
+        if await services.tombstones.find_purge(tenant=tenant) is None:
+            return False
+        # With its tenant; the tombstone went, too.
+        return await services.storage.get_metadata(tenant=tenant, image_id=image_id) is None
     except DamagedMetadata:
         return False  # a letter about that would come here, too
-    return tombstone is not None and tombstone.tenantId == letter.tenantId
 
 
 def _letter(event: ProcessingFailed) -> DeadLetter:
     """Return what is kept; texts of strangers are cut."""
     data = event.data
     return DeadLetter(
-        letterId=_id(event.eventId),
+        letterId=kept_as(event.tenantId, event.eventId),
         tenantId=event.tenantId,
         imageId=data.imageId,
         failedStep=data.failedStep[:60],
@@ -68,14 +74,6 @@ def _letter(event: ProcessingFailed) -> DeadLetter:
         stackTrace=data.stackTrace,
         originalEvent=data.originalEvent,
     )
-
-
-def _id(event_id: str) -> str:
-    """Return the event's ID, or one that follows from it where a stranger wrote no UUID."""
-    try:
-        return str(uuid.UUID(event_id))
-    except ValueError:
-        return derived_id("letter", event_id)
 
 
 def _time(timestamp: str) -> str:

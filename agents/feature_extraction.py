@@ -1,6 +1,7 @@
 """FeatureExtractionWorker: a picture is decoded once, for its thumbnail and its vector."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from agents.gone import dropped, is_stored
@@ -8,6 +9,7 @@ from deeplens_streams.errors import DimensionMismatch, UndecodableImage, Unknown
 from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
+from deeplens_streams.storage import ImageStorage
 from deeplens_streams.topics import EXTRACTION, INDEXING, Message, Publisher
 from models.events import (
     FeatureExtractionRequested,
@@ -37,7 +39,8 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         uploaded_at=event.data.uploadedAt,
     )
     if image is None:
-        return await dropped(STEP, event, services)
+        take_back = partial(_take_back, event, event.data.uploadedAt, services.storage)
+        return await dropped(STEP, event, services, take_back)
     model = features.model
     if event.data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {event.data.modelName!r}.")
@@ -58,8 +61,8 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
             tenant=image.tenantId, key=image.thumbnailKey, data=extraction.thumbnail
         )
         if not await is_stored(image, services):
-            await services.storage.delete_object(tenant=image.tenantId, key=image.thumbnailKey)
-            return await dropped(STEP, event, services)
+            take_back = partial(_take_back, event, image.uploadedAt, services.storage)
+            return await dropped(STEP, event, services, take_back)
     vector = VectorIndexingRequested(
         eventType=VectorIndexingRequested.EVENT_TYPE,
         eventId=derived_id("index", image.imageId, model.name, event.generation),
@@ -91,6 +94,19 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         report(STEP, StepStatus.COMPLETED, started=started, model=model.name),
     ]
     return [Message(INDEXING, vector), progress(event, reports, image)]
+
+
+async def _take_back(
+    event: FeatureExtractionRequested, uploaded_at: str | None, storage: ImageStorage
+) -> None:
+    """Remove the thumbnail that may have been stored of the event's own tenant and image."""
+    try:
+        key = storage.thumbnail_key(
+            tenant=event.tenantId, image_id=event.data.imageId, uploaded_at=uploaded_at or ""
+        )
+    except ValueError:  # no picture of ours has such a time
+        return
+    await storage.delete_object(tenant=event.tenantId, key=key)
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:

@@ -1,17 +1,20 @@
 """VectorIndexingWorker: a vector becomes a point, the same point at every redelivery."""
 
 import time
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agents.gone import dropped, is_stored
 from deeplens_streams.errors import DimensionMismatch, UnknownModel
+from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import INDEXING, Message, Publisher
-from deeplens_streams.vectors import VectorPoint, collection_name
+from deeplens_streams.vectors import VectorPoint, VectorStore, collection_name
 from models.events import VectorIndexingRequested
 from models.images import StoredImage
 from models.status import Step, StepStatus
@@ -32,8 +35,9 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
     image = await services.storage.get_metadata(
         tenant=event.tenantId, image_id=data.imageId, uploaded_at=data.uploadedAt
     )
+    take_back = partial(_take_back, event, vectors)
     if image is None:
-        return await dropped(STEP, event, services)
+        return await dropped(STEP, event, services, take_back)
     model = services.model
     if data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {data.modelName!r}.")
@@ -48,8 +52,7 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         model=model.name,
     )
     if not await is_stored(image, services):
-        await vectors.delete([image.imageId], tenant=image.tenantId, model=model.name)
-        return await dropped(STEP, event, services)
+        return await dropped(STEP, event, services, take_back)
     stored = report(
         STEP,
         StepStatus.COMPLETED,
@@ -58,6 +61,13 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         collection=collection_name(tenant=image.tenantId, model=model.name),
     )
     return [progress(event, [stored], image)]
+
+
+async def _take_back(event: VectorIndexingRequested, vectors: VectorStore) -> None:
+    """Remove the point that may have been stored of the event's own tenant and image."""
+    image_id = check_image_id(event.data.imageId)
+    with suppress(UnknownModel):  # a stranger's word, of which no point can be
+        await vectors.delete([image_id], tenant=event.tenantId, model=event.data.modelName)
 
 
 def _payload(image: StoredImage) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Breaker:
         if self._error is not None:
             if self.refuses:
                 refusal = type(self._error)(self._error.message)
+                refusal.retry_after = self._error.retry_after
                 refusal.noted = refusal.untried = True
                 raise refusal
             self._asking = True
@@ -164,7 +165,8 @@ class Breaker:
             self._open(error, now)
         else:
             log.warning("a dependency failed", **self._about(error))
-        self._next_at = now + self._wait * _jitter()
+        given = min(error.retry_after or 0, LONGEST_WAIT_S)
+        self._next_at = now + max(given, self._wait * _jitter())
 
     def _open(self, error: DependencyUnavailable, now: float) -> None:
         self._error, self._opened_at, self._wait = error, now, FIRST_WAIT_S

@@ -39,11 +39,24 @@ def known_error(error: Exception) -> DeepLensError:
     return DeepLensError(f"Unexpected {type(error).__name__}; see the stack trace.")
 
 
-def letter_id(step: str, event_id: str) -> str:
-    """Return the ID of the dead letter of an event that failed at a step.
+def letter_id(tenant: str, step: str, event_id: str) -> str:
+    """Return under which ID the dead letter of an event that failed at a step is kept.
 
-    It follows from both, so a repeat is the same letter.
+    It follows from all three, so a repeat is the same letter.
     """
+    return kept_as(tenant, _failure_id(step, event_id))
+
+
+def kept_as(tenant: str, failure_id: str) -> str:
+    """Return the ID of the letter that a ``processing.failed`` with that ID becomes.
+
+    It is that tenant's alone: what names another tenant becomes another letter, so a stranger's
+    event never takes the place of somebody else's.
+    """
+    return derived_id("letter", tenant, failure_id)
+
+
+def _failure_id(step: str, event_id: str) -> str:
     return derived_id("failed", step, event_id)
 
 
@@ -57,7 +70,7 @@ def dead_letter(
     log.warning("dead letter", stage=step, code=known.code, reason=known.message)
     letter = ProcessingFailed(
         eventType=ProcessingFailed.EVENT_TYPE,
-        eventId=letter_id(step, event.eventId or _origin(incoming)),
+        eventId=_failure_id(step, event.eventId or _origin(incoming)),
         timestamp=utc_now(),
         tenantId=event.tenantId,
         correlationId=event.correlationId,
@@ -92,7 +105,7 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
     )
     letter = ProcessingFailed(
         eventType=ProcessingFailed.EVENT_TYPE,
-        eventId=letter_id(step, _origin(incoming)),
+        eventId=_failure_id(step, _origin(incoming)),
         timestamp=utc_now(),
         tenantId=tenant,
         correlationId=codec.header_text(incoming.headers, "correlationId"),

@@ -1,5 +1,7 @@
 """What operators do."""
 
+from typing import Any
+
 from models.records import WireRecord
 
 
@@ -15,5 +17,8 @@ class AdminAction(WireRecord, include_metadata=False):
     action: str
     path: str
     requestId: str
+    #: Whom or what it is about beyond the path: IDs, limits and scopes, never a key; null where
+    #: the path says all.
+    subject: dict[str, Any] | None = None
     #: How it was answered; null when nobody lived to say so.
     status: int | None = None

@@ -103,9 +103,7 @@ def bombs(max_pixels: int) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def mutants(
-    seed: int, count: int, *, max_pixels: int, bomb_share: float = 0.01
-) -> Iterator[Mutant]:
+def mutants(seed: int, count: int, *, max_pixels: int) -> Iterator[Mutant]:
     """Yield `count` pictures, the same ones for the same seed; each bomb is there at least once."""
     dice = random.Random(seed)
     ways = (_truncated, _flipped, _spliced, _overwritten, _repeated, _lying, _stuffed, _noise)

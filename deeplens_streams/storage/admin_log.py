@@ -2,6 +2,7 @@
 
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -38,6 +39,11 @@ class AdminLog:
         )
         await self._put(entry)
         return entry
+
+    async def tell(self, entry: AdminAction, subject: dict[str, Any]) -> None:
+        """Write down whom or what it is about."""
+        entry.subject = (entry.subject or {}) | subject
+        await self._put(entry)
 
     async def end(self, entry: AdminAction, status: int) -> None:
         """Write down how it was answered."""

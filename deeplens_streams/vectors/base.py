@@ -114,8 +114,9 @@ class Collection:
 class VectorStore(Protocol):
     """Vectors of many tenants, none of whom finds another's.
 
-    Every method raises `VectorsUnavailable` when the engine does not answer. `upsert` returns
-    when a SIGKILL of this process would lose nothing.
+    Every method raises `VectorsUnavailable` when the engine does not answer, or answers that it
+    cannot now, and `VectorsRefused` when it will not do this very thing. `upsert` returns when a
+    SIGKILL of this process would lose nothing.
     """
 
     async def start(self) -> None:

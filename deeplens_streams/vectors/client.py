@@ -8,12 +8,20 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from deeplens_streams.credentials import tls_context
-from deeplens_streams.errors import ConfigurationError, DimensionMismatch, VectorsUnavailable
+from deeplens_streams.errors import (
+    ConfigurationError,
+    DeepLensError,
+    DimensionMismatch,
+    VectorsRefused,
+    VectorsUnavailable,
+)
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD, Conditions
 from deeplens_streams.vectors.places import TENANT_FIELD
 
@@ -22,6 +30,10 @@ log = structlog.get_logger()
 _TIMEOUT_S = 10
 _NOT_FOUND = 404
 _CONFLICT = 409
+_NO_ACCESS = {401, 403}
+_LATER = {408, 429}
+_REASON = 300
+"""Characters of the engine's own words that an error has, at the most."""
 _KEY = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
@@ -79,28 +91,60 @@ class Exists(VectorsUnavailable):
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Raise this system's errors for the client's."""
+    """Raise this system's errors for the client's.
+
+    Nothing is logged here: what is away is its breaker's to tell, once, with the cause.
+    """
     try:
         yield
     except UnexpectedResponse as error:
-        text = error.content.decode(errors="replace")
-        if error.status_code == _NOT_FOUND:
-            raise Missing from error
-        if error.status_code == _CONFLICT or "already exists" in text:
-            raise Exists from error
-        if "Vector dimension error" in text:
-            raise DimensionMismatch from error
-        log.warning("the vector engine failed", status=error.status_code, reason=text)
-        raise VectorsUnavailable from error
-    except ApiException as error:  # no connection, no answer in time
-        log.warning("the vector engine does not answer", reason=str(error))
-        raise VectorsUnavailable from error
+        said = _words(error.content)
+        cause = said or error.content.decode(errors="replace").partition("\n")[0]
+        raise _fault(error.status_code or 0, said) from RuntimeError(
+            f"HTTP {error.status_code}: {cause}"
+        )
+    except ResponseHandlingException as error:  # no connection, no answer in time
+        # A timeout says nothing but its name.
+        reason = str(error) or type(error.source).__name__
+        raise VectorsUnavailable from RuntimeError(reason)
+    except QdrantException as error:
+        later = VectorsUnavailable()
+        if isinstance(error, ResourceExhaustedResponse):
+            later.retry_after = max(1, error.retry_after_s)
+        raise later from error
     except ValueError as error:  # the client's own local mode, which the tests run on
         if str(error).endswith("not found"):
             raise Missing from error
         if str(error).endswith("already exists"):
             raise Exists from error
         raise
+
+
+def _fault(status: int, said: str | None) -> DeepLensError:
+    """Return what an answer means; `said` is what the engine itself says, if it was that."""
+    if status == _NOT_FOUND:
+        return Missing()
+    if status == _CONFLICT or "already exists" in (said or ""):
+        return Exists()
+    if status in _NO_ACCESS:
+        return VectorsUnavailable(
+            f"The vector engine refuses access ({status}); correct DEEPLENS_QDRANT_API_KEY, or "
+            "what the key may do."
+        )
+    if "Vector dimension error" in (said or ""):
+        return DimensionMismatch()
+    if said and 400 <= status < 500 and status not in _LATER:  # noqa: PLR2004 -- a class of codes
+        return VectorsRefused(f"The vector engine refuses this: {said[:_REASON]}")
+    return VectorsUnavailable()
+
+
+def _words(content: bytes) -> str | None:
+    """Return an answer's error in the engine's own words, or None if others have answered."""
+    try:
+        said = orjson.loads(content)["status"]["error"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return said if isinstance(said, str) else None
 
 
 def to_filter(wanted: Conditions) -> models.Filter | None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from deeplens_streams.errors import VectorsUnavailable
@@ -209,13 +210,13 @@ class ServerCollections:
     async def _memory_bytes(self, name: str) -> int | None:
         """Return the bytes of vectors and payloads that the answering server has in use.
 
-        None where it does not tell: an older one, a key that may not ask, the local mode.
+        None where it does not tell: an older or a busy one, a key that may not ask, the local mode.
         """
         try:
             told = await self._client.http.service_api.telemetry(
                 details_level=_DETAILS, anonymize=False
             )
-        except (ApiException, NotImplementedError):
+        except (ApiException, QdrantException, NotImplementedError):
             return None
         for each in (told.result.collections.collections if told.result else None) or []:
             if isinstance(each, models.CollectionTelemetry) and each.id == name:

@@ -1,4 +1,7 @@
-"""What operators do is written down before it is done; ``/api/v1/admin/log`` shows it."""
+"""What operators do is written down before it is done; ``/api/v1/admin/log`` shows it.
+
+A handler says what the address does not: `about` before it acts, `came_of` afterwards.
+"""
 
 from typing import Any, Final
 
@@ -6,10 +9,11 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.web.access import CALLER, Route, route_of
+from deeplens_streams.web.access import CALLER, DOOR, INTERNAL, Caller, Route, route_of
 from deeplens_streams.web.answers import Handler, json_answer, request_id
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
+from models.admin import AdminAction
 from models.tenants import Scope
 
 log = structlog.get_logger()
@@ -21,6 +25,11 @@ BLANK: Final[dict[str, Any]] = {
     "nextCursor": None,
     "errorCode": None,
 }
+
+#: Adding pictures and looking for them is every client's business, and as frequent.
+_EVERYDAY: Final = frozenset({"/api/v1/images/upload", "/api/v1/images/search"})
+#: What the log says of a request; none is there where it says nothing.
+_ENTRY: Final[web.RequestKey[AdminAction]] = web.RequestKey("deeplens_admin_action", AdminAction)
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -38,8 +47,31 @@ async def listing(request: web.Request) -> web.Response:
     return json_answer(answer)
 
 
-def changes_something(route: Route) -> bool:
-    return route.scope == Scope.ADMIN and route.method != "GET"
+async def about(request: web.Request, **subject: Any) -> None:
+    """Have the log say whom or what is about to be changed: IDs and limits, never a key.
+
+    Raises
+    ------
+    StorageUnavailable
+        It cannot be written down, so it is not to be done.
+    """
+    if (entry := request.get(_ENTRY)) is not None:
+        await request.app[CONTEXT].services.actions.tell(entry, subject)
+
+
+def came_of(request: web.Request, **subject: Any) -> None:
+    """Have the log say what there is now; it is written down with the answer."""
+    if (entry := request.get(_ENTRY)) is not None:
+        entry.subject = (entry.subject or {}) | subject
+
+
+def is_operators(route: Route, caller: Caller, *, keys_on: bool) -> bool:
+    """Tell whether a request changes something that a tenant could not, or another's picture."""
+    if route.method == "GET" or route.scope in (None, INTERNAL):
+        return False
+    if route.scope == Scope.ADMIN:
+        return True
+    return keys_on and caller.tenant is None and route.path not in _EVERYDAY
 
 
 @web.middleware
@@ -52,10 +84,10 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
         It cannot be written down, so it is not done.
     """
     route = route_of(request)
-    if route is None or not changes_something(route):
+    if route is None or not is_operators(route, request[CALLER], keys_on=request.app[DOOR].keys_on):
         return await handler(request)
     shelf = request.app[CONTEXT].services.actions
-    entry = await shelf.begin(
+    entry = request[_ENTRY] = await shelf.begin(
         key_id=request[CALLER].key_id,
         action=f"{route.method} {route.path}",
         path=request.path_qs[:500],
@@ -70,7 +102,13 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
         status = error.http_status
         raise
     finally:
-        log.info("admin action", action=entry.action, key_id=entry.keyId, status=status)
+        log.info(
+            "admin action",
+            action=entry.action,
+            key_id=entry.keyId,
+            subject=entry.subject,
+            status=status,
+        )
         try:
             await shelf.end(entry, status)
         except DeepLensError as error:

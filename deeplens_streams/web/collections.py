@@ -13,6 +13,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.vectors import Collection, VectorStore, collection_name
+from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.bodies import read_body
@@ -60,6 +61,7 @@ async def create(request: web.Request) -> web.Response:
         raise DimensionConflict(
             f"{model} makes vectors of {services.model.dimension} numbers, not {dimension}."
         )
+    await admin_log.about(request, tenantId=tenant, modelName=model, vectorDimension=dimension)
     made = await _engine(services).create(
         tenant=tenant,
         model=model,

@@ -17,6 +17,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.replay import Replay
 from deeplens_streams.storage.letters import LetterPage
+from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import CALLER, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.bodies import flag, read_body, text
@@ -152,6 +153,7 @@ async def _many(
 ) -> web.Response:
     """Do `one` for each letter that the body means; what cannot be done is skipped and said."""
     letters, after = await _meant(request, body)
+    await admin_log.about(request, letterIds=[letter.letterId for letter in letters])
     done: list[str] = []
     skipped: list[dict[str, str]] = []
     for letter in letters:
@@ -163,6 +165,7 @@ async def _many(
             )
         else:
             done.append(letter.letterId)
+    admin_log.came_of(request, letterIds=done, skipped=len(skipped))
     answer = {
         **MANY_BLANK,
         "success": True,

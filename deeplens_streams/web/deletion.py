@@ -11,7 +11,7 @@ from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotF
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.topics import DELETED, Message
-from deeplens_streams.web.access import tenant_bound
+from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.images import find_image
@@ -124,6 +124,7 @@ async def _tombstone(request: web.Request, services: Services) -> Tombstone:
     tenant = tenant_bound(request, request.query.get("tenantId"))
     if found is None or tenant not in (None, found.tenantId):
         raise ImageNotFound
+    request.app[DOOR].check_owner(found.tenantId)
     return found
 
 
@@ -144,12 +145,11 @@ async def delete_tenant(request: web.Request) -> web.Response:
     if request.query.get("confirm") != tenant:
         raise BadRequest(f"This deletes every picture of {tenant}; add ?confirm={tenant}.")
     await context.registry.ready()
-    if context.registry.find(tenant) is not None:
-        # 1. no more uploads
-        await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
+    # 1. no more uploads, also of a tenant that nobody made
+    await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
     tombstones = context.services.tombstones
     purge = await tombstones.find_purge(tenant=tenant)
-    if purge is None or purge.completedAt is not None:
+    if purge is None or purge.emptiedAt is not None or purge.completedAt is not None:
         purge = TenantPurge(tenantId=tenant, requestedAt=utc_now())
         # 2. what is to be done
         await tombstones.put_purge(purge)

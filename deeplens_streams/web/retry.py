@@ -8,7 +8,8 @@ from deeplens_streams.errors import ImageNotFound, NothingToRetry
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.letters import letter_id
 from deeplens_streams.replay import event_id
-from deeplens_streams.web.access import tenant_bound
+from deeplens_streams.web import admin_log
+from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.bodies import flag, read_body
 from deeplens_streams.web.dead_letters import replay_of
@@ -35,14 +36,16 @@ async def retry(request: web.Request) -> web.Response:
     row = await find_row(context, image_id)
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
+    request.app[DOOR].check_owner(row.tenantId)
     replay, retried, generation = replay_of(request), [], None
     force = flag(await read_body(request), "force")
     for step in [each for each in row.steps if each.status == StepStatus.FAILED]:
         asked = event_id(row, Step(step.step), step.modelName, step.generation)
-        letter = await context.services.letters.find(letter_id(step.step, asked))
+        letter = await context.services.letters.find(letter_id(row.tenantId, step.step, asked))
         if letter is not None and letter.state == LetterState.WAITING:
             generation = await replay.retry(letter, force=force)
             retried.append(letter.letterId)
+            admin_log.came_of(request, tenantId=row.tenantId, letterIds=retried)
     if not retried and row.status == ImageState.FAILED:
         raise NothingToRetry("What failed has no waiting dead letter; see deeplens audit --repair.")
     if not retried:

@@ -1,68 +1,58 @@
 """A crash behind each durable write, one after the other: the ledger is the same.
 
-The whole pipeline runs here on parts in memory, with a log of messages that is committed as
-Kafka's is: what was not acknowledged comes again. A crash loses everything but what was written.
+The whole pipeline runs here on parts in memory: the agents with their own stages, the handlers of
+deletions, and a log of messages of which offsets are committed as Kafka's are, now and then, so
+that what was worked on since comes again. A crash loses everything but what was written.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from obstore.store import MemoryStore
 
-from agents import (
-    dead_letters,
-    feature_extraction,
-    image_processing,
-    purging,
-    status_tracking,
-    tenants,
-)
-from agents import vector_indexing as indexing
-from deeplens_streams import codec, deletion
+from agents import AGENTS
+from deeplens_streams import codec, stage
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.config import load_settings
-from deeplens_streams.errors import ImageNotFound
+from deeplens_streams.errors import (
+    BrokerUnavailable,
+    DependencyUnavailable,
+    ImageNotFound,
+    StorageUnavailable,
+    VectorsUnavailable,
+)
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.replay import Replay
-from deeplens_streams.reports import teller
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.letters import LetterShelf
 from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.topics import (
-    COMPLETED,
-    DELETED,
-    EXTRACTION,
-    FAILED,
-    INDEXING,
-    PROGRESS,
-    STATUS,
-    TENANT_CHANGES,
-    TENANTS,
-    UPLOADED,
-    Message,
-    Topic,
-)
+from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.web import deletion, intake
+from deeplens_streams.web.access import CALLER, DOOR, Caller, Door
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.intake import Intake
+from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
-from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge
-from models.events import new_event_id, utc_now
+from models.events import RetryPolicy
 from models.images import StoredImage
-from models.status import ImageRow, Step
-from models.tenants import Usage
+from models.status import ImageRow
+from models.tenants import Scope, Tenant, TenantChanged, Usage
+from tables import image_status
+from tables import tenants as tenants_table
 from tests.behaviour.test_storage import image as made_image
 from tests.photographs import as_jpeg, photograph
-from tests.unit.test_stage import incoming
+from tests.registered import Stream, registered
 from tests.web_server import Feed, Pressure, Rows, Tables
 
 TENANT = "acme-corp"
@@ -80,6 +70,9 @@ class Fuse:
     def __init__(self, at: int | None = None) -> None:
         self.at, self.writes = at, 0
 
+    async def asked(self, unavailable: type[DependencyUnavailable]) -> None:
+        """Something is about to be asked of a part; `unavailable` is what it may raise."""
+
     def written(self) -> None:
         self.writes += 1
         if self.writes == self.at:
@@ -90,15 +83,22 @@ class FusedBlobs(Blobs):
     fuse: Fuse
 
     async def _put(self, write: Write) -> None:
+        await self.fuse.asked(StorageUnavailable)
         await super()._put(write)
         self.fuse.written()
 
     async def swap(self, write: Write, *, old: bytes, action: str) -> bool:
+        await self.fuse.asked(StorageUnavailable)
         swapped = await super().swap(write, old=old, action=action)
         self.fuse.written()
         return swapped
 
+    async def get(self, key: str, *, action: str) -> bytes | None:
+        await self.fuse.asked(StorageUnavailable)
+        return await super().get(key, action=action)
+
     async def delete(self, key: str, *, action: str) -> None:
+        await self.fuse.asked(StorageUnavailable)
         await super().delete(key, action=action)
         self.fuse.written()
 
@@ -107,62 +107,122 @@ class FusedVectors(MemoryVectors):
     fuse: Fuse
 
     async def upsert(self, *args: Any, **kwargs: Any) -> None:
+        await self.fuse.asked(VectorsUnavailable)
         await super().upsert(*args, **kwargs)
         self.fuse.written()
 
     async def delete(self, *args: Any, **kwargs: Any) -> None:
+        await self.fuse.asked(VectorsUnavailable)
         await super().delete(*args, **kwargs)
         self.fuse.written()
 
 
 class Table(dict[bytes, Any]):
-    fuse: Fuse
+    """A table on this worker's disk, and its changelog, which whoever has it next recovers."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self.fuse = fuse
+        self.changelog: dict[bytes, Any] = {}
+        self._unsettled: set[bytes] = set()
 
     def __setitem__(self, key: bytes, value: Any) -> None:
         super().__setitem__(key, value)
+        self._unsettled.add(key)
         self.fuse.written()
 
     def __delitem__(self, key: bytes) -> None:
+        self._unsettled.add(key)
         super().__delitem__(key)
         self.fuse.written()
 
+    async def settled(self) -> None:
+        for key in sorted(self._unsettled):
+            if key in self:
+                self.changelog[key] = self[key]
+            else:
+                self.changelog.pop(key, None)
+            self.fuse.written()
+        self._unsettled.clear()
+
+    def crash(self, *, moves: bool) -> None:
+        self._unsettled.clear()
+        if moves:
+            self.clear()
+            self.update(self.changelog)
+
 
 class System:
-    """Everything durable, and a process over it that can be killed and started again."""
+    """Everything durable, and a process over it that can be killed and started again.
 
-    def __init__(self, fuse: Fuse) -> None:
-        self.blobs, self.vectors, self.table = FusedBlobs(MemoryStore()), FusedVectors(), Table()
-        self.tenants = Table()
-        for part in (self.blobs, self.vectors, self.table, self.tenants):
-            part.fuse = fuse  # type: ignore[attr-defined] # each has one
-        self.fuse = fuse
-        self.log: dict[Topic, deque[bytes]] = {}
-        #: By topic: messages that were acknowledged, and so the offset of the next one.
+    Parameters
+    ----------
+    moves : whether the tables go to another worker at a crash.
+    """
+
+    def __init__(self, fuse: Fuse, *, moves: bool = False) -> None:
+        self.fuse, self.moves = fuse, moves
+        self.blobs, self.vectors = FusedBlobs(MemoryStore()), FusedVectors()
+        self.blobs.fuse = self.vectors.fuse = fuse
+        self.table, self.tenants = Table(fuse), Table(fuse)
+        self.log: dict[Topic, list[bytes]] = {}
+        #: By topic: messages that are committed, and so the offset of the next one.
         self.read: dict[Topic, int] = {}
         self.completed: list[str] = []
-        features = MemoryFeatures()
+        features, known = MemoryFeatures(), Breakers()
+        blobs = known.guard(self.blobs, "storage")
         self.services = Services(
             settings=load_settings(weights="untrained"),
-            storage=ObjectImages(self.blobs),
-            claims=DuplicateClaims(self.blobs),
-            letters=LetterShelf(self.blobs),
-            tombstones=Tombstones(self.blobs),
-            actions=AdminLog(self.blobs),
+            storage=ObjectImages(blobs),
+            claims=DuplicateClaims(blobs),
+            letters=LetterShelf(blobs),
+            tombstones=Tombstones(blobs),
+            actions=AdminLog(blobs),
             model=features.model,
             features=features,
-            vectors=self.vectors,
-            breakers=Breakers(),
+            vectors=known.guard(self.vectors, "vectors"),
+            breakers=known,
+        )
+        self.registry = Registry(self._publish)
+        self.registry.replace({})
+        self.agents = registered(
+            [module for modules in AGENTS.values() for module in modules],
+            self.services,
+            self,
+            {image_status.NAME: self.table, tenants_table.NAME: self.tenants},
+            self.registry,
+        )
+        self.context = WebContext(
+            services=self.services,
+            publish=self._publish,
+            rows=self,  # type: ignore[arg-type] # what is used of it
+            feed=Feed(),
+            tables=Tables(Rows()),
+            backlog=Pressure(),
+            stream_checks=_no_checks,
+            registry=self.registry,
+            quotas=Quotas(self.services.settings, self.registry),
         )
 
-    # What stands for Kafka and the status table -------------------------------------------
+    # What stands for Kafka and the tables -------------------------------------------------
 
     async def send(self, *messages: Message) -> None:
         for message in messages:
+            await self.fuse.asked(BrokerUnavailable)
             value = codec.encode(message.event)
-            self.log.setdefault(message.topic, deque()).append(value)
+            self.log.setdefault(message.topic, []).append(value)
             if message.topic is COMPLETED:
                 self.completed.append(message.event.eventId)
+            if message.topic is TENANTS:
+                row = cast(TenantChanged, message.event).data
+                self.registry.take(message.event.tenantId, None if message.is_tombstone else row)
             self.fuse.written()
+
+    async def _publish(self, *messages: Message) -> None:
+        """Send what a request has to say; it may wait for what becomes of a tenant."""
+        await self.send(*messages)
+        if any(message.topic is TENANT_CHANGES for message in messages):
+            await self.work(TENANT_CHANGES)
 
     async def row(self, image_id: str) -> ImageRow | None:
         return self.table.get(image_id.encode())
@@ -170,124 +230,74 @@ class System:
     async def rows(self, image_ids: Any) -> dict[str, ImageRow]:
         return {each: row for each in image_ids if (row := await self.row(each))}
 
-    def stages(self) -> dict[Topic, Stage[Any]]:
-        services = self.services
-
-        def stage(name: str, module: Any, record: str, work: Any, *tell: Any) -> Stage[Any]:
-            record_type = getattr(module, record)
-            return Stage(name, record_type, work, self, services.breakers, *tell)
-
-        def of(module: Any, record: str, step: Step, *, by_model: bool) -> Stage[Any]:
-            async def work(event: Any) -> list[Message]:
-                found: list[Message] = await module.process(event, services)
-                return found
-
-            return stage(step.value, module, record, work, teller(step, by_model=by_model))
-
-        async def track(event: Any) -> list[Message]:
-            return await status_tracking.process(event, self.table, services)
-
-        async def keep(event: Any) -> list[Message]:
-            return await dead_letters.process(event, services)
-
-        async def change(event: Any) -> list[Message]:
-            return await tenants.process(event, self.tenants)
-
-        async def purge(event: Any) -> list[Message]:
-            return await purging.process(event, services, self)
-
-        return {
-            UPLOADED: of(image_processing, "ImageUploaded", Step.IMAGE_PROCESSING, by_model=False),
-            EXTRACTION: of(
-                feature_extraction,
-                "FeatureExtractionRequested",
-                Step.FEATURE_EXTRACTION,
-                by_model=True,
-            ),
-            INDEXING: of(indexing, "VectorIndexingRequested", Step.VECTOR_INDEXING, by_model=True),
-            PROGRESS: stage("status_tracking", status_tracking, "ImageProgress", track),
-            FAILED: stage("dead_letters", dead_letters, "ProcessingFailed", keep),
-            DELETED: stage("purging", purging, "ImageDeleted", purge),
-            TENANT_CHANGES: stage("tenants", tenants, "TenantChange", change),
-        }
+    async def work(self, *topics: Topic) -> None:
+        """Have the agents of these topics read to the end, and commit."""
+        for topic in topics:
+            waiting = self.log.get(topic, [])
+            values, begin = list(waiting), self.read.get(topic, 0)
+            stream = Stream(values, begin)
+            await self.agents[topic](stream)
+            assert stream.acked == len(values)
+            del waiting[: len(values)]
+            self.read[topic] = begin + len(values)
 
     async def settle(self) -> None:
         """Work until nothing is left to do; a killed process is started again."""
-        while any(self.log.get(topic) for topic in self.stages()):
+        while any(self.log.get(topic) for topic in self.agents):
             try:
-                for topic, stage in self.stages().items():
-                    waiting = self.log.get(topic, deque())
-                    while waiting:
-                        offset = self.read.get(topic, 0)
-                        await stage.run(_One(waiting[0], offset))
-                        waiting.popleft()  # acknowledged
-                        self.read[topic] = offset + 1
+                await self.work(*self.agents)
             except Killed:
-                continue
+                self.restart()
         for topic in (STATUS, TENANTS):
             self.log.pop(topic, None)
+
+    def restart(self) -> None:
+        for table in (self.table, self.tenants):
+            table.crash(moves=self.moves)
 
     # What clients do ----------------------------------------------------------------------
 
     async def upload(self, picture: bytes) -> StoredImage | None:
         """Upload; None if there was no answer."""
-        context = WebContext(
-            services=self.services,
-            publish=self.send,
-            rows=self,  # type: ignore[arg-type] # what an upload uses of it
-            feed=Feed(),
-            tables=Tables(Rows()),
-            backlog=Pressure(),
-            stream_checks=_no_checks,
-            registry=(registry := Registry(self.send)),
-            quotas=Quotas(self.services.settings, registry),
-        )
         image = made_image(self.services.storage)
         image.processingOptions.models = [self.services.model.name]
         try:
-            accepted = await Intake(context).accept(image, picture)
-            await asyncio.sleep(0)
+            return await Intake(self.context).accept(image, picture)
         except Killed:
             return None
-        return accepted
+        finally:  # what goes on behind the answer, which may be killed, too
+            await asyncio.gather(*intake._behind, return_exceptions=True)
 
     async def delete(self, image_id: str) -> None:
         """Delete, again until there is an answer."""
-        while True:
-            try:
-                found = await self.services.storage.find(image_id)
-                tombstone = (
-                    await deletion.begin(found, self.services)
-                    if found is not None
-                    else await self.services.tombstones.find(image_id)
-                )
-                assert tombstone is not None
-                await self.send(*deletion.messages(tombstone))
-            except Killed:
-                continue
-            return
+        path = f"/api/v1/images/{image_id}"
+        await self._ask(deletion.delete, path, image_id=image_id)
 
     async def delete_tenant(self) -> None:
         """Have the tenant deleted, again until there is an answer."""
-        event = ImageDeleted(
-            eventType=ImageDeleted.EVENT_TYPE,
-            eventId=new_event_id(),
-            timestamp=utc_now(),
-            tenantId=TENANT,
-            correlationId="c",
-            data=ImageDeletedData(),
-        )
+        path = f"/api/v1/admin/tenants/{TENANT}?confirm={TENANT}"
+        await self._ask(deletion.delete_tenant, path, tenant_id=TENANT)
+
+    async def _ask(
+        self, handler: Callable[[web.Request], Awaitable[web.Response]], path: str, **parts: str
+    ) -> None:
+        app = web.Application()
+        app[CONTEXT], app[DOOR] = self.context, Door(None, self.registry)
         while True:
+            request = make_mocked_request("DELETE", path, match_info=parts, app=app)
+            request[CALLER] = Caller(None, frozenset(Scope), "operator")
             try:
-                purge = TenantPurge(tenantId=TENANT, requestedAt=utc_now())
-                await self.services.tombstones.put_purge(purge)
-                await self.send(Message(DELETED, event))
+                # The purge does not run beside it here: an answer need not wait for it.
+                with patch.object(deletion, "_PATIENCE_S", 0.0):
+                    answer = await handler(request)
             except Killed:
+                self.restart()
                 continue
+            assert answer.status == 202
             return
 
     async def usage(self, tenant: str) -> Usage | None:
-        row = self.tenants.get(tenant.encode())
+        row: Tenant | None = self.tenants.get(tenant.encode())
         return row and row.usage
 
     async def retry_all(self) -> None:
@@ -299,22 +309,6 @@ class System:
             except (Killed, ImageNotFound):
                 continue
             return
-
-
-class _One:
-    """A stream of one message."""
-
-    enable_acks = True
-
-    def __init__(self, value: bytes, offset: int) -> None:
-        self._value, self._offset = value, offset
-        self.channel = type("Channel", (), {"empty": staticmethod(lambda: True)})
-
-    async def events(self) -> Any:
-        message = incoming(self._value)
-        message.message.offset = self._offset
-        message.ack = lambda: None
-        yield message
 
 
 async def _no_checks() -> dict[str, Any]:
@@ -342,6 +336,7 @@ async def ledger(system: System, image: StoredImage) -> dict[str, Any]:
         "letters": [letter.state async for letter in services.letters.walk(tenant=tenant)],
         "completed": len(set(system.completed)),
         "usage": usage.to_wire() if (usage := await system.usage(tenant)) else None,
+        "recovers": all(each == each.changelog for each in (system.table, system.tenants)),
     }
 
 
@@ -383,6 +378,11 @@ async def goes_with_its_tenant(system: System) -> StoredImage | None:
     return image
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
+
+
 Story = Callable[[System], Awaitable[StoredImage | None]]
 
 
@@ -396,8 +396,9 @@ Story = Callable[[System], Awaitable[StoredImage | None]]
         (goes_with_its_tenant, None, None),
     ],
 )
+@pytest.mark.parametrize("moves", [False, True], ids=["stays", "moves"])
 async def test_the_ledger_is_the_same_wherever_it_was_killed(
-    story: Story, status: str | None, images: int | None
+    story: Story, status: str | None, images: int | None, moves: bool
 ) -> None:
     whole = System(Fuse())
     image = await story(whole)
@@ -405,10 +406,11 @@ async def test_the_ledger_is_the_same_wherever_it_was_killed(
     expected = await ledger(whole, image)
     assert (expected["row"] and expected["row"][0]) == status
     assert (expected["usage"] and expected["usage"]["images"]) == images
+    assert expected["recovers"]
     assert whole.fuse.writes > 10
     unanswered = 0
     for at in range(1, whole.fuse.writes + 1):
-        system = System(Fuse(at))
+        system = System(Fuse(at), moves=moves)
         image = await story(system)
         if image is None:
             # Killed within the upload: nobody was promised anything, and another try succeeds.

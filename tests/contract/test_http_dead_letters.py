@@ -10,11 +10,18 @@ import pytest
 from agents import dead_letters as keeper
 from deeplens_streams import codec
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, UndecodableImage
-from deeplens_streams.letters import dead_letter, unreadable
+from deeplens_streams.letters import dead_letter, kept_as, unreadable
 from deeplens_streams.replay import Replay
+from deeplens_streams.services import Services
 from deeplens_streams.topics import EXTRACTION, PROGRESS, Message
 from deeplens_streams.web import dead_letters as views
-from models.events import FeatureExtractionData, FeatureExtractionRequested, derived_id, utc_now
+from models.events import (
+    FeatureExtractionData,
+    FeatureExtractionRequested,
+    ProcessingFailed,
+    derived_id,
+    utc_now,
+)
 from models.status import Step, StepStatus
 from tests.photographs import photograph
 from tests.unit.test_stage import incoming
@@ -65,7 +72,7 @@ async def fail(
     served.rows.held[image_id] = row_of(
         image_id, "failed", [failed], tenantId=tenant, models=[model.name]
     )
-    return image_id, message.event.eventId
+    return image_id, kept_as(tenant, message.event.eventId)
 
 
 async def test_a_letter_is_listed_and_inspected(served: Web) -> None:
@@ -217,6 +224,38 @@ async def test_a_strangers_letter_is_kept_too(served: Web) -> None:
     answer = await call(served, "GET", LETTERS)
     assert len(answer["deadLetters"]) == 2
     assert letter_id in {each["letterId"] for each in answer["deadLetters"]}
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
+async def test_a_letter_that_names_another_tenant_takes_nobodys_place(
+    served: Web, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knows an image's ID can work out the IDs of its events, and so of its failures."""
+    true: list[ProcessingFailed] = []
+    forged: list[ProcessingFailed] = []
+    keep = keeper.process
+
+    async def with_a_forged_one(event: ProcessingFailed, services: Services) -> list[Message]:
+        copy = codec.decode(ProcessingFailed, codec.encode(event))
+        copy.tenantId, copy.data.errorMessage, copy.data.originalEvent = "another", "forged", None
+        true.append(event)
+        forged.append(copy)
+        for each in (copy, event) if when == "first" else (event, copy):
+            await keep(each, services)
+        return []
+
+    monkeypatch.setattr(keeper, "process", with_a_forged_one)
+    image_id, letter_id = await fail(served)
+    assert [each.eventId for each in true] == [each.eventId for each in forged]
+    letter = (await call(served, "GET", f"{LETTERS}/{letter_id}"))["deadLetter"]
+    assert (letter["tenantId"], letter["errorCode"]) == (TENANT, "INTERNAL")
+    assert letter["errorMessage"] != "forged"
+    theirs = (await call(served, "GET", f"{LETTERS}?tenantId=another"))["deadLetters"]
+    assert [each["errorMessage"] for each in theirs] == ["forged"]
+    answer = await call(served, "POST", f"{LETTERS}/{theirs[0]['letterId']}/retry", 409)
+    assert answer["errorCode"] == "NOT_RETRYABLE"
+    answer = await call(served, "POST", f"/api/v1/images/{image_id}/retry", 202)
+    assert answer["retried"] == [letter_id]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
 """Tenants never meet: every route, from each to every other, in every way to name things."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from itertools import permutations, product
 from pathlib import Path
 
 import pytest
-from aiohttp import FormData
+from aiohttp import FormData, WSMsgType
 
+from agents import dead_letters as keeper
+from deeplens_streams.letters import dead_letter, kept_as
+from deeplens_streams.replay import uploaded_event
 from deeplens_streams.web import ROUTES
-from deeplens_streams.web.access import INTERNAL
+from deeplens_streams.web.access import INTERNAL, Route
+from models.status import Step
+from models.tenants import Scope
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
+from tests.unit.test_stage import incoming
 from tests.web_server import SEARCH, Web, running
 
+HUB = "/hub/processing-status"
 #: Names that a careless rewriting would make one.
 PICTURES = {"acme-corp": "rocket", "acmecorp": "coffee", "acme--corp": "camera", "a": "astronaut"}
 
@@ -25,48 +33,96 @@ async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 class Tenants:
-    """Tenants with a key and a picture each."""
+    """Tenants with a key, a picture and a dead letter each."""
 
-    def __init__(self, keys: dict[str, str], images: dict[str, str]) -> None:
-        self.keys, self.images = keys, images
+    def __init__(self, keys: dict[str, str], images: dict[str, str], letters: dict[str, str]):
+        self.keys, self.images, self.letters = keys, images, letters
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         return permutations(self.keys, 2)
 
     def reveals(self, answer: object, tenant: str) -> bool:
         """Tell whether an answer has anything of a tenant's in it."""
-        return self.images[tenant][4:] in str(answer).lower()
+        said = str(answer).lower()
+        return self.images[tenant][4:] in said or self.letters[tenant] in said
 
 
 @pytest.fixture
 async def tenants(served: Web) -> Tenants:
     keys = {name: await tenant_key(served, name) for name in PICTURES}
     images = {name: await uploaded(served, keys[name], PICTURES[name]) for name in PICTURES}
-    return Tenants(keys, images)
+    letters = {name: await kept_letter(served, images[name]) for name in PICTURES}
+    return Tenants(keys, images, letters)
 
 
-async def test_no_route_of_an_image_answers_another_tenant(served: Web, tenants: Tenants) -> None:
-    routes = [
-        route
-        for route in ROUTES
-        if "{image_id}" in route.path and route.scope not in (None, INTERNAL)
-    ]
-    tried = 0
+async def kept_letter(served: Web, image_id: str) -> str:
+    """Keep a dead letter of an image and return its ID."""
+    image = await served.storage.find(image_id)
+    assert image is not None
+    event, error = uploaded_event(image), RuntimeError("what nobody foresaw")
+    message = dead_letter(Step.IMAGE_PROCESSING, event, error, 3, incoming(b""))
+    await keeper.process(message.event, served.services)  # type: ignore[arg-type] # a letter
+    return kept_as(image.tenantId, message.event.eventId)
+
+
+def attempts(tenants: Tenants, mine: str, theirs: str) -> Iterator[tuple[Route, str, set[int]]]:
+    """Yield every way to ask for what is another tenant's, with how it may be refused."""
+    image, letter = tenants.images[theirs], tenants.letters[theirs]
+    names = {
+        "{image_id}": (image, image[4:], image[4:].upper()),
+        "{letter_id}": (letter,),
+        # What operators see, under every name that something of the other's has.
+        "/tables/{name}/{key}": [f"/tables/image_status/{each}" for each in (image, image[4:])],
+    }
+    queries = ("", f"?tenantId={theirs}", f"?tenantId={mine}", "?tenantId=")
+    for route in ROUTES:
+        place = next((each for each in names if each in route.path), None)
+        if place is None or route.scope in (None, INTERNAL):
+            continue
+        for name, query in product(names[place], queries):
+            refusals = {403} if route.scope == Scope.ADMIN else {403, 404}
+            if query == "?tenantId=":
+                refusals.add(400)
+            yield route, route.path.replace(place, name) + query, refusals
+
+
+async def test_no_route_answers_with_anything_of_another_tenant(
+    served: Web, tenants: Tenants
+) -> None:
+    tried: Counter[tuple[str, str]] = Counter()
     for mine, theirs in tenants.pairs():
-        theirs_id = tenants.images[theirs]
-        ids = (theirs_id, theirs_id[4:], theirs_id[4:].upper())
-        queries = ("", f"?tenantId={theirs}", f"?tenantId={mine}", "?tenantId=")
-        for route, image_id, query in product(routes, ids, queries):
-            path = route.path.replace("{image_id}", image_id) + query
-            status, answer = await ask(served, route.method, path, tenants.keys[mine])
-            assert status in (403, 404) or (status == 400 and query == "?tenantId="), path
+        key = tenants.keys[mine]
+        for route, path, refusals in attempts(tenants, mine, theirs):
+            status, answer = await ask(served, route.method, path, key)
+            assert status in refusals, (route.method, path, status)
             assert answer["success"] is False
             assert not tenants.reveals(answer, theirs), path
-            tried += 1
-    assert tried >= 500
+            tried[route.method, route.path] += 1
+        tried["GET", HUB] += await watched(served, tenants, mine, theirs)
+    letter = "/api/v1/dead-letters/{letter_id}"
+    of_letters = {("GET", letter), ("POST", f"{letter}/retry"), ("POST", f"{letter}/discard")}
+    assert of_letters | {("GET", HUB), ("GET", "/tables/{name}/{key}")} <= tried.keys()
+    assert min(tried.values()) >= len(list(tenants.pairs())) * 4
+    assert tried.total() >= 500
     for name, key in tenants.keys.items():  # and nobody has lost anything
         status, _ = await ask(served, "GET", f"/api/v1/images/{tenants.images[name]}", key)
         assert status == 200
+        path = f"/api/v1/dead-letters/{tenants.letters[name]}"
+        status, answer = await ask(served, "GET", path, key)
+        assert (status, answer["deadLetter"]["state"]) == (200, "waiting")
+
+
+async def watched(served: Web, tenants: Tenants, mine: str, theirs: str) -> int:
+    """Try to follow another's picture over the websocket; return how often it was tried."""
+    image = tenants.images[theirs]
+    endings = {"": 4404, f"&tenantId={theirs}": 4403, f"&tenantId={mine}": 4404, "&tenantId=": 4400}
+    for (query, code), name in product(endings.items(), (image, image[4:])):
+        path = f"{HUB}?imageId={name}{query}"
+        headers = {"X-API-Key": tenants.keys[mine]}
+        async with served.client.ws_connect(path, headers=headers) as socket:
+            said = [each.data async for each in socket if each.type is WSMsgType.TEXT]
+            assert (said, socket.close_code) == ([], code), path
+    return 2 * len(endings)
 
 
 async def search(web: Web, key: str, form: dict[str, str], picture: str | None) -> tuple[int, str]:
@@ -103,6 +159,8 @@ async def test_no_listing_shows_anything_of_another_tenant(served: Web, tenants:
         key = tenants.keys[mine]
         _, answer = await ask(served, "GET", "/api/v1/images?limit=200", key)
         assert [each["imageId"] for each in answer["images"]] == [tenants.images[mine]]
+        _, answer = await ask(served, "GET", "/api/v1/dead-letters?state=all", key)
+        assert [each["letterId"] for each in answer["deadLetters"]] == [tenants.letters[mine]]
         for path in ("images", "dead-letters", "usage"):
             status, _ = await ask(served, "GET", f"/api/v1/{path}?tenantId={theirs}", key)
             assert status == 403, path

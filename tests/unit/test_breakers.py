@@ -1,6 +1,7 @@
 """A breaker opens, lets one call at a time find out, and closes."""
 
 import asyncio
+import time
 from contextlib import suppress
 
 import pytest
@@ -78,6 +79,25 @@ async def test_calls_go_through_until_some_have_failed() -> None:
     assert guarded.plain() == 1
     await guarded.ping()
     assert real.calls == before + 1
+
+
+def test_a_wait_that_the_dependency_asks_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 5.0)
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for given, kept in ((3, 3.0), (3600, 5.0)):
+        breaker = Breakers()["vectors"]
+        for _ in range(TRIES):
+            error = VectorsUnavailable()
+            error.retry_after = given
+            breaker.note(error)
+        with pytest.raises(VectorsUnavailable) as caught, breaker.call():
+            raise AssertionError
+        assert caught.value.retry_after == given
+        now += kept - 0.1
+        assert breaker.refuses
+        now += 0.2
+        assert not breaker.refuses
 
 
 async def test_what_answers_with_a_refusal_is_not_away() -> None:

@@ -81,6 +81,8 @@ async def serve(asked: list[tuple[str, Any]]) -> AsyncIterator[Serve]:
                 error = f"Not found: {request.path} doesn't exist!"
                 return web.json_response({"status": {"error": error}, "time": 0.0}, status=404)
             result = found(body) if callable(found) else found
+            if isinstance(result, web.Response):
+                return result
             return web.json_response({"status": "ok", "time": 0.0, "result": result})
 
         app = web.Application()
@@ -164,7 +166,11 @@ async def test_the_servers_states(
 
 
 async def test_memory_is_unknown_where_the_server_does_not_tell(serve: Serve) -> None:
-    for told in (None, {"id": "node", "collections": {"number_of_collections": 2}}, {"odd": 1}):
+    def busy(_body: Any) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "1"})
+
+    without = {"id": "node", "collections": {"number_of_collections": 2}}
+    for told in (None, without, {"odd": 1}, busy):
         answers = own() | {"GET /telemetry": told}
         found = await described(await serve(answers))
         assert (found.vectors, found.memory_bytes) == (990, None)

@@ -1,0 +1,149 @@
+"""What an event of a picture that is not stored removes: the event's own leavings, and no more."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from agents import feature_extraction, vector_indexing
+from deeplens_streams.errors import StorageUnavailable
+from deeplens_streams.services import Services
+from deeplens_streams.storage import ObjectImages
+from deeplens_streams.topics import Message
+from deeplens_streams.vectors import VectorPoint
+from deeplens_streams.vectors.memory import MemoryVectors
+from models.events import (
+    FeatureExtractionData,
+    FeatureExtractionRequested,
+    VectorIndexingData,
+    VectorIndexingRequested,
+    VectorMetadata,
+)
+from models.images import StoredImage
+from tests.behaviour.test_kill_points import Fuse, System
+from tests.behaviour.test_storage import image as made_image
+
+STRANGER = "evil-corp"
+
+
+@dataclass
+class Holdings:
+    """A picture with a thumbnail and a point, and the same of a stranger under its ID."""
+
+    services: Services
+    image: StoredImage
+
+    async def of(self, tenant: str) -> tuple[bool, bool]:
+        """Tell whether a tenant has a thumbnail and a point under the picture's ID."""
+        assert self.services.vectors is not None
+        thumbnail = await self.services.storage.size(tenant=tenant, key=self.key(tenant))
+        points = await self.services.vectors.present(
+            [self.image.imageId], tenant=tenant, model=self.services.model.name
+        )
+        return thumbnail is not None, bool(points)
+
+    def key(self, tenant: str) -> str:
+        return self.services.storage.thumbnail_key(
+            tenant=tenant, image_id=self.image.imageId, uploaded_at=self.image.uploadedAt
+        )
+
+    async def extract(self, tenant: str, at: str | None = None) -> list[Message]:
+        """Have an event of the tenant about the picture processed."""
+        event = FeatureExtractionRequested(
+            eventType=FeatureExtractionRequested.EVENT_TYPE,
+            tenantId=tenant,
+            correlationId="c",
+            data=FeatureExtractionData(
+                imageId=self.image.imageId,
+                imagePath=self.image.thumbnailKey,
+                modelName=self.services.model.name,
+                expectedDimension=1,
+                uploadedAt=at or self.image.uploadedAt,
+            ),
+        )
+        return await feature_extraction.process(event, self.services)
+
+    async def index(
+        self, tenant: str, at: str | None = None, *, model: str | None = None
+    ) -> list[Message]:
+        """Have an event of the tenant about the picture processed."""
+        event = VectorIndexingRequested(
+            eventType=VectorIndexingRequested.EVENT_TYPE,
+            tenantId=tenant,
+            correlationId="c",
+            data=VectorIndexingData(
+                imageId=self.image.imageId,
+                modelName=model or self.services.model.name,
+                featureVector=[1.0],
+                vectorMetadata=VectorMetadata(
+                    extractionTime="", processingTimeMs=1.0, modelVersion="1"
+                ),
+                uploadedAt=at or self.image.uploadedAt,
+            ),
+        )
+        return await vector_indexing.process(event, self.services)
+
+
+@pytest.fixture(params=[False, True], ids=["collection", "shared"])
+async def held(request: pytest.FixtureRequest) -> Holdings:
+    vectors = MemoryVectors(shared=request.param)
+    services = replace(System(Fuse()).services, vectors=vectors)
+    image = made_image(services.storage)
+    held = Holdings(services, image)
+    await services.storage.put_image(image, b"a picture")
+    vector = np.ones(services.model.dimension, dtype=np.float32)
+    payload = {"imageId": image.imageId, "uploadedAt": image.uploadedAt}
+    for tenant in (image.tenantId, STRANGER):
+        await services.storage.put_thumbnail(tenant=tenant, key=held.key(tenant), data=b"small")
+        point = VectorPoint(image.imageId, vector, payload)
+        await vectors.upsert([point], tenant=tenant, model=services.model.name)
+        assert await held.of(tenant) == (True, True)
+    return held
+
+
+async def test_what_is_left_of_a_picture_that_is_gone(held: Holdings) -> None:
+    await held.services.storage.remove_metadata(held.image)
+    tenant = held.image.tenantId
+    assert len(await held.extract(tenant)) == 1  # the row is told
+    assert await held.of(tenant) == (False, True)
+    assert len(await held.index(tenant)) == 1
+    assert await held.of(tenant) == (False, False)
+    assert await held.of(STRANGER) == (True, True)
+
+
+async def test_a_strangers_event_touches_what_is_the_strangers(held: Holdings) -> None:
+    await held.extract(STRANGER)
+    await held.index(STRANGER)
+    assert await held.of(held.image.tenantId) == (True, True)
+    assert await held.of(STRANGER) == (False, False)
+
+
+@pytest.mark.parametrize("of_the_day", [True, False])
+async def test_an_event_with_another_time_touches_nothing_of_a_picture_that_is_there(
+    held: Holdings, of_the_day: bool
+) -> None:
+    other = datetime.fromisoformat(held.image.uploadedAt) + timedelta(
+        milliseconds=1, days=0 if of_the_day else 1
+    )
+    tenant, at = held.image.tenantId, other.isoformat()
+    assert (await held.extract(tenant, at), await held.index(tenant, at)) == ([], [])
+    assert await held.of(tenant) == (True, True)
+
+
+@pytest.mark.parametrize("at", ["yesterday", "1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z"])
+async def test_what_no_picture_can_have_is_dropped_like_any_other(held: Holdings, at: str) -> None:
+    assert len(await held.extract(STRANGER, at)) == 1
+    assert len(await held.index(STRANGER, at, model="../resnet_50")) == 1
+    assert await held.of(STRANGER) == (True, True)
+
+
+async def test_nothing_is_removed_while_storage_is_broken(held: Holdings) -> None:
+    """A missing bucket and a wrong key look like a missing object."""
+    await held.services.storage.remove_metadata(held.image)
+    with patch.object(ObjectImages, "ping", side_effect=StorageUnavailable):
+        for process in (held.extract, held.index):
+            with pytest.raises(StorageUnavailable):
+                await process(held.image.tenantId)
+    assert await held.of(held.image.tenantId) == (True, True)
