@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import (
     COMPLETED,
     PROGRESS,
@@ -38,6 +39,8 @@ from tables.faults import table_faults
 if TYPE_CHECKING:
     import faust
 
+    from deeplens_streams.application import RoleApp
+
 #: Rows that are announced together, at the most.
 BUNCH = 64
 
@@ -52,7 +55,16 @@ class Rows(Protocol):
     def __delitem__(self, key: bytes) -> None: ...
 
 
-async def process(event: ImageProgress, rows: Rows, services: Services) -> list[Message]:
+class Tenants(Protocol):
+    """What is used of the registry of tenants."""
+
+    def has(self, tenant: str, since: str | None) -> bool:
+        """Tell whether the tenant is there, and was at `since`; False where nobody can tell."""
+
+
+async def process(
+    event: ImageProgress, rows: Rows, services: Services, tenants: Tenants
+) -> list[Message]:
     """Write the row if the event changes it, and return what is to be sent.
 
     A report that changes nothing comes from a redelivery. Then the row is written again, and what
@@ -73,6 +85,12 @@ async def process(event: ImageProgress, rows: Rows, services: Services) -> list[
         with table_faults():
             rows[key] = before
         return [*_announcements(before), *_usage(before, event)]
+    if (
+        before is None
+        and not tenants.has(event.tenantId, event.data.uploadedAt)
+        and await _is_purged(event, services)
+    ):
+        return []
     with table_faults():
         rows[key] = after
     usage = _usage(after, event)
@@ -132,6 +150,25 @@ async def _owns(event: ImageProgress, services: Services) -> bool:
         return True
     tombstone = await services.tombstones.find(image_id)
     return tombstone is not None and tombstone.tenantId == event.tenantId
+
+
+async def _is_purged(event: ImageProgress, services: Services) -> bool:
+    """Tell whether a picture without a row went with its tenant: then there is to be none again.
+
+    What a stage says of a picture that is stored still is not late: its end comes behind it.
+    """
+    tenant, image_id = event.tenantId, event.data.imageId
+    if event.data.ending is not None:
+        purge = await services.tombstones.find_purge(tenant=tenant)
+        is_going = purge is not None and purge.completedAt is None
+        return is_going or await services.tombstones.find(image_id) is None
+    try:
+        found = await services.storage.get_metadata(
+            tenant=tenant, image_id=image_id, uploaded_at=event.data.uploadedAt
+        )
+    except DamagedMetadata:
+        return False
+    return found is None
 
 
 def _ended(row: ImageRow) -> bool:
@@ -195,7 +232,9 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
     table = cast(DurableTable, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
-        return await process(event, table, services)
+        registry = cast("RoleApp", app).registry
+        assert registry is not None, "the api role has the registry"
+        return await process(event, table, services, registry)
 
     # Faust gives a table one actor, so here it is the sending that is shared.
     stage = Stage(

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deeplens_streams.api_keys import operator_key
-from deeplens_streams.errors import MalformedEvent
+from deeplens_streams.errors import MalformedEvent, StorageUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message, Publisher
@@ -66,9 +66,14 @@ async def process(
 
 async def _purged_at(event: TenantChange, services: Services) -> str | None:
     """Return when the last purge of a tenant of this name came to its end, or that it has not."""
-    if event.tenantId == SYSTEM:
+    if event.tenantId == SYSTEM or event.data.kind == ChangeKind.DELETE:
         return None
-    purge = await services.tombstones.find_purge(tenant=event.tenantId)
+    try:
+        purge = await services.tombstones.find_purge(tenant=event.tenantId)
+    except StorageUnavailable:
+        if event.data.kind != ChangeKind.CREATE:
+            raise
+        return event.timestamp  # other tenants' changes must not wait; all before it is not its own
     return None if purge is None else purge.emptiedAt or purge.completedAt or event.timestamp
 
 

@@ -24,13 +24,13 @@ class Role(StrEnum):
     """What a worker process can run."""
 
     API = "api"
-    """HTTP, websockets, the status table, notifications and dead letters."""
+    """HTTP, websockets, the status table, tenants, notifications and dead letters."""
     PROCESS = "process"
     """From an upload to one extraction request for each model."""
     EXTRACT = "extract"
     """Decoding, thumbnails and feature vectors."""
     INDEX = "index"
-    """Vectors into the vector engine."""
+    """Vectors into the vector engine, and the removal of deleted pictures."""
 
 
 ALL_ROLES = tuple(Role)
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     web_port: int = Field(default=8080, ge=1, le=65535)
     """The port that HTTP listens on."""
     advertised_url: str | None = None
-    """What other workers call this one.
+    """What other workers call this one, and, where no keys are asked for, clients may, too.
     Default: the loopback address or the host name, with the port."""
 
     admin_key: SecretStr | None = None
@@ -166,8 +166,9 @@ class Settings(BaseSettings):
     before decoding, which takes up to 4 bytes for each. Where a kind of picture takes more (WebP
     16, AVIF 10, HEIC and PNG with transparency 8, progressive JPEG 8), fewer are let in."""
     max_uploads: int = Field(default=256, ge=1)
-    """Bodies with pictures that one process reads at once. Where there are more, the slowest makes
-    room if it is slow; otherwise the newest is told when to come again."""
+    """Uploads that one process has in hand at once, from their first byte to their answer, and
+    bodies of searches that it reads. Where there are more, the slowest body makes room if it is
+    slow; otherwise the newest is told when to come again."""
     max_uploads_per_address: int | None = Field(default=None, ge=1)
     """The same for each client address. Set it only where clients connect directly: behind a
     proxy all of them have the proxy's address. Default: no limit of its own."""
@@ -200,7 +201,7 @@ class Settings(BaseSettings):
     vector_retention_days: int = Field(default=2, ge=1)
     """How long vectors stay on their topic; 44 KB a picture."""
     failed_retention_days: int = Field(default=30, ge=1)
-    """How long dead letters are kept."""
+    """How long dead letters stay on their topic; in storage they stay."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
     """``auto`` is text on a terminal and JSON lines elsewhere."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _DAY_MS = 86_400_000
+#: Of compacted topics.
+_SEGMENT_MS, _SEGMENT_BYTES = 3_600_000, 64 * 1024 * 1024
 #: Seconds that Kafka has to elect leaders for new topics.
 _ELECTION_S = 20.0
 
@@ -37,6 +39,7 @@ class Topic:
     separator : between the namespace and the name; Faust's own topics have ``-``.
     retention : the setting that says for how many days; None for a compacted topic.
     max_bytes : of one message.
+    dirty_ratio : of a compacted topic, how much of it may be old records before they are removed.
     purpose : one line for an operator.
     """
 
@@ -45,6 +48,7 @@ class Topic:
     purpose: str
     retention: str | None = "retention_days"
     max_bytes: int = 1_048_588
+    dirty_ratio: float = 0.5
     separator: str = "."
 
     def name(self, namespace: str = "") -> str:
@@ -56,7 +60,14 @@ class Topic:
         if settings.replication > 1:
             config["min.insync.replicas"] = str(settings.replication // 2 + 1)
         if self.retention is None:
-            return config | {"cleanup.policy": "compact"}
+            return config | {
+                "cleanup.policy": "compact",
+                # Kafka never compacts the segment that is written to, and by itself begins a new
+                # one after a week or a GiB: whoever starts would read as much.
+                "segment.ms": str(_SEGMENT_MS),
+                "segment.bytes": str(_SEGMENT_BYTES),
+                "min.cleanable.dirty.ratio": str(self.dirty_ratio),
+            }
         days: int = getattr(settings, self.retention)
         return config | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 
@@ -89,7 +100,14 @@ FAILED = Topic(
 TENANT_CHANGES = Topic(
     "deeplens.tenants.changes", TENANT_PARTITIONS, "what is to change of tenants"
 )
-TENANTS = Topic("deeplens.tenants", 1, "each tenant as it is now", retention=None)
+TENANTS = Topic(
+    "deeplens.tenants",
+    1,
+    "each tenant as it is now",
+    retention=None,
+    # It is small, rewritten all the time, and every api process reads it whole before it answers.
+    dirty_ratio=0.1,
+)
 
 TOPICS = (
     *(UPLOADED, EXTRACTION, INDEXING, DELETED, PROGRESS, STATUS, COMPLETED, FAILED),

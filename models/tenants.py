@@ -68,9 +68,16 @@ class ApiKey(WireRecord, include_metadata=False):
     #: To the minute.
     lastUsedAt: str | None = None
 
+    def ended_at(self, now: str) -> str | None:
+        """Return since when it works no more, or None if it does at `now` (both ISO-8601 UTC)."""
+        if self.revokedAt is not None:
+            return self.revokedAt
+        has_expired = self.expiresAt is not None and self.expiresAt <= now
+        return self.expiresAt if has_expired else None
+
 
 class Lease(WireRecord, include_metadata=False):
-    """Room that one worker may fill for a tenant without asking again."""
+    """Room that one worker may fill for a tenant without asking again, until it gives it back."""
 
     images: int
     bytes: int
@@ -97,7 +104,7 @@ class Tenant(WireRecord, include_metadata=False):
     limits: Limits
     usage: Usage
     keys: list[ApiKey]
-    #: Room that is handed out, by lease.
+    #: Room that is handed out and not given back, by lease.
     leases: dict[str, Lease]
     rates: Rates
     #: By partition of the progress topic: the offset up to which it is counted in `usage`.
@@ -108,10 +115,17 @@ class Tenant(WireRecord, include_metadata=False):
     provisioned: bool = False
     #: Grows when room was refused while others had some to spare: they give it back.
     recalls: int = 0
+    #: Room that pictures fill which `usage` does not count yet, by the day it was given back.
+    filled: dict[str, Usage] | None = None
+    #: End of the last purge of a tenant of this name; what is of before that is not of this one.
+    purgedAt: str | None = None
 
 
 class Count(WireRecord, include_metadata=False):
-    """One picture that came or went, as one offset of the progress topic tells it."""
+    """One picture that came or went, as one offset of the progress topic tells it.
+
+    One that went before it came counts nothing, and gives its room back.
+    """
 
     offset: int
     images: int
@@ -131,9 +145,9 @@ class ChangeKind(StrEnum):
     RESUME = "resume"
     PROVISIONED = "provisioned"
     DELETE = "delete"
-    """It is being removed."""
+    """It is being removed; a tenant that nobody made is refused meanwhile, too."""
     PURGED = "purged"
-    """Nothing is left of it: the row goes."""
+    """Nothing is left of it: the row goes, unless it is of a tenant that was made since."""
     ADD_KEY = "add_key"
     EXPIRE_KEY = "expire_key"
     """It ends at a time: at once, or after the overlap of a rotation."""
@@ -143,9 +157,11 @@ class ChangeKind(StrEnum):
     LEASE = "lease"
     """A worker asks for room for pictures."""
     RETURN = "return"
-    """It gives back what it did not fill."""
+    """It gives back what it did not fill; the rest of the lease is filled."""
+    REFUSED = "refused"
+    """A picture that had taken room was refused after all."""
     RATE = "rate"
-    """It asks for uploads or searches of one minute."""
+    """It asks for uploads or searches of this minute."""
 
 
 class TenantChangeData(WireRecord, include_metadata=False):
@@ -166,7 +182,6 @@ class TenantChangeData(WireRecord, include_metadata=False):
     images: int = 0
     bytes: int = 0
     #: Of a rate.
-    minute: int = 0
     uploads: int = 0
     searches: int = 0
 

@@ -139,7 +139,9 @@ def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     )
     if row is not None:
         ended.fileSize, ended.lease, ended.countedAt = row.fileSize, row.lease, row.countedAt
-        ended.uncountedAt = None if row.countedAt is None else event.place[1]
+    if ended.countedAt is None:  # it will never count, and only its room is free again
+        ended.fileSize, ended.lease = event.data.fileSize, event.data.lease
+    ended.uncountedAt = event.place[1]
     return ended
 
 
@@ -155,23 +157,21 @@ def _with_size(before: ImageRow | None, event: ImageProgress, row: ImageRow) -> 
 
 def counts(row: ImageRow, event: ImageProgress) -> list[Count]:
     """Return what `event` means for the tenant's usage; the same each time it is read."""
-    if row.fileSize is None:
+    size, offset = row.fileSize, event.place[1]
+    if size is None:
         return []
-    offset = event.place[1]
+    count = Count(offset=offset, images=0, bytes=0)
     if offset == row.countedAt:
-        return [
-            Count(
-                offset=offset,
-                images=1,
-                bytes=row.fileSize,
-                lease=row.lease,
-                leaseImages=1,
-                leaseBytes=row.fileSize,
-            )
-        ]
-    return (
-        [Count(offset=offset, images=-1, bytes=-row.fileSize)] if offset == row.uncountedAt else []
-    )
+        count.images, count.bytes = 1, size
+    elif offset != row.uncountedAt:
+        return []
+    elif row.countedAt is not None:
+        count.images, count.bytes = -1, -size
+        return [count]
+    elif row.lease is None:
+        return []
+    count.lease, count.leaseImages, count.leaseBytes = row.lease, 1, size
+    return [count]
 
 
 def _uploaded_at(event: ImageProgress) -> str:

@@ -4,16 +4,16 @@ Fed by one topic that is keyed by tenant, so that whoever has a tenant's row is 
 hands out its room, and in one order.
 """
 
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from deeplens_streams.topics import TENANT_PARTITIONS
 from models.tenants import (
+    SYSTEM,
     ApiKey,
     ChangeKind,
-    Count,
-    Lease,
     Limits,
     Rates,
     Tenant,
@@ -22,6 +22,7 @@ from models.tenants import (
     TenantState,
     Usage,
 )
+from tables import rooms
 from tables.image_status import ROCKSDB_OPTIONS
 
 if TYPE_CHECKING:
@@ -30,14 +31,13 @@ if TYPE_CHECKING:
 
 NAME = "tenants"
 
-#: Why a change was refused, as `Tenant.outcomes` says it.
-EXISTS, UNKNOWN, FULL, TOO_FAST = "exists", "unknown", "full", "too fast"
+#: Why a change was refused, as `Tenant.outcomes` says it; `rooms.FULL` is another reason.
+EXISTS, UNKNOWN, TOO_FAST, GOING = "exists", "unknown", "too fast", "deleting"
 #: Outcomes that a row remembers, so that whoever asked finds theirs.
 _OUTCOMES = 64
-#: A lease hands out this part of the room that is left, so that little lies idle near the limit.
-_PART = 8
-#: Seconds after which a lease whose holder neither filled nor returned it is taken back.
-LEASE_S = 600.0
+#: Keys that ended stay to be seen for so many days, and no more than so many of them.
+ENDED_DAYS, MAX_ENDED = 30, 50
+_MINUTE_S = 60
 
 
 def register(app: "faust.App") -> "TableT[Any, Any]":
@@ -52,36 +52,61 @@ def register(app: "faust.App") -> "TableT[Any, Any]":
     )
 
 
-def changed(row: Tenant | None, event: TenantChange) -> Tenant | None:
+def changed(
+    row: Tenant | None, event: TenantChange, *, is_open: bool = False, purged_at: str | None = None
+) -> Tenant | None:
     """Return the row after `event`, or None if there is none any more.
 
     The same event again changes nothing. `row` itself may be changed.
+
+    Parameters
+    ----------
+    is_open : whether a tenant that nobody made exists from its first use: keys are off.
+    purged_at : when the last purge of a tenant of this name was at its end; needed where there is
+        no row and `makes_row` says that there may be one.
     """
     kind, data = ChangeKind(event.data.kind), event.data
     if kind is ChangeKind.PURGED:
-        return None
+        # In another state, it is a tenant that was made since.
+        return row if row is not None and row.state != TenantState.DELETING else None
+    is_new = row is None
+    if row is None:
+        is_late = purged_at is not None and event.timestamp <= purged_at
+        if not makes_row(event, is_open=is_open) or (is_late and kind in _USES):
+            return None
+        row = _new(event, purged_at)
     if kind is ChangeKind.COUNT:
-        row = _counted(row, event)
-    elif row is None:
-        row = _new(event) if kind in _MAKES else None
-        if row is not None:
-            refusal = None if kind is ChangeKind.CREATE else _APPLY[kind](row, data, event)
-            row.outcomes[event.eventId] = refusal or ""
+        # What happened to pictures of a tenant that is gone is no matter of the next one's.
+        if row.purgedAt is None or event.timestamp > row.purgedAt:
+            rooms.count(row, data.partition, data.counts or [])
     elif event.eventId not in row.outcomes:
-        refusal = EXISTS if kind is ChangeKind.CREATE else _APPLY[kind](row, data, event)
+        if kind is ChangeKind.CREATE:
+            refusal = None if is_new else EXISTS
+        else:
+            refusal = _APPLY[kind](row, data, event)
         row.outcomes[event.eventId] = refusal or ""
-    if row is not None:
-        row.updatedAt = event.timestamp
-        for old in list(row.outcomes)[:-_OUTCOMES]:
-            del row.outcomes[old]
+    row.updatedAt = event.timestamp
+    for old in list(row.outcomes)[:-_OUTCOMES]:
+        del row.outcomes[old]
     return row
 
 
-#: Changes that make a row where there is none.
-_MAKES = frozenset({ChangeKind.CREATE, ChangeKind.ADD_KEY, ChangeKind.LEASE, ChangeKind.RATE})
+#: Changes by which a tenant exists where everybody may use the system.
+_USES = frozenset({ChangeKind.COUNT, ChangeKind.LEASE, ChangeKind.RATE})
 
 
-def _new(event: TenantChange) -> Tenant:
+def makes_row(event: TenantChange, *, is_open: bool) -> bool:
+    """Tell whether `event` makes a row where there is none."""
+    kind = event.data.kind
+    if kind == ChangeKind.COUNT:
+        return is_open and sum(count.images for count in event.data.counts or []) > 0
+    if kind == ChangeKind.ADD_KEY:
+        return event.tenantId == SYSTEM
+    # What is being deleted is refused until it is gone, also where nobody had made it.
+    return kind in {ChangeKind.CREATE, ChangeKind.DELETE} or (is_open and kind in _USES)
+
+
+def _new(event: TenantChange, purged_at: str | None) -> Tenant:
     return Tenant(
         tenantId=event.tenantId,
         state=TenantState.ACTIVE.value,
@@ -94,40 +119,8 @@ def _new(event: TenantChange) -> Tenant:
         rates=Rates(),
         counted={},
         outcomes={},
+        purgedAt=purged_at,
     )
-
-
-def _counted(row: Tenant | None, event: TenantChange) -> Tenant | None:
-    counts, partition = event.data.counts or [], str(event.data.partition)
-    if row is None:
-        # With keys off a tenant exists from its first use; one that is gone does not come back.
-        if sum(count.images for count in counts) <= 0:
-            return None
-        row = _new(event)
-    seen = row.counted.get(partition, -1)
-    for count in counts:
-        if count.offset > seen:
-            row.usage.images = max(0, row.usage.images + count.images)
-            row.usage.bytes = max(0, row.usage.bytes + count.bytes)
-            _fill(row, count)
-            seen = row.counted[partition] = count.offset
-    return row
-
-
-def _fill(row: Tenant, count: Count) -> None:
-    """What was room is usage now."""
-    if count.lease:
-        _take_back(row, count.lease, count.leaseImages, count.leaseBytes)
-
-
-def _take_back(row: Tenant, lease_id: str, images: int, size: int) -> None:
-    lease = row.leases.get(lease_id)
-    if lease is None:
-        return
-    lease.images -= images
-    lease.bytes -= size
-    if lease.images <= 0:
-        del row.leases[lease_id]
 
 
 Apply = Callable[[Tenant, TenantChangeData, TenantChange], str | None]
@@ -145,13 +138,37 @@ def _state(state: TenantState) -> Apply:
     return apply
 
 
+def _unless_going(apply: Apply) -> Apply:
+    """Return the same, refused for a tenant that is being removed."""
+
+    def refuse(row: Tenant, data: TenantChangeData, event: TenantChange) -> str | None:
+        return GOING if row.state == TenantState.DELETING else apply(row, data, event)
+
+    return refuse
+
+
 def _provisioned(row: Tenant, _data: TenantChangeData, _event: TenantChange) -> None:
     row.provisioned = True
 
 
-def _add_key(row: Tenant, data: TenantChangeData, _event: TenantChange) -> None:
+def _add_key(row: Tenant, data: TenantChangeData, event: TenantChange) -> None:
     if data.key is not None and all(key.keyId != data.key.keyId for key in row.keys):
         row.keys.append(data.key)
+    _forget_ended(row, event.timestamp)
+
+
+def _forget_ended(row: Tenant, now: str) -> None:
+    """Forget keys that ended long ago, or before many others: a row has to fit into a message."""
+    first = _text(datetime.fromisoformat(now) - timedelta(days=ENDED_DAYS))
+    ended = sorted(
+        (at, key.keyId) for key in row.keys if (at := key.ended_at(now)) is not None and at > first
+    )
+    kept = {key_id for _, key_id in ended[-MAX_ENDED:]}
+    row.keys = [key for key in row.keys if key.ended_at(now) is None or key.keyId in kept]
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _expire_key(row: Tenant, data: TenantChangeData, event: TenantChange) -> str | None:
@@ -176,55 +193,14 @@ def _key(row: Tenant, key_id: str | None) -> ApiKey | None:
     return next((key for key in row.keys if key.keyId == key_id), None)
 
 
-def _lease(row: Tenant, data: TenantChangeData, event: TenantChange) -> str | None:
-    """Hand out room for as many pictures as are asked for, or as it is well to."""
-    for known in _stale(row, event.timestamp):
-        del row.leases[known]
-    limits, held = row.limits.over(data.limits), list(row.leases.values())
-    images = _room(limits.images, row.usage.images, [each.images for each in held])
-    size = _room(limits.bytes, row.usage.bytes, [each.bytes for each in held])
-    if images < 1 or size < data.bytes:
-        row.recalls += bool(row.leases)
-        return FULL
-    granted = min(data.images, max(1, images // _PART))
-    part = max(data.bytes, size // _PART)
-    row.leases[data.lease or event.eventId] = Lease(
-        images=granted,
-        bytes=part if limits.bytes is None else min(data.bytes * granted, part),
-        at=event.timestamp,
-    )
-    return None
-
-
-#: Room where there is no limit.
-_ENDLESS = 2**50
-
-
-def _room(limit: int | None, used: int, held: list[int]) -> int:
-    return _ENDLESS if limit is None else max(0, limit - used - sum(held))
-
-
-def _stale(row: Tenant, now: str) -> list[str]:
-    moment = datetime.fromisoformat(now)
-    return [
-        lease_id
-        for lease_id, lease in row.leases.items()
-        if (moment - datetime.fromisoformat(lease.at)).total_seconds() > LEASE_S
-    ]
-
-
-def _return(row: Tenant, data: TenantChangeData, _event: TenantChange) -> None:
-    if data.lease is not None:
-        _take_back(row, data.lease, data.images, data.bytes)
-
-
 def _rate(row: Tenant, data: TenantChangeData, _event: TenantChange) -> str | None:
-    """Hand out uploads or searches of one minute: as many as are asked for, or none."""
-    rates, limits = row.rates, row.limits.over(data.limits)
-    if data.minute > rates.minute:
-        rates.minute, rates.uploads, rates.searches = data.minute, 0, 0
-    if data.minute < rates.minute:
-        return TOO_FAST
+    """Hand out uploads or searches of one minute: as many as are asked for, or none.
+
+    The minute is that of this worker's clock, so that it begins once, whatever others think.
+    """
+    rates, limits, minute = row.rates, row.limits.over(data.limits), int(time.time() // _MINUTE_S)
+    if minute != rates.minute:
+        rates.minute, rates.uploads, rates.searches = minute, 0, 0
     for limit, used, asked in (
         (limits.uploadsPerMinute, rates.uploads, data.uploads),
         (limits.searchesPerMinute, rates.searches, data.searches),
@@ -245,7 +221,8 @@ _APPLY: dict[ChangeKind, Apply] = {
     ChangeKind.ADD_KEY: _add_key,
     ChangeKind.EXPIRE_KEY: _expire_key,
     ChangeKind.KEYS_USED: _keys_used,
-    ChangeKind.LEASE: _lease,
-    ChangeKind.RETURN: _return,
-    ChangeKind.RATE: _rate,
+    ChangeKind.LEASE: _unless_going(rooms.lease),
+    ChangeKind.RETURN: rooms.give_back,
+    ChangeKind.REFUSED: rooms.refused,
+    ChangeKind.RATE: _unless_going(_rate),
 }

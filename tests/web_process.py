@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from deeplens_streams.config import load_settings
+from deeplens_streams.features import choose_model
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.logs import configure_logging
 from deeplens_streams.storage import open_blobs
@@ -22,7 +23,7 @@ async def main(folder: Path) -> None:
     served = Web(
         settings=settings,
         blobs=open_blobs(settings),
-        features=MemoryFeatures(),
+        features=MemoryFeatures(model=choose_model(settings)),
         vectors=MemoryVectors(),
     )
     runner = web.AppRunner(served.application(), access_log=None, **server_options(settings))

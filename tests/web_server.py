@@ -186,7 +186,7 @@ class Web:
     _work: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.registry = Registry(self.publish)
+        self.registry = Registry(self.publish, is_open=self.settings.admin_key is None)
         self.registry.mark_whole()
         self.quotas = Quotas(self.settings, self.registry)
         self.tables = Tables(self.rows)
@@ -210,7 +210,8 @@ class Web:
 
     async def change_tenant(self, event: TenantChange) -> None:
         """Do the stream side's work for a change of a tenant."""
-        for message in await tenants.process(event, self.tenants):
+        services, is_open = self.context.services, self.registry.is_open
+        for message in await tenants.process(event, self.tenants, services, is_open=is_open):
             row = None if message.is_tombstone else cast(TenantChanged, message.event).data
             self.registry.take(event.tenantId, row)
 
@@ -267,7 +268,7 @@ class Web:
 
     @property
     def model(self) -> ModelSpec:
-        return MemoryFeatures().model
+        return (self.features or MemoryFeatures()).model
 
     @property
     def reading(self) -> Reading:

@@ -81,7 +81,9 @@ def create(
                 _show_made(name, made.raw, as_json=as_json)
             if model and size:
                 _collect(api, name, model, size, as_json=as_json)
-            api.check_tenant(name)
+            found = _check(api, name, as_json=as_json)
+            if not as_json:
+                console.out().print(f"{name}: {found.message}")
 
 
 def _create(
@@ -96,6 +98,8 @@ def _create(
     except Refused as error:
         if error.status != _EXISTS or not may_exist:
             raise
+        if limits:
+            api.limit_tenant(name, limits)
         return None
     _steps(made.steps, as_json=as_json)
     return made
@@ -133,7 +137,7 @@ def _collect(api: SyncClient, name: str, model: str, size: int, *, as_json: bool
 
 def _steps(steps: list[TenantStep], *, as_json: bool) -> None:
     for each in [] if as_json else steps:
-        sign = "ok" if each.status == "completed" else "failed"
+        sign = "ok" if each.status == "completed" else each.status
         console.out().print(f"{each.step:12} {sign:7} {each.message}")
 
 
@@ -227,16 +231,22 @@ def usage(*, name: str, url: str, as_json: bool) -> None:
 def check(*, name: str, url: str, as_json: bool) -> None:
     """Look at everything that a tenant needs; exits with 3 unless all of it is well."""
     with connect(url) as api:
-        try:
-            found = api.check_tenant(name)
-        except NotReady as error:
-            _steps(_steps_of(error), as_json=as_json)
-            if as_json:
-                console.print_json(error.raw)
-            raise
+        found = _check(api, name, as_json=as_json)
     _steps(found.steps, as_json=as_json)
+
+
+def _check(api: SyncClient, name: str, *, as_json: bool) -> TenantAnswer:
+    """Have a tenant looked at; what is not well is printed before it is raised."""
+    try:
+        found = api.check_tenant(name)
+    except NotReady as error:
+        _steps(_steps_of(error), as_json=as_json)
+        if as_json:
+            console.print_json(error.raw)
+        raise
     if as_json:
         console.print_json(found.raw)
+    return found
 
 
 @tenants.command()

@@ -88,10 +88,13 @@ class FeatureExtractor(Protocol):
 
         Raises
         ------
-        UndecodableImage, UnsupportedFormat, TooManyPixels
+        UndecodableImage, UnsupportedFormat, TooLarge
             This picture can never succeed.
         ExtractorUnavailable
             The model or the service is away; try again later.
+        Exception
+            Something unexpected went wrong with this picture; another attempt may succeed. From
+            another process it comes as `ExtractionFailed`.
         """
 
     async def ping(self) -> None:

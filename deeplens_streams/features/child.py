@@ -7,14 +7,12 @@ priority can be lowered as a whole, and a decoder that crashes takes no worker w
 """
 
 import asyncio
-import itertools
 import signal
 import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 
 import numpy as np
 import structlog
@@ -24,64 +22,64 @@ from deeplens_streams.errors import (
     ConfigurationError,
     DeepLensError,
     ExtractorUnavailable,
-    TooManyPixels,
-    UndecodableImage,
-    UnsupportedFormat,
     WeightsUnavailable,
 )
 from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
+from deeplens_streams.features.work import Request, Work
 
 _SETTINGS = {
     "weights", "device", "batch_size", "batch_wait_ms", "threads", "max_pixels", "log_format"
 }  # fmt: skip
-_ERRORS: dict[str, type[DeepLensError]] = {
-    each.code: each
-    for each in (
-        ConfigurationError,
-        ExtractorUnavailable,
-        TooManyPixels,
-        UndecodableImage,
-        UnsupportedFormat,
-        WeightsUnavailable,
-    )
+_LOAD_ERRORS: dict[str, type[DeepLensError]] = {
+    each.code: each for each in (ConfigurationError, ExtractorUnavailable, WeightsUnavailable)
 }
+_PROGRAM = "deeplens_streams.features.process"
 _FIRST_STARTS = 3
-_CRASHES_ALONE = 2
-"""One may be somebody else's doing: the machine ran out of memory, or the process was killed."""
+#: Seconds of decoding are minutes where others take the processor: the process has a low priority.
+#: A client of the extraction service has to wait for more than twice as long, and two restarts.
+DECODE_S = 60.0
+#: Longer than one picture and its batch take, whatever is the matter with the picture.
 _SILENCE_S = 120.0
-"""A slow machine takes seconds for a batch; a decoder that loops takes forever."""
-_LOOK_S = 5.0
+_LOOK_S = 1.0
 _RESTART_WAIT_S = 0.5
 _EXIT_TIMEOUT_S = 3.0
 
 log = structlog.get_logger()
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    header: Header
-    data: bytes
-    future: asyncio.Future[tuple[Header, bytes]]
-    sent: bool = False
-    #: Whether the process ended with this picture in hand, and how often with no other one.
-    suspected: bool = False
-    crashes_alone: int = 0
-
-
 class ChildFeatures:
     """A `FeatureExtractor` that hands pictures to a child process and restarts it if it dies.
 
-    After a crash, the pictures that were in hand are tried again one at a time; the one with
-    which alone the process ends twice is undecodable, and no other is lost. A process that
-    answers nothing for two minutes while it has work has hung, and is ended.
+    After a crash, the pictures that were in hand are tried again one at a time. The process is
+    ended when one picture is decoded for too long, whatever becomes of the others, or when it
+    answers nothing while it has work. With which alone it crashes twice, or which hangs twice, is
+    undecodable, now and when it is sent again; no other is lost.
+
+    Parameters
+    ----------
+    decode_s : how long one picture may be decoded.
+    silence_s : how long a process that has work may answer nothing.
+    look_s : how often that is looked at.
+    program : the module that the child runs.
     """
 
-    def __init__(self, settings: Settings, model: ModelSpec) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelSpec,
+        *,
+        decode_s: float = DECODE_S,
+        silence_s: float = _SILENCE_S,
+        look_s: float = _LOOK_S,
+        program: str = _PROGRAM,
+    ) -> None:
         self._settings = settings
         self._model = model
-        self._ids = itertools.count(1)
-        self._requests: dict[int, _Request] = {}
+        self._decode_s, self._silence_s, self._look_s = decode_s, silence_s, look_s
+        self._program = program
+        self._work = Work()
         self._writer: asyncio.StreamWriter | None = None
         self._sending = asyncio.Lock()
         self._open = asyncio.Event()
@@ -89,7 +87,11 @@ class ChildFeatures:
         self._up = False
         self._keeper: asyncio.Task[None] | None = None
         self._process: Process | None = None
-        self._heard_at = 0.0
+        #: Looks since the last answer.
+        self._quiet = 0
+        #: Numbers of pictures: what the process was ended for, and what it was decoding then.
+        self._hung: set[int] = set()
+        self._decoding: set[int] = set()
         self._closing = False
 
     @property
@@ -118,17 +120,15 @@ class ChildFeatures:
     ) -> Extraction:
         began = time.perf_counter()
         await self.start()
+        digest = await self._work.check(data)
         self._check_usable()
-        number = next(self._ids)
-        header = {"id": number, "thumbnail_px": thumbnail_px, "urgent": urgent}
-        request = _Request(header, data, asyncio.get_running_loop().create_future())
-        self._requests[number] = request
+        request = self._work.add({"thumbnail_px": thumbnail_px, "urgent": urgent}, data, digest)
         try:
             if self._open.is_set():
                 await self._send(request)
-            answer, body = await request.future
+            answer, body = await asyncio.shield(request.answer)
         finally:
-            del self._requests[number]
+            self._work.leave(request)
         size = self._model.dimension * np.dtype(np.float32).itemsize
         return Extraction(
             vector=np.frombuffer(body, np.float32, self._model.dimension),
@@ -160,9 +160,7 @@ class ChildFeatures:
     def _fail_all(self, error: DeepLensError) -> None:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
-        for request in self._requests.values():
-            if not request.future.done():
-                request.future.set_exception(ExtractorUnavailable(error.message))
+        self._work.fail_all(error.message)
 
     async def _keep(self) -> None:
         """Run one process after another until one says that it can never answer."""
@@ -183,41 +181,44 @@ class ChildFeatures:
                 return self._fail_all(
                     ConfigurationError(f"The model's process ends while it loads ({status}).")
                 )
-            self._blame()
+            self._work.process_ended(hung=self._hung, decoding=self._decoding)
             await asyncio.sleep(wait)
             wait *= 2
 
     async def _run_once(self) -> str:
         """Start a process, serve until it ends, and say how it ended."""
         ours, theirs = socket.socketpair()
-        with ExitStack() as ours_unless_connected, theirs:
+        with ExitStack() as ours_unless_connected, theirs, shared_memory() as memory:
             ours_unless_connected.enter_context(ours)
+            board = Board(memory.fileno())
+            inherited = theirs.fileno(), memory.fileno()
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "deeplens_streams.features.process"),
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
+                *(sys.executable, "-m", self._program, *map(str, inherited)),
+                pass_fds=inherited,
                 stdin=DEVNULL,
                 stdout=DEVNULL,
             )
             reader, writer = await asyncio.open_connection(sock=ours)
             ours_unless_connected.pop_all()
-        feeder = watcher = None
+        self._hung = set()
+        tasks = [asyncio.create_task(self._watch(self._process, board))]
         try:
             write_frame(writer, self._settings.model_dump(mode="json", include=_SETTINGS))
             self._writer = writer
-            feeder = asyncio.create_task(self._feed())
-            watcher = asyncio.create_task(self._watch(self._process))
             while (frame := await read_frame(reader)) is not None:
                 self._take(*frame)
+                if "ready" in frame[0]:
+                    # Not before: nobody is to be blamed for a process that cannot load.
+                    tasks.append(asyncio.create_task(self._feed()))
         finally:
             self._up = False
             self._open.clear()
             self._writer = None
-            for task in (feeder, watcher):
-                if task is not None:
-                    task.cancel()
+            for task in tasks:
+                task.cancel()
             writer.close()
             status = await asyncio.shield(self._end(self._process))
+            self._decoding = board.read()
         return status
 
     async def _end(self, process: Process) -> str:
@@ -230,66 +231,56 @@ class ChildFeatures:
             code = await process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
-    async def _watch(self, process: Process) -> None:
-        """End a process that has work and answers nothing."""
+    async def _watch(self, process: Process, board: Board) -> None:
+        """End a process that decodes one picture for too long, or has work and answers nothing.
+
+        Time is counted in looks: while the whole machine stands still, there are none.
+        """
+        looks: dict[int, int] = {}
+        self._quiet = 0
         while True:
-            await asyncio.sleep(_LOOK_S)
-            has_work = any(each.sent and not each.future.done() for each in self._requests.values())
-            if self._up and has_work and time.monotonic() - self._heard_at > _SILENCE_S:
+            await asyncio.sleep(self._look_s)
+            looks = {number: looks.get(number, 0) + 1 for number in board.read()}
+            hung = {each for each, seen in looks.items() if seen * self._look_s > self._decode_s}
+            self._quiet += 1
+            if not self._work.in_hand():
+                self._quiet = 0
+            if hung or self._quiet * self._look_s > self._silence_s:
                 log.error("the model's process hangs; it is ended", pid=process.pid)
-                process.kill()
+                self._hung = hung
+                with suppress(ProcessLookupError):
+                    process.kill()
                 return
 
     def _take(self, header: Header, body: bytes) -> None:
-        self._heard_at = time.monotonic()
         if "ready" in header:
             self._up = True
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
         elif "failed" in header:
-            raise _error(header["failed"], header["message"])
-        elif (request := self._requests.get(header["id"])) and not request.future.done():
-            if "error" in header:
-                request.future.set_exception(_error(header["error"], header["message"]))
-            else:
-                request.future.set_result((header, body))
+            raise _LOAD_ERRORS.get(header["failed"], DeepLensError)(header["message"])
+        else:
+            self._quiet = 0
+            self._work.answered(header, body)
 
     async def _feed(self) -> None:
         """Send what waits: first each picture that is under suspicion, alone, then the rest."""
-        for request in [each for each in self._requests.values() if each.suspected]:
+        for request in [each for each in self._work.waiting() if each.suspicion]:
             await self._send(request)
-            await asyncio.wait({request.future})
+            await asyncio.wait({request.answer})
         self._open.set()
-        for request in [each for each in self._requests.values() if not each.sent]:
+        for request in self._work.waiting():
             await self._send(request)
 
-    async def _send(self, request: _Request) -> None:
+    async def _send(self, request: Request) -> None:
         async with self._sending:
             writer = self._writer
-            if writer is None or request.sent or request.future.done():
+            if writer is None or request.sent or request.answer.done():
                 return
-            if not any(each.sent for each in self._requests.values()):
-                self._heard_at = time.monotonic()  # it had nothing to say
             request.sent = True
             write_frame(writer, request.header, request.data)
             with suppress(ConnectionError):  # the reader's side sees it and starts anew
                 await writer.drain()
-
-    def _blame(self) -> None:
-        """After a crash, find out who was in hand; one that was alone twice is the culprit."""
-        in_hand = [each for each in self._requests.values() if each.sent and not each.future.done()]
-        for request in in_hand:
-            request.sent = False
-            request.suspected = True
-            request.crashes_alone += len(in_hand) == 1
-            if request.crashes_alone == _CRASHES_ALONE:
-                request.future.set_exception(
-                    UndecodableImage("The picture makes the decoder crash; it is damaged.")
-                )
-
-
-def _error(code: str, message: str) -> DeepLensError:
-    return _ERRORS.get(code, DeepLensError)(message)
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:

@@ -2,8 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,21 +63,31 @@ def decode(
     max_pixels: int,
     thumbnail_px: int | None = None,
     budget: DecodingBudget | None = None,
+    working: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Decoded:
     """Decode once, upright, and cut out what `model` sees; wait for the `budget`, if there is one.
+
+    Parameters
+    ----------
+    working : entered for as long as the picture is worked on, and not while it waits.
 
     Raises
     ------
     UnsupportedFormat, TooManyPixels, UndecodableImage
         As for `inspect`; the last one also when the pixels are damaged or cut short.
+    MemoryError
+        There was not enough memory now, which is no fault of the picture.
     """
     if budget is None:
-        return _decode(data, model, max_pixels, thumbnail_px)
+        with working():
+            return _decode(data, model, max_pixels, thumbnail_px)
+    with working():
+        weight = _weight(data, max_pixels)
     # Around a call of its own: its pictures are gone when the room is another's.
-    with budget.hold(_weight(data, max_pixels)):
+    with budget.hold(weight), working():
         try:
             return _decode(data, model, max_pixels, thumbnail_px)
-        except DeepLensError as error:
+        except (DeepLensError, MemoryError) as error:
             # It would keep the frames that it came through, and they the picture.
             failure = error.with_traceback(None)
             failure.__cause__ = failure.__context__ = None

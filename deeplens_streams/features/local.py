@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError, ExtractorUnavailable
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
+from deeplens_streams.features.board import Board
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.weights import check_weights, download_weights, find_weights
@@ -48,11 +50,16 @@ class LocalFeatures:
 
     The child process of `ChildFeatures` runs this. It suits a process that has nothing else
     to do: in one with a busy event loop the interpreter lock would slow both down.
+
+    Parameters
+    ----------
+    board : where it is written which picture is decoded, for those that have a number.
     """
 
-    def __init__(self, settings: Settings, model: ModelSpec) -> None:
+    def __init__(self, settings: Settings, model: ModelSpec, board: Board | None = None) -> None:
         self._settings = settings
         self._model = model
+        self._board = board
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS, "decode")
         # A search must not queue behind a worker's whole backlog.
         self._urgent_decoder = ThreadPoolExecutor(1, "decode-urgent")
@@ -77,10 +84,15 @@ class LocalFeatures:
         await asyncio.shield(self._loading)
 
     async def extract(
-        self, data: bytes, *, thumbnail_px: int | None = None, urgent: bool = False
+        self,
+        data: bytes,
+        *,
+        thumbnail_px: int | None = None,
+        urgent: bool = False,
+        number: int = 0,
     ) -> Extraction:
         began = time.perf_counter()
-        decoded = await self._decode(data, thumbnail_px, urgent=urgent)
+        decoded = await self._decode(data, thumbnail_px, number, urgent=urgent)
         batcher = await self._loaded()
         vector = await batcher.submit(decoded.pixels, urgent=urgent)
         return Extraction(
@@ -110,7 +122,9 @@ class LocalFeatures:
         for pool in (self._decoders, self._urgent_decoder, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _decode(self, data: bytes, thumbnail_px: int | None, *, urgent: bool) -> Decoded:
+    async def _decode(
+        self, data: bytes, thumbnail_px: int | None, number: int, *, urgent: bool
+    ) -> Decoded:
         pool = self._urgent_decoder if urgent else self._decoders
         work = partial(
             decode,
@@ -119,6 +133,7 @@ class LocalFeatures:
             max_pixels=self._settings.max_pixels,
             thumbnail_px=thumbnail_px,
             budget=self._budget,
+            working=partial(self._board.working, number) if self._board and number else nullcontext,
         )
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, work)

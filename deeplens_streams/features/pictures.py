@@ -80,6 +80,13 @@ def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False)
     if isinstance(source, Path):
         with source.open("rb") as file:
             return inspect(file, max_pixels=max_pixels, keep_gps=keep_gps)
+    try:
+        return _inspect(source, max_pixels, keep_gps=keep_gps)
+    except MemoryError as error:  # a header that takes so much is no picture's
+        raise UndecodableImage from error
+
+
+def _inspect(source: BinaryIO, max_pixels: int, *, keep_gps: bool) -> PictureHeader:
     with open_picture(source, max_pixels=max_pixels) as (image, found):
         check_frames(source, image, found)
         width, height = image.size
@@ -100,7 +107,10 @@ def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False)
 def open_picture(
     file: BinaryIO, *, max_pixels: int
 ) -> Iterator[tuple[ImageFile.ImageFile, PictureFormat]]:
-    """Open a picture by content and check its size; whatever fails inside is one of our errors."""
+    """Open a picture by content and check its size; what fails inside is one of our errors.
+
+    All but `MemoryError`, which says nothing of the picture.
+    """
     file.seek(0)
     found = identify(file.read(HEAD_BYTES))
     if found is None:
@@ -110,7 +120,7 @@ def open_picture(
         with Image.open(file, formats=[found.name]) as image:
             check_pixels(image, found, max_pixels, turned=orientation(image) != UPRIGHT)
             yield image, found
-    except TooLarge:
+    except (TooLarge, MemoryError):
         raise
     except Exception as error:  # decoders raise anything at all on what strangers send
         raise UndecodableImage from error

@@ -1,7 +1,7 @@
-"""The model's process: ``python -m deeplens_streams.features.process FD``, for `ChildFeatures`.
+"""The model's process: ``python -m deeplens_streams.features.process FD FD``, for `ChildFeatures`.
 
 It serves one parent over an inherited socket and ends when the parent is gone, however that
-ended.
+ended. In memory that it inherits, too, it keeps written what it decodes.
 """
 
 import asyncio
@@ -9,12 +9,14 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.features.board import Board
 from deeplens_streams.features.frames import Header, read_frame, write_frame
 from deeplens_streams.features.local import LocalFeatures
 from deeplens_streams.features.models import choose_model
@@ -22,6 +24,8 @@ from deeplens_streams.logs import configure_logging
 
 #: Below uploads and searches, which people wait for; extraction takes what they leave.
 _NICENESS = 10
+#: Characters of an unexpected error that go to the parent.
+_MESSAGE, _TRACE = 1_000, 10_000
 
 
 def main() -> None:
@@ -30,7 +34,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(_NICENESS)
     _be_first_to_go()
-    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    connection, board = map(int, sys.argv[1:])
+    asyncio.run(_serve(socket.socket(fileno=connection), Board(board)))
 
 
 def _be_first_to_go() -> None:
@@ -39,7 +44,7 @@ def _be_first_to_go() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
-async def _serve(connection: socket.socket) -> NoReturn:
+async def _serve(connection: socket.socket, board: Board) -> NoReturn:
     reader, writer = await asyncio.open_connection(sock=connection)
     first = await read_frame(reader)
     if first is None:
@@ -47,7 +52,7 @@ async def _serve(connection: socket.socket) -> NoReturn:
     settings = Settings(**first[0])
     configure_logging(settings)
     try:
-        features = LocalFeatures(settings, choose_model(settings))
+        features = LocalFeatures(settings, choose_model(settings), board)
     except DeepLensError as error:
         await _fail(writer, error)
         os._exit(1)
@@ -83,14 +88,21 @@ async def _answer(
     bodies: tuple[bytes, ...] = ()
     try:
         found = await features.extract(
-            data, thumbnail_px=request["thumbnail_px"], urgent=request["urgent"]
+            data,
+            thumbnail_px=request["thumbnail_px"],
+            urgent=request["urgent"],
+            number=request["id"],
         )
         bodies = (found.vector.tobytes(), found.thumbnail or b"")
         answer |= {"width": found.width, "height": found.height, "format": found.format}
     except DeepLensError as error:
         answer |= {"error": error.code, "message": error.message}
-    except Exception as error:  # the parent counts attempts and keeps the reason
-        answer |= {"error": DeepLensError.code, "message": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # the parent's caller counts attempts and keeps the reason
+        answer |= {
+            "error": DeepLensError.code,
+            "message": f"{type(error).__name__}: {error}"[:_MESSAGE],
+            "trace": "".join(traceback.format_exception(error))[-_TRACE:],
+        }
     write_frame(writer, answer, *bodies)
     await writer.drain()
 

@@ -1,51 +1,72 @@
 """The model behind HTTP: extraction services that this process calls instead of loading one."""
 
 import base64
-import itertools
 import time
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 import numpy as np
 import numpy.typing as npt
 import orjson
-import structlog
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import (
-    DeepLensError,
-    ExtractorUnavailable,
-    TooLarge,
-    TooManyPixels,
-    UndecodableImage,
-    UnsupportedFormat,
-)
+from deeplens_streams.errors import ExtractorUnavailable
+from deeplens_streams.features.balance import Balance, NoAnswer, no_answer
 from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.failures import PICTURE_ERRORS, ExtractionFailed
 
-_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=2)
-_PING_TIMEOUT = aiohttp.ClientTimeout(total=3, sock_connect=2)
-#: How long a service that failed is asked last.
-_REST_S = 5.0
-_OK = 200
-_ERRORS: dict[str, type[DeepLensError]] = {
-    each.code: each for each in (UndecodableImage, UnsupportedFormat, TooLarge, TooManyPixels)
+#: Longer than a service takes to find out that a picture makes its decoder hang. A service that
+#: is gone is noticed much sooner.
+TIMEOUT_S = 360.0
+_CONNECT_S, _PING_S = 2.0, 3.0
+_LOOK_S = 2.0
+_REST_S = 1.0
+#: A proxy's too. Whatever else comes as an error is about the one picture.
+_AWAY = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
 }
-
-log = structlog.get_logger()
+#: Whoever answers so is no extraction service, or not at this address.
+_STRANGER = {
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+}
+_DETAIL = 1_000
 
 
 class RemoteFeatures:
-    """A `FeatureExtractor` that sends pictures to services in turn and passes over dead ones.
+    """A `FeatureExtractor` that shares pictures out to services and passes over dead ones.
 
-    A failed service is asked last for a while, so that it costs no time, and is used again
-    when it answers. Nothing is decoded here, and torch is never imported.
+    Nothing is decoded here, and torch is never imported.
+
+    Parameters
+    ----------
+    timeout_s : how long one service may have a picture, as long as it answers pings.
+    ping_s : how long it may take to answer one.
+    look_s, rest_s : as for `Balance`.
     """
 
-    def __init__(self, settings: Settings, model: ModelSpec) -> None:
-        self._urls = settings.extractor_url
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelSpec,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        ping_s: float = _PING_S,
+        look_s: float = _LOOK_S,
+        rest_s: float = _REST_S,
+    ) -> None:
         self._model = model
-        self._turns = itertools.count()
-        self._failed_at: dict[str, float] = {}
+        self._ping_timeout = aiohttp.ClientTimeout(total=ping_s)
+        self._services = Balance(
+            settings.extractor_url, self._ping, timeout_s=timeout_s, look_s=look_s, rest_s=rest_s
+        )
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -55,7 +76,11 @@ class RemoteFeatures:
 
     async def start(self) -> None:
         if self._session is None and not self._closed:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+            self._session = aiohttp.ClientSession(
+                # No limit: a ping would wait behind the requests that it is to find out about.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(connect=_CONNECT_S),
+            )
 
     async def ready(self) -> None:
         await self.start()
@@ -68,7 +93,8 @@ class RemoteFeatures:
         urgent: bool = False,
     ) -> Extraction:
         began = time.perf_counter()
-        answer = await self._ask(data, thumbnail_px)
+        await self._open_session()
+        answer = await self._services.ask(partial(self._post, data, thumbnail_px))
         took = (time.perf_counter() - began) * 1000
         return Extraction(
             vector=answer["features"],
@@ -81,36 +107,18 @@ class RemoteFeatures:
 
     async def ping(self) -> None:
         """One service that answers is enough."""
-        last: ExtractorUnavailable | None = None
-        for url in self._in_order():
-            try:
-                return await self._ping(url)
-            except ExtractorUnavailable as error:
-                last = error
-        raise last or ExtractorUnavailable
+        await self._open_session()
+        await self._services.ping()
 
     async def close(self) -> None:
         self._closed = True
+        await self._services.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, data: bytes, thumbnail_px: int | None) -> dict[str, Any]:
-        last: ExtractorUnavailable | None = None
-        for url in self._in_order():
-            try:
-                answer = await self._post(url, data, thumbnail_px)
-            except ExtractorUnavailable as error:
-                if url not in self._failed_at:
-                    log.warning("an extraction service fails", url=url, reason=error.message)
-                self._failed_at[url] = time.monotonic()
-                last = error
-            else:
-                self._failed_at.pop(url, None)
-                return answer
-        raise last or ExtractorUnavailable
-
-    async def _post(self, url: str, data: bytes, thumbnail_px: int | None) -> dict[str, Any]:
+    async def _post(self, data: bytes, thumbnail_px: int | None, url: str) -> dict[str, Any]:
+        session = await self._open_session()
         form = aiohttp.FormData()
         form.add_field("file", data, filename="image", content_type="application/octet-stream")
         form.add_field("image_id", "image")
@@ -118,16 +126,16 @@ class RemoteFeatures:
         if thumbnail_px is not None:
             form.add_field("thumbnail_px", str(thumbnail_px))
         try:
-            async with self._open_session().post(f"{url}/extract-features", data=form) as response:
+            async with session.post(f"{url}/extract-features", data=form) as response:
                 return self._read(url, response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _away(url, error) from error
 
     def _read(self, url: str, status: int, body: bytes) -> dict[str, Any]:
+        if status != HTTPStatus.OK:
+            raise _refusal(url, status, body)
         try:
             answer = orjson.loads(body)
-            if status != _OK:
-                raise _refusal(url, status, answer)
             self._check_model(url, answer["model_name"])
             answer["features"] = _vector(answer["features"], self._model.dimension)
             thumbnail = answer.get("thumbnail")
@@ -137,13 +145,14 @@ class RemoteFeatures:
             raise _stranger(url, status) from error
 
     async def _ping(self, url: str) -> None:
+        session = await self._open_session()
         try:
-            async with self._open_session().get(f"{url}/health", timeout=_PING_TIMEOUT) as response:
+            async with session.get(f"{url}/health", timeout=self._ping_timeout) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _away(url, error) from error
-        if response.status != _OK:
-            raise _refusal(url, response.status, body)
+        if response.status != HTTPStatus.OK:
+            raise _cannot(url, response.status, _told(body))
         try:
             self._check_model(url, orjson.loads(body)["model_name"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -156,18 +165,10 @@ class RemoteFeatures:
                 f"{self._model.name} is configured; give both the same DEEPLENS_WEIGHTS."
             )
 
-    def _in_order(self) -> list[str]:
-        """Return the services, the next one in turn first, those that failed lately last."""
-        first = next(self._turns) % len(self._urls)
-        turned = self._urls[first:] + self._urls[:first]
-        now = time.monotonic()
-        return sorted(turned, key=lambda url: now - self._failed_at.get(url, -_REST_S) < _REST_S)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise ExtractorUnavailable("The worker is shutting down; try again later.")
+    async def _open_session(self) -> aiohttp.ClientSession:
+        await self.start()
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+            raise ExtractorUnavailable("The worker is shutting down; try again later.")
         return self._session
 
 
@@ -181,18 +182,35 @@ def _vector(features: object, dimension: int) -> npt.NDArray[np.float32]:
     return vector
 
 
-def _refusal(url: str, status: int, answer: Any) -> DeepLensError:
-    """Return our error for the service's; what is no picture's fault means that it is away."""
-    if isinstance(answer, dict) and answer.get("error_code") in _ERRORS:
-        return _ERRORS[answer["error_code"]](str(answer.get("detail", "")) or None)
-    detail = answer.get("detail") if isinstance(answer, dict) else None
-    reason = detail or f"HTTP {status}"
+def _refusal(url: str, status: int, body: bytes) -> Exception:
+    """Return our error for the service's: the picture's, the service's, or of this one attempt."""
+    answer = _told(body)
+    if (known := PICTURE_ERRORS.get(str(answer.get("error_code")))) is not None:
+        return known(str(answer.get("detail") or "") or None)
+    if status in _AWAY:
+        return _cannot(url, status, answer)
+    if status < HTTPStatus.BAD_REQUEST or status in _STRANGER:
+        return _stranger(url, status)
+    detail = str(answer.get("detail") or "no reason is given")[:_DETAIL]
+    return ExtractionFailed(f"The extraction service at {url} answered HTTP {status}: {detail}")
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    """Return what is in the answer of an error, if that is one of a service's."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _cannot(url: str, status: int, answer: dict[str, Any]) -> ExtractorUnavailable:
+    reason = str(answer.get("detail") or f"HTTP {status}")[:_DETAIL]
     return ExtractorUnavailable(f"The extraction service at {url} cannot answer now: {reason}")
 
 
-def _away(url: str, error: Exception) -> ExtractorUnavailable:
-    reason = str(error) or type(error).__name__
-    return ExtractorUnavailable(f"The extraction service at {url} does not answer: {reason}")
+def _away(url: str, error: Exception) -> NoAnswer:
+    return no_answer(url, str(error) or type(error).__name__)
 
 
 def _stranger(url: str, status: int) -> ExtractorUnavailable:

@@ -21,6 +21,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features import FeatureExtractor, open_features
 from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.logs import configure_logging
 
 _SERVICE = "deeplens-extractor"
@@ -194,9 +195,12 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return _json({"detail": error.reason, "error_code": f"HTTP_{error.status}"}, error.status)
     except ConnectionError:
         raise  # the client went away; there is nobody to answer
-    except Exception:
+    except Exception as error:
         log.exception("an extraction request failed", path=request.path)
-        return _json({"detail": str(DeepLensError()), "error_code": DeepLensError.code}, 500)
+        # What it was, so that the worker's dead letter says it, too; the trace is in this log.
+        what = error if isinstance(error, ExtractionFailed) else type(error).__name__
+        detail = f"Unexpected {what}; look into the log of the extraction service."
+        return _json({"detail": detail, "error_code": DeepLensError.code}, 500)
 
 
 def _answer(image_id: str, model: ModelSpec, found: Extraction) -> dict[str, Any]:

@@ -54,12 +54,15 @@ from deeplens_streams.web.keys import (
     HEALTH,
     INTAKE,
     QUOTAS,
+    READINESS,
     READING,
     SEARCHES,
     SOCKETS,
     SPOOL,
 )
 from deeplens_streams.web.openapi import document
+from deeplens_streams.web.origins import ORIGINS, Origins
+from deeplens_streams.web.readiness import Readiness
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.spool import Spool
@@ -106,9 +109,9 @@ def _key_routes(path: str, handlers: Sequence[Handler]) -> tuple[Route, ...]:
 
 #: What every worker answers.
 HEALTH_ROUTES = (
-    Route("GET", "/health/live", health.live, health.LIVE_BLANK, None),
-    Route("GET", "/health/ready", health.ready, health.READY_BLANK, None),
-    Route("GET", "/metrics", health.metrics, health.LIVE_BLANK, Scope.ADMIN),
+    Route("GET", "/health/live", health.live, health.LIVE_BLANK, None, any_host=True),
+    Route("GET", "/health/ready", health.ready, health.READY_BLANK, None, any_host=True),
+    Route("GET", "/metrics", health.metrics, health.LIVE_BLANK, Scope.ADMIN, any_host=True),
 )
 #: In the order of matching: a fixed address stands before one with a variable.
 ROUTES = (
@@ -260,8 +263,12 @@ def _add(
     context: HealthContext,
     registry: Registry | None,
 ) -> None:
+    settings = context.services.settings
+    door = Door(operator_key(settings), registry)
     web_app[HEALTH] = context
-    web_app[DOOR] = Door(operator_key(context.services.settings), registry)
+    web_app[READINESS] = Readiness(context)
+    web_app[DOOR] = door
+    web_app[ORIGINS] = Origins(settings, keys_on=door.keys_on)
     web_app[DECLARED] = {}
     web_app.on_response_prepare.append(add_headers)
     for route in routes:

@@ -6,8 +6,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams import api_keys
-from deeplens_streams.errors import BadRequest, KeyNotFound, TenantNotFound
+from deeplens_streams.errors import BadRequest, KeyEnded, KeyNotFound, TenantNotFound
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.web import admin_log
 from deeplens_streams.web.answers import Handler, json_answer
 from deeplens_streams.web.bodies import allow_only, line, read_body, text, whole
 from deeplens_streams.web.context import WebContext
@@ -35,7 +36,7 @@ BLANK: Final[dict[str, Any]] = {
 #: What a tenant's keys may be used for, and what those of operators may.
 TENANT_SCOPES: Final = tuple(scope.value for scope in Scope if scope is not Scope.ADMIN)
 SYSTEM_SCOPES: Final = tuple(scope.value for scope in Scope)
-#: Keys of one tenant that are not revoked.
+#: Keys of one tenant that work.
 MAX_KEYS: Final = 50
 #: Seconds that the old key of a rotation goes on working.
 _OVERLAP_S: Final = 86_400
@@ -58,21 +59,27 @@ async def create(request: web.Request) -> web.Response:
     allow_only(body, ("name", "scopes", "expiresAt"))
     name, scopes = line(body, "name", most=MAX_NAME), _scopes(body.get("scopes"), owner)
     expires_at = _expiry(text(body, "expiresAt"))
+    await admin_log.about(request, scopes=scopes, expiresAt=expires_at)
     key, made = await issue(context, owner, name=name, scopes=scopes, expires_at=expires_at)
+    admin_log.came_of(request, keyId=made.keyId)
     return _made(owner, key, made, "Keep this key; it is not shown again.")
 
 
 async def rotate(request: web.Request) -> web.Response:
-    """Make a key like another, which ends after ``overlapSeconds``."""
+    """Make a key like another that works, which ends after ``overlapSeconds``."""
     context, owner = request.app[CONTEXT], await _owner(request)
     old = _find(context, owner, request.match_info["key_id"])
+    if (ended := old.ended_at(utc_now())) is not None:
+        raise KeyEnded(f"This key ended at {ended}; make a new one.")
     body = await read_body(request)
     allow_only(body, ("overlapSeconds",))
     overlap = whole(body, "overlapSeconds", low=0, high=MAX_OVERLAP_S)
     ends = datetime.now(UTC) + timedelta(seconds=_OVERLAP_S if overlap is None else overlap)
+    await admin_log.about(request, scopes=old.scopes, oldKeyEndsAt=_text(ends))
     key, made = await issue(
         context, owner, name=old.name, scopes=old.scopes, expires_at=old.expiresAt
     )
+    admin_log.came_of(request, keyId=made.keyId)
     await _expire(context, owner, old, until=_text(ends))
     return _made(owner, key, made, f"The old key ends at {_text(ends)}; this one is shown once.")
 
@@ -103,7 +110,7 @@ async def issue(
 ) -> tuple[str, ApiKey]:
     """Make a key for a tenant and return it with what is kept of it."""
     row = context.registry.find(owner)
-    if row is not None and len(_living(row)) >= MAX_KEYS:
+    if row is not None and len(living(row)) >= MAX_KEYS:
         raise BadRequest(f"There are {MAX_KEYS} keys already; revoke one first.")
     key, key_id = api_keys.new_key()
     kept = ApiKey(
@@ -116,6 +123,12 @@ async def issue(
     )
     await context.registry.change(owner, TenantChangeData(kind=ChangeKind.ADD_KEY.value, key=kept))
     return key, kept
+
+
+def living(row: Tenant) -> list[ApiKey]:
+    """Return a tenant's keys that work."""
+    now = utc_now()
+    return [key for key in row.keys if key.ended_at(now) is None]
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
@@ -141,10 +154,6 @@ def _find(context: WebContext, owner: str, key_id: str) -> ApiKey:
     if found is None:
         raise KeyNotFound
     return found
-
-
-def _living(row: Tenant) -> list[ApiKey]:
-    return [key for key in row.keys if key.revokedAt is None]
 
 
 async def _expire(context: WebContext, owner: str, key: ApiKey, *, until: str | None) -> None:

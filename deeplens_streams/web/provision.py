@@ -7,8 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeplens_streams.errors import DeepLensError
-from deeplens_streams.vectors import collection_name
+from deeplens_streams.errors import (
+    CollectionNotFound,
+    DeepLensError,
+    KeyNotFound,
+    VectorsUnavailable,
+)
+from deeplens_streams.vectors import CollectionStatus, collection_name
 from deeplens_streams.web import api_keys
 from deeplens_streams.web.context import WebContext
 from models.tenants import ChangeKind, Tenant, TenantChangeData, TenantState
@@ -20,12 +25,12 @@ class Done:
 
     Attributes
     ----------
-    steps : name, and why it failed or what there is to say of it.
+    steps : name, how it ended, and why it did so or what there is to say of it.
     api_key : the key that was made, in this answer alone.
     error_code : of the step that failed; None when there is none.
     """
 
-    steps: list[tuple[str, bool, str]] = field(default_factory=list)
+    steps: list[tuple[str, str, str]] = field(default_factory=list)
     api_key: str | None = None
     error_code: str | None = None
 
@@ -35,8 +40,7 @@ class Done:
 
     def as_wire(self) -> list[dict[str, Any]]:
         return [
-            {"step": name, "status": "completed" if ok else "failed", "message": said}
-            for name, ok, said in self.steps
+            {"step": name, "status": status, "message": said} for name, status, said in self.steps
         ]
 
     async def step(self, name: str, work: Callable[[], Awaitable[str]]) -> None:
@@ -44,10 +48,16 @@ class Done:
         if self.error_code is not None:
             return
         try:
-            self.steps.append((name, True, await work()))
+            self.steps.append((name, "completed", await work()))
+        except _Skipped as reason:
+            self.steps.append((name, "skipped", str(reason)))
         except DeepLensError as error:
-            self.steps.append((name, False, error.message))
+            self.steps.append((name, "failed", error.message))
             self.error_code = error.code
+
+
+class _Skipped(Exception):
+    """This process cannot do the step; the text says who does."""
 
 
 async def provision(context: WebContext, tenant: str) -> Done:
@@ -56,7 +66,7 @@ async def provision(context: WebContext, tenant: str) -> Done:
 
     async def first_key() -> str:
         row = context.registry.find(tenant)
-        if row is not None and row.keys:
+        if row is not None and api_keys.living(row):
             return "It has keys already; rotate one if it was lost."
         scopes = list(api_keys.TENANT_SCOPES)
         done.api_key, made = await api_keys.issue(context, tenant, name="first", scopes=scopes)
@@ -70,7 +80,7 @@ async def provision(context: WebContext, tenant: str) -> Done:
     async def collections() -> str:
         services = context.services
         if services.vectors is None:
-            return "The worker with the index role makes it with the first picture."
+            raise _Skipped("The worker with the index role makes it with the first picture.")
         model = services.model
         await services.vectors.create(
             tenant=tenant,
@@ -80,7 +90,7 @@ async def provision(context: WebContext, tenant: str) -> Done:
         )
         return f"There is {collection_name(tenant=tenant, model=model.name)}."
 
-    done.steps.append(("registry", True, "The registry has it."))
+    done.steps.append(("registry", "completed", "The registry has it."))
     await done.step("storage", lambda: _storage(context))
     await done.step("collections", collections)
     await done.step("first_key", first_key)
@@ -98,15 +108,29 @@ async def look(context: WebContext, row: Tenant) -> Done:
             raise _NotActive(f"The tenant is {said}.")
         return "It is active."
 
-    async def vectors() -> str:
-        engine = context.services.vectors
+    async def collections() -> str:
+        engine, model = context.services.vectors, context.services.model.name
         if engine is None:
-            return "They are another worker's."
-        return f"It has collections of {len(await engine.models_of(tenant=row.tenantId))} models."
+            raise _Skipped("This worker has no vectors; ask the one with the index role.")
+        name = collection_name(tenant=row.tenantId, model=model)
+        found = await engine.describe(tenant=row.tenantId, model=model)
+        if found is None:
+            raise CollectionNotFound(f"There is no {name}; the next picture makes it.")
+        if found.status is CollectionStatus.RED:
+            raise VectorsUnavailable(found.trouble)
+        return f"There is {name}."
+
+    async def keys() -> str:
+        if context.registry.is_open:
+            return "Keys are off."
+        if not (working := api_keys.living(row)):
+            raise KeyNotFound("It has no key that works; make one.")
+        return f"It has {len(working)} that work."
 
     await done.step("registry", state)
     await done.step("storage", lambda: _storage(context))
-    await done.step("collections", vectors)
+    await done.step("collections", collections)
+    await done.step("keys", keys)
     return done
 
 

@@ -7,17 +7,17 @@ lies idle is given back, so a tenant gets all of its room and no more.
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mode import Service
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import DeepLensError, QuotaExceeded, RateLimited
+from deeplens_streams.errors import DeepLensError, QuotaExceeded, RateLimited, TenantDeleting
 from deeplens_streams.web.registry import Registry
 from models.events import new_event_id
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData
+from tables.tenants import GOING
 
 #: Pictures that a worker asks room for at once.
 _BATCH = 10
@@ -30,6 +30,9 @@ _ASKS, _ASK_AGAIN_S = 4, 0.3
 #: Seconds for which a refusal holds without asking again, and those that a client is told.
 _REFUSED_S, _RETRY_AFTER_S = 1.0, 30
 _MINUTE_S = 60
+#: Seconds after which a tenant that does nothing here is forgotten: nobody's limits are held by
+#: remembering, and with keys off anybody may name any number of tenants.
+_FORGET_S = 120.0
 
 _Kind = Literal["uploads", "searches"]
 
@@ -51,6 +54,39 @@ class _Lease:
     images: int
     bytes: int
     used_at: float
+    #: Whether it was given back, or may have been: then nothing of it is filled any more.
+    returned: bool = False
+
+    def fits(self, size: int) -> bool:
+        return not self.returned and self.images > 0 and self.bytes >= size
+
+
+@dataclass(slots=True)
+class _Tokens:
+    """Uploads or searches of one minute that this worker may do; -1 are refused without asking."""
+
+    minute: int = 0
+    left: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What this worker has of one tenant's limits."""
+
+    used_at: float = 0.0
+    lease: _Lease | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: As the row had it when it was last looked at.
+    recalls: int = 0
+    refused_until: float = 0.0
+    uploads: _Tokens = field(default_factory=_Tokens)
+    searches: _Tokens = field(default_factory=_Tokens)
+
+    @property
+    def is_busy(self) -> bool:
+        locks = (self.lock, self.uploads.lock, self.searches.lock)
+        return self.lease is not None or any(lock.locked() for lock in locks)
 
 
 class Quotas(Service):
@@ -65,12 +101,7 @@ class Quotas(Service):
             searchesPerMinute=settings.tenant_searches_per_minute,
         )
         self._max_collections = settings.tenant_max_collections
-        self._leases: dict[str, _Lease] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._refused: dict[str, float] = {}
-        self._recalls: dict[str, int] = {}
-        #: By tenant and kind: the minute, and what is left of it here.
-        self._tokens: dict[tuple[str, str], tuple[int, int]] = {}
+        self._shares: dict[str, _Share] = {}
         registry.on_change(self._look)
         super().__init__(**kwargs)
 
@@ -88,27 +119,42 @@ class Quotas(Service):
 
         Raises
         ------
-        QuotaExceeded, RateLimited
+        QuotaExceeded
+        TenantDeleting, TenantNotFound
+            There is no such tenant any more.
         RegistryUnavailable, BrokerUnavailable
             Nobody can tell whether there is room.
         """
         await self._registry.ready()
-        await self._rate(tenant, "uploads", self.limits(tenant).uploadsPerMinute)
+        self._registry.require(tenant)
         limits = self.limits(tenant)
         if limits.images is None and limits.bytes is None:
             return Room(tenant, None, size)
-        async with self._locks[tenant]:
-            lease = self._leases.get(tenant)
-            if lease is None or lease.images < 1 or lease.bytes < size:
-                await self._give_back(tenant)
-                lease = self._leases[tenant] = await self._lease(tenant, limits, size)
+        share = self._share(tenant)
+        async with share.lock:
+            lease = share.lease
+            if lease is None or not lease.fits(size):
+                await self._give_back(tenant, share)
+                lease = share.lease = await self._lease(tenant, share, limits, size)
             lease.images -= 1
             lease.bytes -= size
             lease.used_at = time.monotonic()
             return Room(tenant, lease.lease_id, size)
 
+    async def rate(self, tenant: str) -> None:
+        """Take one upload of this minute; raises as `search`."""
+        await self._registry.ready()
+        await self._rate(tenant, "uploads", self.limits(tenant).uploadsPerMinute)
+
     async def search(self, tenant: str) -> None:
-        """Take one search of this minute; raises as `upload`."""
+        """Take one search of this minute.
+
+        Raises
+        ------
+        RateLimited
+        RegistryUnavailable, BrokerUnavailable
+            Nobody can tell whether the tenant may.
+        """
         await self._registry.ready()
         await self._rate(tenant, "searches", self.limits(tenant).searchesPerMinute)
 
@@ -116,16 +162,22 @@ class Quotas(Service):
         """Give back room that no picture fills."""
         if room.lease is None:
             return
-        lease = self._leases.get(room.tenant)
-        if lease is not None and lease.lease_id == room.lease:
+        share = self._shares.get(room.tenant)
+        lease = share.lease if share is not None else None
+        if lease is not None and lease.lease_id == room.lease and not lease.returned:
             lease.images += 1
             lease.bytes += room.size
         else:
-            with contextlib.suppress(DeepLensError):  # it is taken back after a while
-                await self._return(room.tenant, room.lease, 1, room.size)
+            with contextlib.suppress(DeepLensError):  # it is free again after a while
+                await self._tell(ChangeKind.REFUSED, room.tenant, room.lease, 1, room.size)
 
-    async def _lease(self, tenant: str, limits: Limits, size: int) -> _Lease:
-        if self._refused.get(tenant, 0.0) > time.monotonic():
+    def _share(self, tenant: str) -> _Share:
+        share = self._shares.setdefault(tenant, _Share())
+        share.used_at = time.monotonic()
+        return share
+
+    async def _lease(self, tenant: str, share: _Share, limits: Limits, size: int) -> _Lease:
+        if share.refused_until > time.monotonic():
             raise self._full(tenant, limits)
         for _ in range(_ASKS):
             lease_id = new_event_id()
@@ -139,13 +191,16 @@ class Quotas(Service):
                     limits=self._defaults,
                 ),
             )
+            if outcome == GOING:
+                raise TenantDeleting
             granted = row.leases.get(lease_id)
             if not outcome and granted is not None:
+                share.recalls = row.recalls
                 return _Lease(lease_id, granted.images, granted.bytes, time.monotonic())
             if not row.leases:
                 break
             await asyncio.sleep(_ASK_AGAIN_S)
-        self._refused[tenant] = time.monotonic() + _REFUSED_S
+        share.refused_until = time.monotonic() + _REFUSED_S
         raise self._full(tenant, limits)
 
     def _full(self, tenant: str, limits: Limits) -> QuotaExceeded:
@@ -167,76 +222,77 @@ class Quotas(Service):
     async def _rate(self, tenant: str, kind: _Kind, limit: int | None) -> None:
         if limit is None:
             return
-        key, minute = (tenant, kind), int(time.time() // _MINUTE_S)
-        async with self._locks[f"{kind}:{tenant}"]:
-            known, left = self._tokens.get(key, (0, 0))
-            if known != minute or left == 0:
-                left = await self._tokens_of(tenant, kind, minute, max(1, limit // _RATE_PARTS))
-            self._tokens[key] = (minute, left - 1 if left > 0 else -1)
-        if left < 1:
+        share, minute = self._share(tenant), int(time.time() // _MINUTE_S)
+        tokens = share.uploads if kind == "uploads" else share.searches
+        async with tokens.lock:
+            if tokens.minute != minute or tokens.left == 0:
+                tokens.left = await self._tokens_of(tenant, kind, max(1, limit // _RATE_PARTS))
+                tokens.minute = minute
+            is_refused = tokens.left < 1
+            tokens.left = -1 if is_refused else tokens.left - 1
+        if is_refused:
             error = RateLimited(
                 f"The tenant {tenant} may have {limit:,} {kind} in a minute; try again in the next."
             )
             error.retry_after = _MINUTE_S - int(time.time() % _MINUTE_S)
             raise error
 
-    async def _tokens_of(self, tenant: str, kind: _Kind, minute: int, batch: int) -> int:
+    async def _tokens_of(self, tenant: str, kind: _Kind, batch: int) -> int:
         """Return how many more of `kind` this worker may do in this minute."""
         for count in sorted({batch, 1}, reverse=True):
-            data = TenantChangeData(
-                kind=ChangeKind.RATE.value, minute=minute, limits=self._defaults
-            )
+            data = TenantChangeData(kind=ChangeKind.RATE.value, limits=self._defaults)
             setattr(data, kind, count)
             outcome, _ = await self._registry.change(tenant, data)
+            if outcome == GOING:
+                raise TenantDeleting
             if not outcome:
                 return count
         return 0
 
     def _look(self, row: Tenant) -> None:
         """Give back what is unused when others ask in vain."""
-        tenant = row.tenantId
-        if row.recalls > self._recalls.get(tenant, 0) and tenant in self._leases:
-            self.add_future(self._recall(tenant))
-        self._recalls[tenant] = row.recalls
+        share = self._shares.get(row.tenantId)
+        if share is not None and share.lease is not None and row.recalls > share.recalls:
+            share.recalls = row.recalls
+            self.add_future(self._recall(row.tenantId, share))
 
-    async def _recall(self, tenant: str) -> None:
-        lock = self._locks[tenant]
-        if not lock.locked():  # else this very worker is asking, and has nothing left
-            async with lock:
+    async def _recall(self, tenant: str, share: _Share) -> None:
+        if not share.lock.locked():  # else this very worker is asking, and has nothing left
+            async with share.lock:
                 with contextlib.suppress(DeepLensError):
-                    await self._give_back(tenant)
+                    await self._give_back(tenant, share)
 
-    async def _give_back(self, tenant: str) -> None:
-        lease = self._leases.get(tenant)
+    async def _give_back(self, tenant: str, share: _Share) -> None:
+        """Return what is unfilled of the lease, and be it nothing: the rest of it is filled."""
+        lease, share.lease = share.lease, None
         if lease is None:
             return
-        images, size = lease.images, lease.bytes
-        if images > 0:
-            lease.images = lease.bytes = 0
-            try:
-                await self._return(tenant, lease.lease_id, images, size)
-            except DeepLensError:
-                lease.images += images
-                lease.bytes += size
-                raise
-        if lease.images == 0:  # else a picture was refused meanwhile
-            self._leases.pop(tenant, None)
+        lease.returned = True
+        try:
+            kind = ChangeKind.RETURN
+            await self._tell(kind, tenant, lease.lease_id, lease.images, lease.bytes)
+        except BaseException:
+            share.lease = lease
+            raise
 
-    async def _return(self, tenant: str, lease_id: str, images: int, size: int) -> None:
-        data = TenantChangeData(
-            kind=ChangeKind.RETURN.value, lease=lease_id, images=images, bytes=size
-        )
+    async def _tell(
+        self, kind: ChangeKind, tenant: str, lease_id: str, images: int, size: int
+    ) -> None:
+        data = TenantChangeData(kind=kind.value, lease=lease_id, images=images, bytes=size)
         await self._registry.tell(tenant, data)
 
     @Service.task
     async def _return_idle(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
-            old = time.monotonic() - _IDLE_S
-            for tenant in [each for each, lease in self._leases.items() if lease.used_at < old]:
-                await self._recall(tenant)
+            now = time.monotonic()
+            for tenant, share in list(self._shares.items()):
+                if share.lease is not None and share.lease.used_at < now - _IDLE_S:
+                    await self._recall(tenant, share)
+                elif not share.is_busy and share.used_at < now - _FORGET_S:
+                    del self._shares[tenant]
 
     async def on_stop(self) -> None:
-        for tenant in list(self._leases):
+        for tenant, share in list(self._shares.items()):
             with contextlib.suppress(DeepLensError):
-                await self._give_back(tenant)
+                await self._give_back(tenant, share)

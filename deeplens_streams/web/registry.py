@@ -19,7 +19,12 @@ from mode import Service
 from deeplens_streams import codec
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import DeepLensError, RegistryUnavailable
+from deeplens_streams.errors import (
+    DeepLensError,
+    RegistryUnavailable,
+    TenantDeleting,
+    TenantNotFound,
+)
 from deeplens_streams.replay import Publish
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
 from models.events import new_event_id, utc_now
@@ -31,6 +36,7 @@ from models.tenants import (
     TenantChange,
     TenantChanged,
     TenantChangeData,
+    TenantState,
 )
 
 log = structlog.get_logger()
@@ -53,21 +59,31 @@ def change_of(tenant: str, data: TenantChangeData) -> TenantChange:
 
 
 class Registry:
-    """Rows by tenant, keys by ID, and who waits for what; fed by `take`."""
+    """Rows by tenant, keys by ID, and who waits for what; fed by `replace` and `take`.
 
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
+    Parameters
+    ----------
+    is_open : whether a tenant that nobody made exists from its first use: keys are off.
+    """
+
+    def __init__(self, publish: Publish, *, is_open: bool = True) -> None:
+        self._publish, self.is_open = publish, is_open
         self._rows: dict[str, Tenant] = {}
         self._keys: dict[str, tuple[str, ApiKey]] = {}
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._listeners: list[Callable[[Tenant], None]] = []
         self._used: dict[str, dict[str, str]] = defaultdict(dict)
         self._whole = asyncio.Event()
+        self._current = False
 
     @property
     def is_whole(self) -> bool:
         """Whether every row was read."""
         return self._whole.is_set()
+
+    def note_lost(self) -> None:
+        """Note that changes are not read until all rows are read again."""
+        self._current = False
 
     async def ready(self) -> None:
         """Return when every row was read.
@@ -86,6 +102,40 @@ class Registry:
 
     def find(self, tenant: str) -> Tenant | None:
         return self._rows.get(tenant)
+
+    def has(self, tenant: str, since: str | None) -> bool:
+        """Tell whether the tenant is there, and was at `since` (ISO-8601 UTC).
+
+        False also where nobody can tell, which is no more than a reason to look elsewhere.
+        """
+        row = self._rows.get(tenant)
+        if row is None or not self._current or row.state == TenantState.DELETING:
+            return False
+        return since is not None and (row.purgedAt is None or since > row.purgedAt)
+
+    def require(self, tenant: str, *, before: Tenant | None = None) -> Tenant | None:
+        """Return the row of a tenant for which something may be stored.
+
+        None is for one that begins to exist with its first use.
+
+        Parameters
+        ----------
+        before : what was returned when the work began, which may have been long ago.
+
+        Raises
+        ------
+        TenantDeleting
+            It is being removed, or it was since.
+        TenantNotFound
+            Keys are on, and there is none.
+        """
+        row = self._rows.get(tenant)
+        if row is None and before is None and not self.is_open:
+            raise TenantNotFound
+        is_another = before is not None and (row is None or row.createdAt != before.createdAt)
+        if is_another or (row is not None and row.state == TenantState.DELETING):
+            raise TenantDeleting
+        return row
 
     def tenants(self) -> list[Tenant]:
         """Return every tenant, by ID."""
@@ -130,6 +180,14 @@ class Registry:
         """Have a tenant changed, without waiting for it."""
         await self._publish(Message(TENANT_CHANGES, change_of(tenant, data)))
 
+    def replace(self, rows: dict[str, Tenant]) -> None:
+        """Note every tenant there is now; from here on `take` tells what changes."""
+        for gone in self._rows.keys() - rows.keys():
+            self.take(gone, None)
+        for tenant, row in rows.items():
+            self.take(tenant, row)
+        self.mark_whole()
+
     def take(self, tenant: str, row: Tenant | None) -> None:
         """Note a tenant as it is now; None is for one that is gone."""
         old = self._rows.pop(tenant, None)
@@ -149,6 +207,7 @@ class Registry:
 
     def mark_whole(self) -> None:
         self._whole.set()
+        self._current = True
 
     async def write_uses(self) -> None:
         used, self._used = self._used, defaultdict(dict)
@@ -177,6 +236,7 @@ class RegistryReader(Service):
                 await consumer.seek_to_beginning()
                 await self._take_all(consumer)
             except (KafkaError, OSError) as error:
+                self._registry.note_lost()
                 log.warning("registry of tenants interrupted", reason=repr(error))
                 await self.sleep(_RETRY_S)
             finally:
@@ -184,23 +244,30 @@ class RegistryReader(Service):
                     await consumer.stop()
 
     async def _take_all(self, consumer: AIOKafkaConsumer) -> None:
-        end = (await consumer.end_offsets([self._partition]))[self._partition]
-        while not self.should_stop:
-            if await consumer.position(self._partition) >= end:
-                self._registry.mark_whole()
-            for messages in (await consumer.getmany(timeout_ms=200)).values():
-                for message in messages:
-                    self._take(message.key, message.value)
+        """Read the rows there are, and then each change.
 
-    def _take(self, key: bytes | None, value: bytes | None) -> None:
-        try:
-            if value is None:
-                self._registry.take((key or b"").decode(), None)
-                return
-            row = codec.decode(TenantChanged, value).data
-            self._registry.take(row.tenantId, row)
-        except (DeepLensError, ValueError) as error:
-            log.warning("unreadable row of a tenant", reason=repr(error)[:200])
+        What is known stays as it is until all of them are read: those that come first are old.
+        """
+        end = (await consumer.end_offsets([self._partition]))[self._partition]
+        rows: dict[str, Tenant] = {}
+        while not self.should_stop and await consumer.position(self._partition) < end:
+            for tenant, row in await self._changes(consumer):
+                if row is not None:
+                    rows[tenant] = row
+                else:
+                    rows.pop(tenant, None)
+        if not self.should_stop:
+            self._registry.replace(rows)
+        while not self.should_stop:
+            for tenant, row in await self._changes(consumer):
+                self._registry.take(tenant, row)
+
+    async def _changes(self, consumer: AIOKafkaConsumer) -> list[tuple[str, Tenant | None]]:
+        """Return what comes next, in order: None for a tenant that is gone."""
+        found = await consumer.getmany(timeout_ms=200)
+        messages = [message for batch in found.values() for message in batch]
+        read = (_read(message.key, message.value) for message in messages)
+        return [each for each in read if each is not None]
 
     @Service.task
     async def _write_uses(self) -> None:
@@ -213,3 +280,15 @@ class RegistryReader(Service):
 
     async def on_stop(self) -> None:
         await self._registry.write_uses()
+
+
+def _read(key: bytes | None, value: bytes | None) -> tuple[str, Tenant | None] | None:
+    """Return what a record of the topic says, or None for one that nobody can read."""
+    try:
+        if value is None:
+            return (key or b"").decode(), None
+        row = codec.decode(TenantChanged, value).data
+    except (DeepLensError, ValueError) as error:
+        log.warning("unreadable row of a tenant", reason=repr(error)[:200])
+        return None
+    return row.tenantId, row

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams import api_keys
 from deeplens_streams.errors import (
     BadRequest,
     TenantDeleting,
@@ -11,9 +12,10 @@ from deeplens_streams.errors import (
     TenantNotFound,
 )
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.web import fields, provision
+from deeplens_streams.web import admin_log, fields, provision
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.api_keys import living
 from deeplens_streams.web.bodies import allow_only, read_body, whole
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.keys import CONTEXT, QUOTAS
@@ -46,8 +48,8 @@ USAGE_BLANK: Final[dict[str, Any]] = {
 
 LIMITS: Final = ("images", "bytes", "uploadsPerMinute", "searchesPerMinute", "collections")
 MOST: Final = 2**53 - 1
-_RETRY_AFTER_S: Final = 5
 """What a number in JSON can be without losing digits."""
+_RETRY_AFTER_S: Final = 5
 
 
 async def create(request: web.Request) -> web.Response:
@@ -60,6 +62,7 @@ async def create(request: web.Request) -> web.Response:
     allow_only(body, ("tenantId", "limits"))
     tenant = check_tenant_id(body.get("tenantId"))
     limits = _limits(body.get("limits"))
+    await admin_log.about(request, tenantId=tenant, limits=limits.to_wire())
     await context.registry.ready()
     if context.registry.find(tenant) is None:
         data = TenantChangeData(kind=ChangeKind.CREATE.value, limits=limits)
@@ -74,6 +77,8 @@ async def create(request: web.Request) -> web.Response:
         data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
         await context.registry.change(tenant, data)
     done = await provision.provision(context, tenant)
+    if done.api_key is not None:
+        admin_log.came_of(request, keyId=api_keys.key_id(done.api_key))
     answer = {
         **BLANK,
         "success": done.is_complete,
@@ -145,6 +150,7 @@ async def change(request: web.Request) -> web.Response:
         **{name: getattr(named if name in given else row.limits, name) for name in LIMITS}
     )
     data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
+    await admin_log.about(request, limits=limits.to_wire())
     return await _changed(request, row, data, "Its limits are changed.")
 
 
@@ -209,7 +215,7 @@ def shown(context: WebContext, row: Tenant) -> dict[str, Any]:
         "updatedAt": row.updatedAt,
         "limits": context.quotas.limits(row.tenantId).to_wire(),
         "usage": row.usage.to_wire(),
-        "keys": len([key for key in row.keys if key.revokedAt is None]),
+        "keys": len(living(row)),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from deeplens_streams.client import Client, Missing, NotReachable, NotReady, Refused, SyncClient
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, UndecodableImage
+from deeplens_streams.web import readiness
 from tests.contract.test_http_dead_letters import fail
 from tests.photographs import cropped_copy, photograph
 from tests.web_server import TENANT, Web, running, until
@@ -167,7 +168,8 @@ async def test_what_is_not_there_and_what_is_no_deeplens(served: Web) -> None:
         Client("localhost:8080")
 
 
-async def test_readiness(served: Web, client: Client) -> None:
+async def test_readiness(served: Web, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "FRESH_S", 0.0)
     found = await client.readiness()
     assert found is not None
     assert found.success

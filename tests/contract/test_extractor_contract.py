@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import aiohttp
 import numpy as np
@@ -17,7 +18,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import ExtractorUnavailable
+from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
+from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
@@ -172,19 +174,19 @@ async def test_until_the_model_can_answer_it_is_503() -> None:
 
 
 @asynccontextmanager
-async def calling(*urls: object) -> AsyncIterator[RemoteFeatures]:
+async def calling(*urls: object, **limits: float) -> AsyncIterator[RemoteFeatures]:
     settings = SETTINGS.model_copy(
         update={"extractor_url": tuple(str(url).rstrip("/") for url in urls)}
     )
-    remote = RemoteFeatures(settings, UNTRAINED)
+    remote = RemoteFeatures(settings, UNTRAINED, **limits)
     try:
         yield remote
     finally:
         await remote.close()
 
 
-def counting() -> tuple[web.Application, list[str]]:
-    app, asked = build_app(features(), SETTINGS), list[str]()
+def counting(behind: MemoryFeatures | None = None) -> tuple[web.Application, list[str]]:
+    app, asked = build_app(behind or features(), SETTINGS), list[str]()
 
     async def count(request: web.Request, _response: web.StreamResponse) -> None:
         asked.append(request.path)
@@ -245,6 +247,207 @@ async def test_a_service_that_loads_is_unavailable() -> None:
         for call in (remote.extract(PICTURE), remote.ping()):
             with pytest.raises(ExtractorUnavailable):
                 await call
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (429, "HTTP_429", ExtractorUnavailable),
+        (502, "", ExtractorUnavailable),
+        (503, "EXTRACTOR_UNAVAILABLE", ExtractorUnavailable),
+        (504, "", ExtractorUnavailable),
+        (404, "HTTP_404", ExtractorUnavailable),
+        (500, "INTERNAL", ExtractionFailed),
+        (500, "", ExtractionFailed),
+        (400, "BAD_REQUEST", ExtractionFailed),
+        (400, "UNDECODABLE_IMAGE", UndecodableImage),
+        (413, "TOO_MANY_FRAMES", TooManyFrames),
+        (413, "", ExtractionFailed),
+    ],
+)
+async def test_only_who_cannot_answer_is_away(
+    status: int, code: str, error: type[Exception]
+) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        if not code:
+            return web.Response(text="<h1>A proxy</h1>", status=status)
+        return web.json_response({"detail": "So it is.", "error_code": code}, status=status)
+
+    app = web.Application()
+    app.router.add_post("/extract-features", refuse)
+    async with TestServer(app) as server, calling(server.make_url("")) as remote:
+        with pytest.raises(error, match="So it is" if code and status != 404 else "HTTP"):
+            await remote.extract(PICTURE)
+
+
+class Broken(MemoryFeatures):
+    async def extract(self, *_: object, **__: object) -> None:  # type: ignore[override]
+        raise MemoryError("no room for 9 GiB")
+
+
+async def test_an_unexpected_error_is_named_to_workers_without_its_trace() -> None:
+    async with TestClient(TestServer(build_app(Broken(model=UNTRAINED), SETTINGS))) as client:
+        response = await client.post("/extract-features", data=form())
+        answer = await response.json()
+        assert (response.status, answer["error_code"]) == (500, "INTERNAL")
+        assert "MemoryError" in answer["detail"]
+        assert "Traceback" not in answer["detail"]
+        async with calling(client.make_url("")) as remote:
+            for _ in range(5):  # however many fail so, the service is not away
+                with pytest.raises(ExtractionFailed, match="HTTP 500: Unexpected MemoryError"):
+                    await remote.extract(PICTURE)
+
+
+async def test_a_service_that_fails_with_every_picture_does_not_draw_all_of_them() -> None:
+    """It has fewer in hand than any other: it answers at once."""
+    broken, fine = counting(Broken(model=UNTRAINED)), counting()
+    async with (
+        TestServer(broken[0]) as one,
+        TestServer(fine[0]) as two,
+        calling(one.make_url(""), two.make_url(""), rest_s=60.0) as remote,
+    ):
+        results = [await outcome(remote) for _ in range(30)]
+    assert results.count("ExtractionFailed") == broken[1].count("/extract-features") == 3
+    assert results.count("") == 27
+
+
+async def outcome(remote: RemoteFeatures) -> str:
+    try:
+        await remote.extract(PICTURE)
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+# Services that hang --------------------------------------------------------------------------
+
+
+class Hanging:
+    """An app that takes pictures and answers none, until it is told to."""
+
+    def __init__(self, *, health: bool) -> None:
+        self.asked = 0
+        self.most = self.in_hand = 0
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self._health = health
+        self._real = MemoryFeatures(max_pixels=SETTINGS.max_pixels, model=UNTRAINED)
+        self.app = build_app(self._real, SETTINGS)
+        self.app.middlewares.append(self._hang)
+
+    @web.middleware
+    async def _hang(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.path == "/health" and self._health:
+            return cast(web.StreamResponse, await handler(request))
+        picture = request.path != "/health"
+        self.asked += picture
+        self.in_hand += picture
+        self.most = max(self.most, self.in_hand)
+        self.begun.set()
+        try:
+            await self.go.wait()
+            return cast(web.StreamResponse, await handler(request))
+        finally:
+            self.in_hand -= picture
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    server = TestServer(app)
+    await server.start_server(shutdown_timeout=0)
+    try:
+        yield str(server.make_url("")).rstrip("/")
+    finally:
+        await server.close()
+
+
+async def test_what_a_hanging_service_has_in_hand_goes_to_others_soon() -> None:
+    hanging = Hanging(health=False)
+    async with (
+        served(hanging.app) as one,
+        served(build_app(features(), SETTINGS)) as two,
+        calling(one, two, look_s=0.1, ping_s=0.1, rest_s=0.1) as remote,
+    ):
+        async with asyncio.timeout(20):  # one request's time is six minutes
+            await asyncio.gather(*(remote.extract(PICTURE) for _ in range(12)))
+            asked = hanging.asked
+            assert asked >= 2
+            for _ in range(30):
+                await remote.extract(PICTURE)
+        assert hanging.asked == asked
+        hanging.go.set()
+        async with asyncio.timeout(20):
+            while hanging.asked == asked:  # it answers again, so it is used again
+                await remote.extract(PICTURE)
+
+
+async def test_one_that_says_it_is_well_and_answers_none_is_tried_with_one_at_a_time() -> None:
+    hanging = Hanging(health=True)
+    async with (
+        served(hanging.app) as one,
+        served(build_app(features(), SETTINGS)) as two,
+        calling(one, two, timeout_s=1.0, rest_s=0.05) as remote,
+    ):
+        await remote.extract(PICTURE)
+        await remote.extract(PICTURE)
+        hanging.most = 0
+        loop = asyncio.get_running_loop()
+        until, done = loop.time() + 4, 0
+        while loop.time() < until:
+            await asyncio.gather(*(remote.extract(PICTURE) for _ in range(4)))
+            done += 4
+        assert hanging.most == 1
+        assert done >= 8
+
+
+async def test_a_slow_service_has_no_more_in_hand_than_a_fast_one() -> None:
+    slow = Hanging(health=True)
+    fast, asked = counting()
+    async with (
+        served(slow.app) as one,
+        served(fast) as two,
+        calling(one, two) as remote,
+    ):
+        waiting = asyncio.create_task(remote.extract(PICTURE))
+        async with asyncio.timeout(20):
+            await slow.begun.wait()
+            for _ in range(10):
+                await remote.extract(PICTURE)
+            slow.go.set()
+            await waiting
+    assert slow.asked == 1
+    assert asked.count("/extract-features") == 10
+
+
+async def test_a_service_that_comes_back_is_used_again() -> None:
+    port = free_port()
+    app, asked = counting()
+    fine = build_app(features(), SETTINGS)
+    async with (
+        served(fine) as one,
+        calling(one, f"http://127.0.0.1:{port}", rest_s=0.05) as remote,
+    ):
+        for _ in range(2):
+            await remote.extract(PICTURE)
+        late = TestServer(app, port=port)
+        await late.start_server()
+        try:
+            async with asyncio.timeout(20):
+                while "/extract-features" not in asked:
+                    await remote.extract(PICTURE)
+        finally:
+            await late.close()
+    assert asked[0] == "/health"
+
+
+async def test_readiness_does_not_wait_for_a_service_that_hangs() -> None:
+    hanging = Hanging(health=False)
+    async with (
+        served(hanging.app) as one,
+        served(build_app(features(), SETTINGS)) as two,
+        calling(one, two, ping_s=60.0) as remote,
+        asyncio.timeout(10),
+    ):
+        await remote.ping()
 
 
 # The process ---------------------------------------------------------------------------------

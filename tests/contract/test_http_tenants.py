@@ -10,10 +10,13 @@ import obstore
 import pytest
 from aiohttp import FormData
 
-from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable
+from deeplens_streams import api_keys
+from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
 from deeplens_streams.web import quotas, registry
+from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
+from tests.behaviour.test_storage import image as made_image
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
 from tests.web_server import UPLOAD, Web, running, until
@@ -178,7 +181,7 @@ async def test_a_quota_of_pictures_is_filled_and_not_passed(served: Web) -> None
     _, page = await ask(served, "GET", "/api/v1/images?limit=1", key)
     await ask(served, "DELETE", f"/api/v1/images/{page['images'][0]['imageId']}", key)
     await served.settled()
-    served.quotas._refused.clear()
+    served.quotas._shares["acme"].refused_until = 0.0
     assert (await send(served, key, picture(1000)))[0] == 202
     assert (await send(served, key, picture(1001)))[0] == 429
 
@@ -248,12 +251,58 @@ async def test_idle_room_is_given_back(served: Web, monkeypatch: pytest.MonkeyPa
     async with served.quotas:
         await served.quotas.upload("acme", 1)
 
-        def left() -> int:
+        def leases() -> int:
             row = served.registry.find("acme")
             assert row is not None
-            return sum(lease.images for lease in row.leases.values())
+            return len(row.leases)
 
-        await until(lambda: left() == 1)
+        await until(lambda: leases() == 0)
+        row = served.registry.find("acme")
+        assert row is not None
+        assert [each.images for each in (row.filled or {}).values()] == [1]
+
+
+async def test_a_lease_that_is_full_is_given_back_too(served: Web) -> None:
+    await tenant_key(served, "acme")
+    limits = {"images": 800, "bytes": 10_000}
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": limits})
+    full = {(await served.quotas.upload("acme", 1)).lease for _ in range(10)}
+    next_one = await served.quotas.upload("acme", 1)
+    row = served.registry.find("acme")
+    assert row is not None
+    assert (len(full), set(row.leases)) == (1, {next_one.lease})
+    # Nothing is counted yet, and what is filled is not free again whenever that comes.
+    assert [(each.images, each.bytes) for each in (row.filled or {}).values()] == [(10, 10)]
+
+
+async def test_a_lease_that_may_have_been_given_back_is_not_filled(served: Web) -> None:
+    await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 80}})
+    room = await served.quotas.upload("acme", 1)
+    served.broker_fault = BrokerUnavailable()
+    await served.quotas.on_stop()  # gives back what it has, and cannot say so
+    served.broker_fault = None
+    await served.quotas.unused(room)
+    assert (await served.quotas.upload("acme", 1)).lease != room.lease
+    row = served.registry.find("acme")
+    assert row is not None
+    assert room.lease not in row.leases
+    assert (len(row.leases), row.filled or {}) == (1, {})
+
+
+async def test_tenants_that_do_nothing_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keys off, anybody may name any number of them."""
+    monkeypatch.setattr(quotas, "_IDLE_S", 0.0)
+    monkeypatch.setattr(quotas, "_FORGET_S", 0.0)
+    limits = {"tenant_max_images": 100, "tenant_uploads_per_minute": 100}
+    async with running(tmp_path, **limits) as web, web.quotas:
+        for number in range(100):
+            await web.quotas.rate(f"t{number}")
+            await web.quotas.upload(f"t{number}", 1)
+        assert web.quotas._shares
+        await until(lambda: not web.quotas._shares)
 
 
 async def test_a_registry_that_says_nothing_is_503(
@@ -310,3 +359,181 @@ async def test_with_keys_off_a_tenant_exists_from_its_first_use(tmp_path: Path) 
         async with web.client.get(f"{TENANTS}/casual/usage") as response:
             answer = await response.json()
         assert (answer["images"], answer["limits"]["images"]) == (2, 2)
+
+
+async def delete(web: Web, tenant: str) -> None:
+    """Have a tenant deleted, and wait until the registry has forgotten it."""
+    path = f"{TENANTS}/{tenant}?confirm={tenant}"
+    assert (await ask(web, "DELETE", path, OPERATOR))[0] == 202
+    await until(lambda: web.registry.find(tenant) is None)
+
+
+@pytest.mark.parametrize("limits", [{}, {"images": 80}])
+@pytest.mark.parametrize("keys_on", [True, False])
+async def test_an_upload_that_outlasts_the_purge_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys_on: bool, limits: dict[str, int]
+) -> None:
+    async with running(tmp_path, admin_key=OPERATOR if keys_on else None) as web:
+        web.indexes = web.purges = web.counts = True
+        key = await tenant_key(web, "acme")
+        await ask(web, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": limits})
+        put = web.blobs.put
+
+        async def slow(*writes: Any, action: str) -> None:
+            if action == "store a picture":
+                await delete(web, "acme")
+            await put(*writes, action=action)
+
+        monkeypatch.setattr(web.blobs, "put", slow)
+        status, answer = await send(web, key or "", picture(1), tenantId="acme")
+        assert (status, answer["errorCode"]) == (403, "TENANT_DELETING")
+        await web.settled()
+        found = await obstore.list(web.blobs._store).collect_async()
+        assert [each["path"] for each in found if "acme" in each["path"]] == ["purged/acme.json"]
+        assert [each for each in found if each["path"].startswith("index/")] == []
+        assert web.published == []
+        assert web.registry.find("acme") is None
+
+
+async def test_an_upload_whose_tenant_went_before_it_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, admin_key=OPERATOR, tenant_max_images=80) as web:
+        web.purges = True
+        key = await tenant_key(web, "acme")
+        upload = web.quotas.upload
+
+        async def late(tenant: str, size: int) -> Any:
+            await delete(web, "acme")
+            return await upload(tenant, size)
+
+        monkeypatch.setattr(web.quotas, "upload", late)
+        status, answer = await send(web, key, picture(1))
+        assert (status, answer["errorCode"]) == (404, "TENANT_NOT_FOUND")
+        assert web.published == []
+
+
+async def test_a_picture_is_not_confirmed_behind_the_purge_of_its_tenant(served: Web) -> None:
+    await tenant_key(served, "acme")
+    before = served.registry.find("acme")
+    image = made_image(served.storage, tenant="acme")
+    await delete(served, "acme")
+    await Intake(served.context)._confirm(image, before)
+    found = await served.claims.find(tenant="acme", checksum=image.checksumSha256)
+    assert found is None
+
+
+async def test_with_keys_off_use_behind_a_purge_makes_a_new_tenant(tmp_path: Path) -> None:
+    async with running(tmp_path) as web:
+        web.indexes = web.purges = web.counts = True
+        await web.upload(picture(1), tenantId="casual")
+        await web.settled()
+        await delete(web, "casual")
+        # Nobody had made this one, and it is refused while it is removed.
+        web.purges = False
+        status, _ = await ask(web, "DELETE", f"{TENANTS}/other?confirm=other", None)
+        assert status == 202
+        status, answer = await send(web, "", picture(1), tenantId="other")
+        assert (status, answer["errorCode"]) == (403, "TENANT_DELETING")
+        await web.upload(picture(1), tenantId="casual")
+        await web.settled()
+        row = web.registry.find("casual")
+        assert row is not None
+        assert (row.state, row.usage.images) == ("active", 1)
+
+
+async def test_a_tenant_that_is_being_deleted_gets_no_room(served: Web) -> None:
+    await tenant_key(served, "acme")
+    limits = {"images": 80, "uploadsPerMinute": 10}
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": limits})
+    served.purges = False
+    before = served.registry.find("acme")
+    assert before is not None
+    assert (await ask(served, "DELETE", f"{TENANTS}/acme?confirm=acme", OPERATOR))[0] == 202
+    after = served.registry.find("acme")
+    served.registry._rows["acme"] = before  # as a worker has it that reads a little later
+    for take in (served.quotas.upload("acme", 1), served.quotas.rate("acme")):
+        with pytest.raises(TenantDeleting):
+            await take
+        served.registry._rows["acme"] = before
+    assert after is not None
+    assert (after.state, after.leases) == ("deleting", {})
+
+
+async def test_a_repeated_deletion_is_another_purge_once_all_was_gone(served: Web) -> None:
+    """The first worker died before it wrote down that it was done; then all began anew."""
+    await tenant_key(served, "acme")
+    tombstones = served.services.tombstones
+    await delete(served, "acme")
+    await served.settled()
+    purge = await tombstones.find_purge(tenant="acme")
+    assert purge is not None
+    purge.completedAt = None
+    await tombstones.put_purge(purge)
+    await uploaded(served, await tenant_key(served, "acme"))
+    await delete(served, "acme")
+    await served.settled()
+    assert await served.storage.tenants() == []
+
+
+async def check(web: Web) -> tuple[int, dict[str, str], str | None]:
+    """Return the status of an answer, that of each step, and the error code."""
+    status, answer = await ask(web, "POST", f"{TENANTS}/acme/check", OPERATOR)
+    return status, {each["step"]: each["status"] for each in answer["steps"]}, answer["errorCode"]
+
+
+async def test_a_check_sees_a_missing_collection(served: Web) -> None:
+    await tenant_key(served, "acme")
+    steps = dict.fromkeys(("registry", "storage", "collections", "keys"), "completed")
+    assert await check(served) == (200, steps, None)
+    model = served.model.name
+    status, _ = await ask(served, "DELETE", f"/api/v1/admin/collections/acme/{model}", OPERATOR)
+    assert status == 200
+    status, found, code = await check(served)
+    assert (status, found["collections"], code) == (503, "failed", "COLLECTION_NOT_FOUND")
+
+
+async def test_a_check_sees_that_no_key_works(served: Web) -> None:
+    await tenant_key(served, "acme")
+    _, answer = await ask(served, "GET", f"{TENANTS}/acme/keys", OPERATOR)
+    await ask(served, "DELETE", f"{TENANTS}/acme/keys/{answer['keys'][0]['keyId']}", OPERATOR)
+    status, found, code = await check(served)
+    assert (status, found["keys"], code) == (503, "failed", "KEY_NOT_FOUND")
+
+
+async def test_a_step_that_this_worker_cannot_do_is_skipped(tmp_path: Path) -> None:
+    async with running(tmp_path, admin_key=OPERATOR, vectors=None) as web:
+        status, answer = await ask(web, "POST", TENANTS, OPERATOR, {"tenantId": "acme"})
+        assert status == 201
+        (step,) = [each for each in answer["steps"] if each["step"] == "collections"]
+        assert step["status"] == "skipped"
+        assert "index role" in step["message"]
+        status, found, _ = await check(web)
+        assert (status, found["collections"]) == (200, "skipped")
+
+
+async def rotate(web: Web, key_id: str, **body: int) -> tuple[int, Any]:
+    return await ask(web, "POST", f"{TENANTS}/acme/keys/{key_id}/rotate", OPERATOR, body)
+
+
+async def test_keys_are_rotated_any_number_of_times(served: Web) -> None:
+    key_id = api_keys.key_id(await tenant_key(served, "acme")) or ""
+    for _ in range(60):
+        status, answer = await rotate(served, key_id, overlapSeconds=0)
+        assert status == 201, answer
+        key_id = answer["key"]["keyId"]
+    _, answer = await ask(served, "GET", f"{TENANTS}/acme", OPERATOR)
+    assert answer["tenant"]["keys"] == 1
+
+
+async def test_a_key_that_ended_is_not_rotated(served: Web) -> None:
+    await tenant_key(served, "acme")
+    _, answer = await ask(served, "GET", f"{TENANTS}/acme/keys", OPERATOR)
+    expired = answer["keys"][0]["keyId"]
+    assert (await rotate(served, expired, overlapSeconds=0))[0] == 201
+    _, answer = await ask(served, "POST", f"{TENANTS}/acme/keys", OPERATOR, {})
+    revoked = answer["key"]["keyId"]
+    await ask(served, "DELETE", f"{TENANTS}/acme/keys/{revoked}", OPERATOR)
+    for key_id in (expired, revoked):
+        status, answer = await rotate(served, key_id)
+        assert (status, answer["errorCode"], answer["apiKey"]) == (409, "KEY_ENDED", None)

@@ -12,15 +12,14 @@ import pytest
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage, WeightsUnavailable
-from deeplens_streams.features import child as child_module
 from deeplens_streams.features import open_features
 from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
 from tests.photographs import photograph
 
 
-def child() -> ChildFeatures:
-    return ChildFeatures(Settings(weights="untrained", log_format="json"), UNTRAINED)
+def child(**limits: float) -> ChildFeatures:
+    return ChildFeatures(Settings(weights="untrained", log_format="json"), UNTRAINED, **limits)
 
 
 def alive(pid: int) -> bool:
@@ -39,12 +38,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def in_hand(features: ChildFeatures, other_than: int | None = None) -> int:
     """Wait until a process has been sent a picture, and return its ID."""
-    await until(
-        lambda: (
-            features.process_id not in {None, other_than}
-            and any(each.sent for each in features._requests.values())
-        )
-    )
+    await until(lambda: features.process_id not in {None, other_than} and features._work.in_hand())
     assert features.process_id is not None
     return features.process_id
 
@@ -95,19 +89,14 @@ async def test_a_picture_is_not_condemned_for_a_crash_with_others() -> None:
     await features.close()
 
 
-async def test_a_process_that_hangs_is_ended_and_its_work_done_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(child_module, "_SILENCE_S", 1.0)
-    monkeypatch.setattr(child_module, "_LOOK_S", 0.1)
-    features = child()
+async def test_a_process_that_hangs_is_ended_and_its_work_done_again() -> None:
+    features = child(silence_s=5.0, look_s=0.1)
     await features.ready()
     pid = features.process_id
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     task = asyncio.create_task(features.extract(photograph("coffee").data))
     await until(lambda: features.process_id not in {None, pid})
-    monkeypatch.setattr(child_module, "_SILENCE_S", 60.0)
     assert (await task).vector.shape == (2048,)
     await features.close()
 
@@ -124,7 +113,9 @@ async def test_the_process_is_the_first_to_go_where_memory_runs_out() -> None:
 async def test_closing_while_it_loads_leaves_nothing() -> None:
     features = child()
     task = asyncio.create_task(features.extract(photograph("coffee").data))
-    pid = await in_hand(features)
+    await until(lambda: features.process_id is not None)
+    pid = features.process_id
+    assert pid is not None
     with pytest.raises(ExtractorUnavailable, match="loading"):
         await features.ping()
     await features.close()

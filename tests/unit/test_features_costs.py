@@ -6,6 +6,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from deeplens_streams.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
-from deeplens_streams.features import animation
+from deeplens_streams.features import animation, decoding, pictures
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
@@ -140,3 +141,24 @@ def test_a_failure_keeps_no_picture_in_memory() -> None:
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)]
     assert not any(isinstance(each, Image.Image) for held in frames[1:] for each in held.values())
     assert len(frames) == 2  # this test and `decode` itself
+
+
+@pytest.mark.parametrize(("place", "name"), [(pictures, "check_pixels"), (decoding, "_thumbnail")])
+def test_too_little_memory_now_is_no_fault_of_the_picture(
+    place: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, _out_of_memory)
+    data, budget = saved("RGB", "PNG"), DecodingBudget(10_000)
+    with pytest.raises(MemoryError):
+        decode(data, UNTRAINED, max_pixels=10_000, thumbnail_px=64, budget=budget)
+
+
+def test_a_header_that_takes_too_much_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes back to an upload."""
+    monkeypatch.setattr(pictures, "check_pixels", _out_of_memory)
+    with pytest.raises(UndecodableImage):
+        inspect(io.BytesIO(saved("RGB", "PNG")), max_pixels=10_000)
+
+
+def _out_of_memory(*_: object, **__: object) -> None:
+    raise MemoryError

@@ -5,19 +5,39 @@ from typing import Any
 
 import pytest
 
-from agents.status_tracking import process
+from agents import status_tracking
+from deeplens_streams import deletion
 from deeplens_streams.errors import TableUnavailable
-from deeplens_streams.topics import COMPLETED, STATUS
-from models.status import ImageRow, Step, StepStatus
+from deeplens_streams.reports import ending, progress
+from deeplens_streams.services import Services
+from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, Message
+from models.deletion import TenantPurge
+from models.events import utc_now
+from models.images import StoredImage
+from models.status import Ending, ImageProgress, ImageRow, Step, StepReport, StepStatus
 from tests.behaviour.test_kill_points import Fuse, System
-from tests.unit.test_image_status import IMAGE, event, good_way, report
+from tests.behaviour.test_storage import image as made_image
+from tests.unit.test_image_status import IMAGE, event, good_way
+from tests.unit.test_image_status import report as made_report
+from tests.unit.test_tenants import Registry
 
 SERVICES = System(Fuse()).services
 
 
+async def process(
+    event: ImageProgress,
+    rows: dict[bytes, ImageRow],
+    services: Services = SERVICES,
+    *,
+    known: bool = True,
+) -> list[Message]:
+    """Have an event tracked whose tenant is known to be there, or is not."""
+    return await status_tracking.process(event, rows, services, Registry(knows=known))
+
+
 async def test_each_report_is_told_and_the_end_is_announced_once() -> None:
     rows: dict[bytes, ImageRow] = {}
-    topics = [[m.topic for m in await process(each, rows, SERVICES)] for each in good_way()]
+    topics = [[m.topic for m in await process(each, rows)] for each in good_way()]
     assert topics == [[STATUS]] * 4 + [[STATUS, COMPLETED]]
     assert rows[IMAGE.encode()].status == "completed"
 
@@ -25,32 +45,32 @@ async def test_each_report_is_told_and_the_end_is_announced_once() -> None:
 async def test_a_report_that_is_delivered_again_announces_the_same_event() -> None:
     rows: dict[bytes, ImageRow] = {}
     for each in good_way()[:-1]:
-        await process(each, rows, SERVICES)
+        await process(each, rows)
     last = good_way()[-1]
-    _, first = await process(copy.deepcopy(last), rows, SERVICES)
-    _, again = await process(copy.deepcopy(last), rows, SERVICES)
+    _, first = await process(copy.deepcopy(last), rows)
+    _, again = await process(copy.deepcopy(last), rows)
     assert (first.topic, again.topic) == (COMPLETED, COMPLETED)
     assert first.event.eventId == again.event.eventId
 
 
 async def test_strangers_hear_nothing() -> None:
     rows: dict[bytes, ImageRow] = {}
-    await process(good_way()[0], rows, SERVICES)
-    assert await process(event(report(Step.VECTOR_INDEXING), tenant="evil"), rows, SERVICES) == []
+    await process(good_way()[0], rows)
+    assert await process(event(made_report(Step.VECTOR_INDEXING), tenant="evil"), rows) == []
 
 
 async def test_the_next_generation_has_its_own_end() -> None:
     rows: dict[bytes, ImageRow] = {}
     for each in good_way():
-        await process(each, rows, SERVICES)
+        await process(each, rows)
     ends = []
     for each in good_way():
         each.generation = 2
-        sent = await process(each, rows, SERVICES)
+        sent = await process(each, rows)
         ends += [m.event.eventId for m in sent if m.topic is COMPLETED]
     assert len(ends) == 1
-    failed = report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, "other")
-    assert await process(event(failed), rows, SERVICES) != []
+    failed = made_report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, "other")
+    assert await process(event(failed), rows) != []
     assert rows[IMAGE.encode()].status == "completed"
 
 
@@ -60,7 +80,7 @@ async def test_a_table_that_fails_is_waited_for() -> None:
             raise OSError("No space left on device")
 
     with pytest.raises(TableUnavailable) as caught:
-        await process(good_way()[0], FullDisk(), SERVICES)
+        await process(good_way()[0], FullDisk())
     assert caught.value.retryable
 
 
@@ -69,5 +89,69 @@ async def test_a_time_that_is_none_does_not_keep_an_end_from_being_announced() -
     sent = []
     for each in good_way():
         each.data.uploadedAt, each.timestamp = "yesterday", ""
-        sent += await process(each, rows, SERVICES)
+        sent += await process(each, rows)
     assert [m.topic for m in sent].count(COMPLETED) == 1
+
+
+# What comes behind a tenant's purge ----------------------------------------------------------
+
+
+def said(image: StoredImage, *reports: StepReport) -> ImageProgress:
+    """Return what a stage says that has read the picture's metadata."""
+    origin = event()
+    origin.tenantId, origin.data.imageId = image.tenantId, image.imageId
+    message = progress(origin, list(reports), image).event
+    assert isinstance(message, ImageProgress)
+    return message
+
+
+def end(image: StoredImage, how: Ending) -> ImageProgress:
+    message = ending(said(image), how, image.uploadedAt).event
+    assert isinstance(message, ImageProgress)
+    return message
+
+
+async def stored(services: Services) -> StoredImage:
+    image = made_image(services.storage)
+    await services.storage.put_image(image, b"picture")
+    return image
+
+
+async def test_what_a_stage_says_behind_the_purge_makes_no_row() -> None:
+    services, rows = System(Fuse()).services, dict[bytes, ImageRow]()
+    image = await stored(services)
+    late = said(image, made_report(Step.IMAGE_PROCESSING))
+    sent = await process(copy.deepcopy(late), rows, services, known=False)
+    assert [message.topic for message in sent] == [STATUS, TENANT_CHANGES], "it is stored still"
+    # The purge: tombstone, metadata, row, tombstone.
+    tombstone = await deletion.begin(image, services)
+    await process(end(image, Ending.PURGED), rows, services, known=False)
+    for _ in range(2):
+        assert await process(copy.deepcopy(late), rows, services, known=False) == []
+        await services.tombstones.remove(tombstone)
+    waits = copy.deepcopy(late)
+    waits.data.uploadedAt = None
+    assert await process(waits, rows, services, known=False) == []
+    for how in (Ending.DROPPED, Ending.DELETED):
+        assert await process(end(image, how), rows, services, known=False) == []
+    assert rows == {}
+
+
+async def test_a_deletion_behind_the_purge_of_its_tenant_makes_no_row() -> None:
+    services, rows = System(Fuse()).services, dict[bytes, ImageRow]()
+    image = await stored(services)
+    await deletion.begin(image, services)
+    sent = await process(end(image, Ending.DELETED), dict(rows), services, known=False)
+    assert [message.topic for message in sent] == [STATUS], "its tenant is there"
+    # The purge has removed the row, and then it removes the tombstone.
+    purge = TenantPurge(tenantId=image.tenantId, requestedAt=utc_now())
+    await services.tombstones.put_purge(purge)
+    assert await process(end(image, Ending.DELETED), rows, services, known=False) == []
+    assert rows == {}
+
+
+async def test_a_known_tenants_first_report_costs_no_look_into_storage() -> None:
+    services = System(Fuse()).services
+    image, rows = made_image(services.storage), dict[bytes, ImageRow]()
+    report = said(image, made_report(Step.IMAGE_PROCESSING))
+    assert await process(report, rows, services) != [], "there is nothing in storage to be found"

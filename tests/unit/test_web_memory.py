@@ -44,7 +44,7 @@ async def upload(port: int, data: memoryview) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(
-            f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+            f"POST {UPLOAD} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n"
             "Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode()
         )
         writer.write(head)

@@ -1,0 +1,83 @@
+"""Who is to blame for the end of the model's process, and for how long that is remembered."""
+
+import pytest
+
+from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.features.suspects import Suspects, digest_of
+from deeplens_streams.features.work import Request, Work
+
+
+async def sent(work: Work, *pictures: bytes) -> list[Request]:
+    requests = [work.add({}, each, None) for each in pictures]
+    for each in requests:
+        each.sent = True
+    return requests
+
+
+async def test_who_was_being_decoded_is_tried_first() -> None:
+    work = Work()
+    _, second, third = await sent(work, b"1", b"2", b"3")
+    work.process_ended(hung=set(), decoding={third.number})
+    assert work.waiting()[0] is third
+    assert second.suspicion  # it may have been the last to be decoded, or no picture's doing
+
+
+async def test_beside_one_that_hangs_nobody_is_suspected() -> None:
+    work = Work()
+    first, second = await sent(work, b"1", b"2")
+    for _ in range(2):
+        first.sent = second.sent = True
+        work.process_ended(hung={first.number}, decoding={first.number, second.number})
+    with pytest.raises(UndecodableImage, match="busy"):
+        first.answer.result()
+    assert work.waiting() == [second]
+    assert not second.suspicion
+
+
+async def test_every_copy_of_a_poison_picture_has_the_verdict() -> None:
+    work = Work()
+    (first,) = await sent(work, b"1")
+    later = work.add({}, b"1", None)
+    for _ in range(2):
+        first.sent = True
+        work.process_ended(hung=set(), decoding=set())
+    for each in (first, later):
+        assert isinstance(each.answer.exception(), UndecodableImage)
+    with pytest.raises(UndecodableImage, match="crash"):
+        await work.check(b"1")
+
+
+async def test_one_that_is_answered_after_all_is_not_suspected_any_more() -> None:
+    work = Work()
+    for _ in range(3):
+        (request,) = await sent(work, b"1")
+        work.process_ended(hung={request.number}, decoding=set())
+        work.answered({"id": request.number}, b"")
+    assert await work.check(b"1") is None
+
+
+async def test_one_whose_caller_left_is_not_tried_again_and_still_counted() -> None:
+    work = Work()
+    for _ in range(2):
+        (request,) = await sent(work, b"1")
+        work.leave(request)
+        assert work.in_hand() == [request]
+        work.process_ended(hung={request.number}, decoding={request.number})
+        assert work.waiting() == []
+    with pytest.raises(UndecodableImage):
+        await work.check(b"1")
+
+
+def test_suspects_are_bounded_and_the_longest_unseen_are_forgotten() -> None:
+    suspects = Suspects(room=2)
+    first, second, third = (digest_of(each) for each in (b"1", b"2", b"3"))
+    for each in (first, first, second, second):
+        suspects.accuse(each, "It crashes.")
+    with pytest.raises(UndecodableImage, match="It crashes"):
+        suspects.check(first)
+    suspects.accuse(third, "It crashes.")
+    assert len(suspects) == 2
+    suspects.check(second)
+    suspects.check(third)
+    with pytest.raises(UndecodableImage):
+        suspects.check(first)

@@ -1,0 +1,222 @@
+"""The purge of a tenant: all of it goes, and nothing of who comes after it."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import dead_letters, purging
+from deeplens_streams import deletion, letters
+from deeplens_streams.config import load_settings
+from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.services import Services, build_services
+from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
+from deeplens_streams.vectors import VectorPoint
+from deeplens_streams.vectors.memory import MemoryVectors
+from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge
+from models.events import ProcessingFailed, utc_now
+from models.images import StoredImage
+from models.status import ImageProgress
+from models.tenants import ChangeKind, TenantChange
+from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, System
+from tests.behaviour.test_storage import image as made_image
+from tests.unit.test_image_status import event as progress_event
+from tests.unit.test_stage import incoming
+
+
+class Outbox:
+    """Keeps what the purger sends; `then` is called with each."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.then: Callable[[Message], Awaitable[None]] | None = None
+
+    async def send(self, *messages: Message) -> None:
+        for message in messages:
+            self.sent.append(message)
+            if self.then is not None:
+                await self.then(message)
+
+    @property
+    def purged(self) -> int:
+        return sum(
+            isinstance(message.event, TenantChange) and message.event.data.kind == ChangeKind.PURGED
+            for message in self.sent
+        )
+
+
+@pytest.fixture
+def services() -> Services:
+    return System(Fuse()).services
+
+
+async def stored(services: Services) -> StoredImage:
+    image = made_image(services.storage)
+    image.checksumSha256 = 2 * uuid.uuid4().hex
+    await services.storage.put_image(image, PICTURE, claim=services.claims.pending(image))
+    return image
+
+
+async def requested(services: Services) -> TenantPurge:
+    purge = TenantPurge(tenantId=TENANT, requestedAt=utc_now())
+    await services.tombstones.put_purge(purge)
+    return purge
+
+
+async def run(services: Services, outbox: Outbox) -> None:
+    event = ImageDeleted(
+        eventType=ImageDeleted.EVENT_TYPE,
+        eventId="e",
+        timestamp=utc_now(),
+        tenantId=TENANT,
+        correlationId="c",
+        data=ImageDeletedData(),
+    )
+    assert await purging.process(event, services, outbox) == []
+
+
+async def images(services: Services) -> list[str]:
+    return [image.imageId async for image in services.storage.walk_images(tenant=TENANT)]
+
+
+async def index(services: Services, image: StoredImage) -> None:
+    assert services.vectors is not None
+    vector = np.ones(services.model.dimension, np.float32)
+    point = VectorPoint(image.imageId, vector, {"uploadedAt": image.uploadedAt})
+    await services.vectors.upsert([point], tenant=TENANT, model=services.model.name)
+
+
+async def test_what_is_written_behind_the_first_look_goes_too(services: Services) -> None:
+    """An upload and a stage were at work: picture, claim, thumbnail, vector and letter."""
+    outbox, first = Outbox(), await stored(services)
+    late: list[StoredImage] = []
+
+    async def write(message: Message) -> None:
+        if message.topic is PROGRESS and not late:
+            late.append(await stored(services))
+            thumbnail = first.thumbnailKey
+            await services.storage.put_thumbnail(tenant=TENANT, key=thumbnail, data=b"late")
+            await index(services, late[0])
+
+    outbox.then = write
+    await requested(services)
+    await run(services, outbox)
+    assert late
+    assert await images(services) == []
+    assert [each async for each in services.storage.walk_files(tenant=TENANT)] == []
+    assert [each async for each in services.claims.walk(tenant=TENANT)] == []
+    assert await services.storage.tenants() == []
+    assert services.vectors is not None
+    assert await services.vectors.models_of(tenant=TENANT) == []
+    ended = {m.event.image_id for m in outbox.sent if isinstance(m.event, ImageProgress)}
+    assert ended == {first.imageId, late[0].imageId}
+    assert outbox.purged == 1
+    assert outbox.sent[-1].topic is TENANT_CHANGES
+
+
+async def test_a_purge_that_was_cut_off_at_its_end_removes_nothing_more(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before it wrote down that all is done; the tenant was made again meanwhile."""
+    outbox = Outbox()
+    await stored(services)
+    await requested(services)
+    put = services.tombstones.put_purge
+
+    async def dies(purge: TenantPurge) -> None:
+        if purge.completedAt is not None:
+            raise KeyboardInterrupt
+        await put(purge)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.tombstones, "put_purge", dies)
+        with pytest.raises(KeyboardInterrupt):
+            await run(services, outbox)
+    assert outbox.purged == 1
+    new = await stored(services)
+    await run(services, outbox)
+    assert await images(services) == [new.imageId]
+    assert outbox.purged == 2, "the first may not have been sent; the second changes nothing"
+    purge = await services.tombstones.find_purge(tenant=TENANT)
+    assert purge is not None
+    assert purge.completedAt is not None
+    await run(services, outbox)
+    assert await images(services) == [new.imageId]
+    assert outbox.purged == 2
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["made", "made-and-deleted"])
+async def test_a_worker_that_was_slow_does_not_go_on_with_a_purge_that_is_over(
+    services: Services, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Two events ask for the same; while one worker stands still, the other is done."""
+    for _ in range(3):
+        await stored(services)
+    await requested(services)
+    slow, quick = Outbox(), Outbox()
+    new: list[StoredImage] = []
+    purge_one = deletion.purge
+
+    async def stands_still(tombstone: Any, *args: Any) -> None:
+        await purge_one(tombstone, *args)
+        if not new:
+            monkeypatch.setattr(deletion, "purge", purge_one)
+            await run(services, quick)
+            new.append(await stored(services))
+            if again:
+                await requested(services)
+
+    monkeypatch.setattr(deletion, "purge", stands_still)
+    await run(services, slow)
+    assert await images(services) == [new[0].imageId]
+    assert (quick.purged, slow.purged) == (1, 0)
+    purge = await services.tombstones.find_purge(tenant=TENANT)
+    assert purge is not None
+    assert (purge.completedAt is None) is again
+
+
+async def test_what_cannot_be_removed_does_not_hold_the_purge_for_ever(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(**_object: Any) -> None: ...
+
+    await stored(services)
+    await requested(services)
+    monkeypatch.setattr(services.storage, "delete_object", nothing)
+    outbox = Outbox()
+    await run(services, outbox)
+    assert outbox.purged == 1
+
+
+async def test_a_letter_that_comes_behind_the_purge_is_not_kept(services: Services) -> None:
+    image, work = await stored(services), progress_event()
+    work.tenantId, work.data.imageId = TENANT, image.imageId
+    letter = letters.dead_letter("index", work, UndecodableImage(), 1, incoming(b"")).event
+    assert isinstance(letter, ProcessingFailed)
+
+    async def kept() -> int:
+        await dead_letters.process(letter, services)
+        return len([each async for each in services.letters.walk(tenant=TENANT)])
+
+    assert await kept() == 1
+    await requested(services)
+    await run(services, Outbox())
+    assert await kept() == 0
+
+
+async def test_an_empty_folder_is_no_tenant(tmp_path: Path) -> None:
+    """A stage that was at work behind the purge takes back what it wrote, but no folder."""
+    services = build_services(load_settings(data_dir=tmp_path, weights="untrained"))
+    image = await stored(services)
+    assert await services.storage.tenants() == [TENANT]
+    await requested(services)
+    await run(replace(services, vectors=MemoryVectors()), Outbox())
+    key = image.thumbnailKey
+    await services.storage.put_thumbnail(tenant=TENANT, key=key, data=b"late")
+    await services.storage.delete_object(tenant=TENANT, key=key)
+    assert await services.storage.tenants() == []
+    await services.close()
