@@ -1,15 +1,21 @@
 """A disk that fills up: uploads stop at a reserve, what was accepted goes on, nothing breaks."""
 
 import asyncio
+import io
+import shutil
+import uuid
 from pathlib import Path
 
 import aiohttp
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.faults.parts import fill, small_pictures
+from deeplens_streams.kafka.server import KafkaServer
+from tests.faults.parts import StubExtractor, fill, small_pictures
 from tests.faults.test_outages import steps_of
 from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import System
+from tests.integration.system import System, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -27,7 +33,7 @@ async def statuses(worker_url: str, system: System, count: int, seed: int) -> se
 
 
 async def test_images_state_and_vectors_on_a_disk_that_fills_up(
-    system: System, small_disk: Path
+    system: System, stub: StubExtractor, small_disk: Path
 ) -> None:
     worker = await system.started(
         "one",
@@ -49,14 +55,19 @@ async def test_images_state_and_vectors_on_a_disk_that_fills_up(
     assert await statuses(worker.url, system, 3, seed=3) == {202}
 
     # Others fill it with pictures on their way: vectors wait, and go on when there is room.
+    await asyncio.to_thread(stub.kill)
     book = await Uploader([worker], at_once=16).send(small_pictures(60, seed=4), per_second=1000)
     ballast = await asyncio.to_thread(fill, small_disk, 200 << 20)
+    stub.start()
+    await stub.until_ready()
     ids = list(book.accepted.values())
-    await asyncio.sleep(10)
-    waiting = [each for each in ids if (await client.status(each))["status"] == "processing"]
-    if waiting:
-        said = [(await steps_of(client, each))["vector_indexing"] for each in waiting]
-        assert any(step["status"] == "retrying" for step in said), said
+
+    async def one_waits() -> bool:
+        steps = [(await steps_of(client, each))["vector_indexing"] for each in ids]
+        assert not any(step["status"] == "completed" for step in steps)
+        return any(step["status"] == "retrying" for step in steps)
+
+    await until(one_waits, "a vector waits for room", seconds=30)
     ballast.unlink()
     states = await client.until_final(ids, seconds=30)
     assert set(states.values()) == {"completed"}
@@ -70,3 +81,61 @@ async def test_images_state_and_vectors_on_a_disk_that_fills_up(
     await worker.until_ready()
     assert {(await client.status(each))["status"] for each in first + ids} == {"completed"}
     assert await statuses(worker.url, system, 3, seed=6) == {202}
+
+
+def noise(count: int, *, side: int = 1300) -> list[bytes]:
+    """Return pictures of about 5 MB."""
+    rng = np.random.default_rng(7)
+    pictures = []
+    for _ in range(count):
+        buffer = io.BytesIO()
+        pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "BMP")
+        pictures.append(buffer.getvalue())
+    return pictures
+
+
+async def test_uploads_stop_before_kafka_on_the_same_disk_suffers(
+    stub: StubExtractor, small_disk: Path, tmp_path: Path
+) -> None:
+    kafka = KafkaServer(small_disk / "kafka")
+    await asyncio.to_thread(kafka.start)
+    system = System(f"kafka://{kafka.bootstrap}", f"d{uuid.uuid4().hex[:8]}", tmp_path, stub.url)
+    least = shutil.disk_usage(small_disk).free
+
+    async def watch() -> None:
+        nonlocal least
+        while True:
+            least = min(least, shutil.disk_usage(small_disk).free)
+            await asyncio.sleep(0.01)
+
+    try:
+        worker = await system.started(
+            "one",
+            DATA_DIR=str(small_disk / "data"),
+            STATE_DIR=str(small_disk / "state"),
+            DISK_RESERVE_BYTES=str(RESERVE),
+        )
+        client = system.client(worker, TENANT)
+        await client.until_final([await client.upload(small_pictures(1)[0])])
+        # Room for about ten of the pictures that all come at once.
+        ballast = await asyncio.to_thread(fill, small_disk, RESERVE + (60 << 20))
+        watching = asyncio.create_task(watch())
+        uploader = Uploader([worker])
+        async with aiohttp.ClientSession() as http:
+            pictures = [*noise(8)] * 5
+            answers = (uploader.one(http, f"{n}.bmp", each) for n, each in enumerate(pictures))
+            await asyncio.gather(*answers)
+        book = uploader.book
+        assert 1 <= len(book.accepted) < len(pictures)
+        assert {status for each in book.refused.values() for status in each} == {507}
+        states = await client.until_final(list(book.accepted.values()), seconds=60)
+        assert set(states.values()) == {"completed"}
+        watching.cancel()
+        # What was accepted was processed out of the reserve, which is there for that.
+        assert least > RESERVE - (30 << 20), least
+        ballast.unlink()
+        assert await statuses(worker.url, system, 3, seed=8) == {202}
+    finally:
+        await system.close()
+        await asyncio.to_thread(kafka.stop)

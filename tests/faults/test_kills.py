@@ -81,8 +81,8 @@ async def test_whoever_is_killed_every_accepted_picture_completes(
         book = await uploads
         # Where a worker is killed, the others take what comes.
         assert not [
-            (at, status)
-            for at, status in book.refusals
+            (at, code)
+            for at, code in book.refusals
             if not any(begin <= at <= end for begin, end in without_kafka)
         ]
         await check(system, workers, book)

@@ -15,8 +15,4 @@ async def test_memory_files_threads_and_sockets_stay(system: System) -> None:
     soaked = await soak(system, PICTURES, in_step=True)
     for each in soaked.held:
         print(f"{soaked.took_s:.0f} s; {each.name}: {each.quarter(2)}, {each.quarter(4)}")  # noqa: T201
-    faults = soaked.faults(PICTURES)
-    known = [each for each in faults if each.startswith("index: memory")]
-    assert [each for each in faults if each not in known] == []
-    if known:
-        pytest.xfail(f"Edge holds some memory for each vector that is no mapped file: {known}")
+    assert soaked.faults(PICTURES) == []

@@ -20,13 +20,13 @@ class Book:
     ----------
     accepted : answered with 202; the image's ID.
     refused : answered with an error, every time; its status.
-    refusals : when, by the event loop's clock, and with which status.
+    refusals : when, by the event loop's clock, and with which code.
     cut : without an answer at least once, and never accepted: it may exist or not.
     """
 
     accepted: dict[str, str] = field(default_factory=dict)
     refused: dict[str, list[int]] = field(default_factory=dict)
-    refusals: list[tuple[float, int]] = field(default_factory=list)
+    refusals: list[tuple[float, str]] = field(default_factory=list)
     cut: set[str] = field(default_factory=set)
     slowest_s: float = 0.0
 
@@ -91,5 +91,5 @@ class Uploader:
             self.book.accepted[name] = answer["imageId"]
             return True
         self.book.refused.setdefault(name, []).append(response.status)
-        self.book.refusals.append((loop.time(), response.status))
+        self.book.refusals.append((loop.time(), f"{answer['errorCode']} {response.url}"))
         return False
