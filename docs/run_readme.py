@@ -1,37 +1,41 @@
-"""Runs the commands of README's "Use it" against a running system, and writes down the answers.
+"""Runs the commands of README's "Use it" and of administering.md, and writes down the answers.
 
-``python docs/run_readme.py`` while ``make run`` runs in another terminal, on a new folder.
+``python docs/run_readme.py`` while ``make run ARGS=--no-demo`` runs on a new folder.
 """
 
 import json
 import re
-import subprocess  # what README says is meant to be pasted into a shell
+import subprocess  # what the pages say is meant to be pasted into a shell
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parents[1] / "README.md"
+DOCS = Path(__file__).parent
+#: In the order of pasting, and from where to where.
+PAGES = (
+    (DOCS.parent / "README.md", "\n## Use it\n", "\n## Scale it out\n"),
+    (DOCS / "administering.md", "", ""),
+)
 API = "http://127.0.0.1:8080"
 WIDTH = 112
 
 #: A block of commands, and the answers where they follow.
 _BLOCK = re.compile(
-    r"```sh\n(?P<commands>.*?)```(?:\n\n```(?:json|text)\n(?P<answers>.*?)```)?", re.S
+    r"```sh\n(?P<commands>.*?)```(?:\n\n```(?:json|text)\n(?P<answers>.*?)```)?", re.DOTALL
 )
 _SECRET = re.compile(r"(dlk_[a-z0-9]+)_[\w-]+")
 _MARK = "<<<end of block>>>"
 
 
-def section(text: str) -> str:
-    """Return the part of README that is meant to be pasted while the system runs."""
-    return text[text.index("\n## Use it\n") : text.index("\n## Scale it out\n")]
-
-
-def blocks(text: str) -> list[tuple[str, str | None]]:
-    """Return the commands of each block, and its answers or None."""
-    return [(found["commands"], found["answers"]) for found in _BLOCK.finditer(section(text))]
+def blocks() -> list[tuple[str, str | None]]:
+    """Return the commands of each block of all pages, and its answers or None."""
+    return [
+        (found["commands"], found["answers"])
+        for path, begin, end in PAGES
+        for found in _BLOCK.finditer(_part(path.read_text("utf-8"), begin, end))
+    ]
 
 
 def run(commands: Sequence[str], *, api: str = API, python: str | None = None) -> list[str]:
@@ -47,16 +51,16 @@ def run(commands: Sequence[str], *, api: str = API, python: str | None = None) -
     if python is not None:
         script = script.replace(".venv/bin/python", python)
     done = subprocess.run(
-        ["/bin/bash"], input=script, capture_output=True, text=True, cwd=README.parent, check=False
+        ["/bin/bash"], input=script, capture_output=True, text=True, cwd=DOCS.parent, check=False
     )
     printed = done.stdout.split(f"{_MARK}\n")
     if done.stderr or len(printed) != len(commands) + 1:
-        raise RuntimeError(f"README's commands said: {done.stderr[-2000:]}{done.stdout[-500:]}")
+        raise RuntimeError(f"the commands said: {done.stderr[-2000:]}{done.stdout[-500:]}")
     return [_SECRET.sub(r"\1_…", each) for each in printed[:-1]]
 
 
 def answers(printed: str) -> list[Any]:
-    """Return the JSON objects of an output, or of README's account of it, in order."""
+    """Return the JSON objects of an output, or of a page's account of it, in order."""
     return list(_objects(printed.replace("\n", " ")))
 
 
@@ -67,6 +71,11 @@ def _objects(text: str) -> Iterator[Any]:
         found, end = decoder.raw_decode(text, at)
         yield found
         at = text.find("{", end)
+
+
+def _part(text: str, begin: str, end: str) -> str:
+    start = text.index(begin)
+    return text[start : text.index(end, start) if end else len(text)]
 
 
 def _written(printed: str) -> str:
@@ -86,18 +95,20 @@ def _written(printed: str) -> str:
 
 
 def main() -> None:
-    text = README.read_text("utf-8")
-    outputs = iter(run([commands for commands, _ in blocks(text)]))
+    outputs = iter(run([commands for commands, _ in blocks()]))
 
     def renewed(found: re.Match[str]) -> str:
-        printed = next(outputs)
+        printed, whole, start = next(outputs), found[0], found.start()
         if found["answers"] is None:
-            return found[0]
-        return found[0].replace(found["answers"], _written(printed))
+            return whole
+        begin, end = found.start("answers") - start, found.end("answers") - start
+        return whole[:begin] + _written(printed) + whole[end:]
 
-    fresh = _BLOCK.sub(renewed, section(text))
-    README.write_text(text.replace(section(text), fresh), "utf-8")
-    sys.stdout.write(f"{README.name} has today's answers\n")
+    for path, begin, end in PAGES:
+        text = path.read_text("utf-8")
+        part = _part(text, begin, end)
+        path.write_text(text.replace(part, _BLOCK.sub(renewed, part)), "utf-8")
+        sys.stdout.write(f"{path.name} has today's answers\n")
 
 
 if __name__ == "__main__":
