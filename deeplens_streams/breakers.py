@@ -210,6 +210,31 @@ class Breakers:
             self._all[dependency] = Breaker(dependency)
         return self._all[dependency]
 
+    async def patiently(
+        self,
+        work: Callable[[], Awaitable[T]],
+        on_wait: Callable[[DependencyUnavailable], Awaitable[None]] | None = None,
+    ) -> T:
+        """Do `work`; while a dependency is away, wait behind its breaker and do it again.
+
+        Parameters
+        ----------
+        on_wait : called once, with the first reason to wait.
+        """
+        breaker = None
+        while True:
+            try:
+                if breaker is None:
+                    return await work()
+                async with breaker.turn():
+                    return await work()
+            except DependencyUnavailable as error:
+                breaker = self[error.dependency]
+                breaker.note(error)
+                if on_wait is not None:
+                    await on_wait(error)
+                    on_wait = None
+
     def known(self) -> dict[str, Breaker]:
         """Return every breaker that was ever asked for, by dependency."""
         return dict(self._all)

@@ -122,8 +122,10 @@ class Stage(Generic[E]):
     async def _finish(self, results: list[Message], handled: list[Incoming]) -> None:
         if results:
             messages = self.fold(results)
-            await self._surely(partial(self.patiently, partial(self.sender.send, *messages)))
-        await self._surely(partial(self.patiently, self.settled))
+            await self._surely(
+                partial(self.breakers.patiently, partial(self.sender.send, *messages))
+            )
+        await self._surely(partial(self.breakers.patiently, self.settled))
         for each in handled:
             each.ack()
 
@@ -135,26 +137,6 @@ class Stage(Generic[E]):
             except Exception:
                 log.exception("event could not be handled; trying again", stage=self.name)
                 await asyncio.sleep(MISTAKE_WAIT_S)
-
-    async def patiently(
-        self,
-        work: Callable[[], Awaitable[T]],
-        on_wait: Callable[[DependencyUnavailable], Awaitable[None]] | None = None,
-    ) -> T:
-        """Do `work`; while a dependency is away, wait behind its breaker and do it again."""
-        breaker = None
-        while True:
-            try:
-                if breaker is None:
-                    return await work()
-                async with breaker.turn():
-                    return await work()
-            except DependencyUnavailable as error:
-                breaker = self.breakers[error.dependency]
-                breaker.note(error)
-                if on_wait is not None:
-                    await on_wait(error)
-                    on_wait = None
 
 
 class _Work(Generic[E]):
@@ -188,7 +170,9 @@ class _Work(Generic[E]):
         )
         self._attempt += 1
         try:
-            results = await self.stage.patiently(partial(self.stage.process, event), self._waits)
+            results = await self.stage.breakers.patiently(
+                partial(self.stage.process, event), self._waits
+            )
         except Exception as error:
             return await self._failed(event, error)
         ATTEMPTS.labels(self.stage.name, "done").inc()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -200,29 +200,16 @@ class Intake:
         try:
             # The metadata object goes first: without it, a stage drops the event.
             if not sent:
-                await self._patiently(partial(self._forget, image))
+                await self._breakers.patiently(partial(self._forget, image))
                 return
             begin = partial(deletion.begin, image, self._services, refused=True)
-            tombstone = await self._patiently(begin)
-            await self._patiently(partial(self._remove_files, image))
+            tombstone = await self._breakers.patiently(begin)
+            await self._breakers.patiently(partial(self._remove_files, image))
         except Exception:
             log.exception("refused upload left behind", image_id=image.imageId)
         else:
             # Behind the removal, on which an answer waits.
             _go_on(self._purge(tombstone))
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do `work`, again as long as what it needs is away."""
-        breaker = None
-        while True:
-            try:
-                if breaker is None:
-                    return await work()
-                async with breaker.turn():
-                    return await work()
-            except DependencyUnavailable as error:
-                breaker = self._breakers[error.dependency]
-                breaker.note(error)
 
     async def _forget(self, image: StoredImage) -> None:
         await self._storage.delete_metadata(tenant=image.tenantId, image_id=image.imageId)
@@ -238,7 +225,7 @@ class Intake:
 
     async def _purge(self, tombstone: Tombstone) -> None:
         try:
-            await self._patiently(partial(self._publish, *deletion.messages(tombstone)))
+            await self._breakers.patiently(partial(self._publish, *deletion.messages(tombstone)))
         except Exception:
             log.exception("refused upload left behind", image_id=tombstone.imageId)
 

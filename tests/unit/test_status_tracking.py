@@ -53,6 +53,24 @@ async def test_a_report_that_is_delivered_again_announces_the_same_event() -> No
     assert first.event.eventId == again.event.eventId
 
 
+async def test_a_report_that_is_delivered_again_writes_the_row_again() -> None:
+    """Its changelog may have missed it, where the worker was killed between the two."""
+
+    written = []
+
+    class Rows(dict[bytes, ImageRow]):
+        def __setitem__(self, key: bytes, value: ImageRow) -> None:
+            written.append(key)
+            super().__setitem__(key, value)
+
+    rows, first = Rows(), good_way()[0]
+    await process(copy.deepcopy(first), rows)
+    row = rows[IMAGE.encode()]
+    await process(copy.deepcopy(first), rows)
+    assert written == [IMAGE.encode()] * 2
+    assert rows[IMAGE.encode()] is row
+
+
 async def test_strangers_hear_nothing() -> None:
     rows: dict[bytes, ImageRow] = {}
     await process(good_way()[0], rows)
