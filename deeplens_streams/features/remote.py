@@ -19,7 +19,7 @@ from deeplens_streams.features.failures import PICTURE_ERRORS, ExtractionFailed
 
 #: Longer than a service takes to find out that a picture makes its decoder hang. A service that
 #: is gone is noticed much sooner.
-TIMEOUT_S = 360.0
+TIMEOUT_S = 420.0
 _CONNECT_S, _PING_S = 2.0, 3.0
 _LOOK_S = 2.0
 _REST_S = 1.0

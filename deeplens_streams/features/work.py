@@ -108,6 +108,11 @@ class Work:
         in_hand = self.in_hand()
         if hung:  # the others were only beside it
             message, culprits = _HANGS, [each for each in in_hand if each.number in hung]
+            if len(culprits) > 1:
+                # One may have kept the interpreter from the rest: each is tried alone.
+                for each in culprits:
+                    each.suspicion = 2
+                culprits = []
         else:
             message, culprits = _CRASHES, in_hand if len(in_hand) == 1 else []
             for each in in_hand:

@@ -218,4 +218,5 @@ async def test_the_verdict_of_a_service_reaches_the_worker_that_asked(kind: byte
 
 def test_a_client_waits_for_longer_than_a_verdict_takes() -> None:
     two_restarts = 2 * 90
-    assert 2 * DECODE_S + two_restarts < TIMEOUT_S
+    # Once beside others that it keeps from their work, and twice alone.
+    assert 3 * DECODE_S + two_restarts < TIMEOUT_S

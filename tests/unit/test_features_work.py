@@ -34,6 +34,25 @@ async def test_beside_one_that_hangs_nobody_is_suspected() -> None:
     assert not second.suspicion
 
 
+async def test_of_several_that_hang_together_each_is_tried_alone() -> None:
+    work = Work()
+    first, second, third = await sent(work, b"1", b"2", b"3")
+    hung = {first.number, second.number}
+    for _ in range(2):
+        first.sent = second.sent = third.sent = True
+        work.process_ended(hung=hung, decoding=hung)
+    # One of them may have kept the interpreter: that is no reason to condemn the other.
+    assert not first.answer.done()
+    assert not second.answer.done()
+    assert [first.suspicion, second.suspicion, third.suspicion] == [2, 2, 0]
+    for _ in range(2):
+        first.sent = True
+        work.process_ended(hung={first.number}, decoding={first.number})
+    with pytest.raises(UndecodableImage, match="busy"):
+        first.answer.result()
+    assert not second.answer.done()
+
+
 async def test_every_copy_of_a_poison_picture_has_the_verdict() -> None:
     work = Work()
     (first,) = await sent(work, b"1")
