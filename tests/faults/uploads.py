@@ -1,6 +1,7 @@
 """Uploads from a client that keeps a book of what it was answered."""
 
 import asyncio
+import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,8 @@ class Uploader:
         form = aiohttp.FormData()
         form.add_field("tenantId", TENANT)
         form.add_field("skipDuplicateCheck", "true")
-        form.add_field("file", picture, filename=name, content_type="image/jpeg")
+        file = io.BytesIO(picture)
+        form.add_field("file", file, filename=name, content_type="image/jpeg")
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
