@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check audit-packages bench bench-full check-weights docs lock relock
+.PHONY: help run test test-faults test-hostile check audit-packages bench bench-full check-weights docs lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -32,6 +32,9 @@ test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
 
 test-faults: $(VENV)/.dev ## Kill, starve and cut off parts of a running system; takes minutes.
 	@exec $(BIN)/python -m pytest -q -s -o addopts= tests/faults $(ARGS)
+
+test-hostile: $(VENV)/.dev ## Send thousands of damaged pictures and odd requests; takes minutes.
+	@exec $(BIN)/python -m pytest -q -s -o addopts= tests/hostile $(ARGS)
 
 check: $(VENV)/.dev ## Lint, formatting, types, the direction of imports, and what bandit finds.
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Three hundred damaged and hostile pictures; five thousand of them are in tests/faults."""
+"""Three hundred damaged and hostile pictures; five thousand of them are in tests/hostile."""
 
 import asyncio
 import io

@@ -22,6 +22,7 @@ from tests.s3_server import S3Server
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 OUTAGE_S = 60
+KAFKA_OUTAGE_S = 45
 RETURN_S = 30
 #: Of one stage in one outage.
 MAX_LINES = 10
@@ -98,7 +99,7 @@ async def test_an_extractor_that_hangs(system: System, stub: StubExtractor) -> N
     assert stub.process is not None
     os.kill(stub.process.pid, signal.SIGSTOP)
     ids = await uploaded(worker, 30, seed=2, per_second=2)
-    await asyncio.sleep(OUTAGE_S / 2)
+    await asyncio.sleep(OUTAGE_S / 3)
     os.kill(stub.process.pid, signal.SIGCONT)
     await complete(client, ids)
 
@@ -173,10 +174,10 @@ async def test_without_kafka(system: System, own_kafka: KafkaServer, tmp_path: P
     own_kafka.kill()
     await asyncio.to_thread(own_kafka.stop)
 
-    # Longer than what the Kafka client keeps what it could not send.
+    # Longer than the 30 s for which the Kafka client keeps what it could not send.
     uploader = Uploader([worker])
     loop = asyncio.get_running_loop()
-    end = loop.time() + OUTAGE_S
+    end = loop.time() + KAFKA_OUTAGE_S
     async with aiohttp.ClientSession() as http:
         for number, picture in enumerate(small_pictures(20, seed=2)):
             await uploader.one(http, f"{number}.jpg", picture)
