@@ -1,6 +1,7 @@
 """Any table from any worker: what this one holds, and what the others say that they do."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 
 #: Seconds that another worker has for its share, and that Kafka has for where topics end.
 _DEADLINE_S = 2.0
+#: Seconds for which what Kafka said of them is good enough.
+_ENDS_S = 5.0
 #: What a partition takes: files, and what is still in memory.
 _SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 _NOT_FOUND = 404
@@ -45,6 +48,8 @@ class FaustTables:
         self._recovered = recovered
         self._here = URL(settings.canonical_url)
         self._headers = internal_headers(settings)
+        #: When Kafka was asked last for the ends of which partitions, and what it said.
+        self._last_ends: tuple[float, frozenset[TP], Mapping[TP, int]] = (0.0, frozenset(), {})
 
     def known(self) -> list[TableInfo]:
         return [
@@ -138,12 +143,22 @@ class FaustTables:
         )
 
     async def _ends(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
-        """Return where changelogs end; empty while Kafka cannot say."""
+        """Return where changelogs ended of late; empty while Kafka cannot say.
+
+        The question waits behind a fetch that waits for messages, for a second and more: too long
+        for each page of who reads a whole table.
+        """
+        asked, now = frozenset(partitions), time.monotonic()
+        at, about, ends = self._last_ends
+        if asked == about and now - at < _ENDS_S:
+            return ends
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                return await self._app.consumer.highwaters(*partitions) if partitions else {}
+                ends = await self._app.consumer.highwaters(*partitions) if partitions else {}
         except (TimeoutError, KafkaError, OSError):
-            return {}
+            ends = {}
+        self._last_ends = time.monotonic(), asked, ends
+        return ends
 
     def _owners(self, name: str) -> dict[int, str | None]:
         table = self._tables()[name]
