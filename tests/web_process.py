@@ -1,7 +1,10 @@
 """The web layer as a process of its own: ``python -m tests.web_process FOLDER``."""
 
 import asyncio
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -14,6 +17,22 @@ from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import server_options
 from tests.web_server import Web
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run this program; the first line that it prints is its port."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.web_process", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[1],
+        text=True,
+    ) as found:
+        try:
+            yield found
+        finally:
+            found.kill()
 
 
 async def main(folder: Path) -> None:

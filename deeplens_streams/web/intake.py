@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -30,8 +30,6 @@ from models.status import ImageState
 from models.tenants import Tenant
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 #: Seconds that the writes to storage may take together.
 STORE_TIMEOUT_S = 60.0

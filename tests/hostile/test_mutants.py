@@ -4,7 +4,6 @@ import asyncio
 import io
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from deeplens_streams.vectors.memory import MemoryVectors
 from tests.contract.test_http_mutants import REFUSED, RESOLVED
 from tests.mutations import Mutant, mutants, originals
 from tests.stages import end_of
+from tests.web_process import started
 from tests.web_server import TENANT, UPLOAD
 
 COUNT = 5_000
@@ -37,17 +37,8 @@ LIMIT_BYTES = 500_000_000
 
 @pytest.fixture
 def web_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.web_process", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-        text=True,
-    ) as found:
-        try:
-            yield found
-        finally:
-            found.kill()
+    with started(tmp_path) as found:
+        yield found
 
 
 class Processes:

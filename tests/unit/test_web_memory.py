@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.web_process import started
 from tests.web_server import TENANT, UPLOAD, noise_jpeg
 
 UPLOADS = 50
@@ -20,17 +20,8 @@ _PIECE = 262_144
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.web_process", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-        text=True,
-    ) as found:
-        try:
-            yield found
-        finally:
-            found.kill()
+    with started(tmp_path) as found:
+        yield found
 
 
 async def upload(port: int, data: memoryview) -> int:
