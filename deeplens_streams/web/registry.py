@@ -226,6 +226,12 @@ class RegistryReader(Service):
         self._partition = TopicPartition(TENANTS.name(settings.namespace), 0)
         super().__init__(**kwargs)
 
+    async def on_started(self) -> None:
+        # The web server starts behind this one: who can connect finds the tenants known, and who
+        # cannot goes to another worker.
+        with contextlib.suppress(RegistryUnavailable):
+            await self._registry.ready()
+
     @Service.task
     async def _read(self) -> None:
         while not self.should_stop:

@@ -98,14 +98,17 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
         found = registry.holder("k")
         return found[1].revokedAt if found else "none"
 
-    async with RegistryReader(load_settings(weights="untrained"), registry):
-        log.released = 1
-        for _ in range(10):
+    reader = RegistryReader(load_settings(weights="untrained"), registry)
+    log.released = 1
+    starting = asyncio.create_task(reader.start())
+    try:
+        for _ in range(50):
             await asyncio.sleep(0)
         assert not registry.is_whole
         assert key() == "none"
+        assert not starting.done(), "what starts behind it would refuse who asks"
         log.released = 3
-        await until(lambda: registry.is_whole)
+        await starting
         assert (key(), registry.has("acme", NOW)) == (NOW, True)
 
         log.released, log.fault = 0, KafkaError()
@@ -117,7 +120,22 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
         log.released = 3
         await until(lambda: registry.has("acme", NOW))
         assert key() == NOW
+    finally:
+        await reader.stop()
     assert set(seen) == {NOW}
+
+
+async def test_a_worker_starts_also_where_the_tenants_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, registry = Log(), Registry(publish)
+    monkeypatch.setattr(registry_module, "AIOKafkaConsumer", log.consumer)
+    monkeypatch.setattr(registry_module, "PATIENCE_S", 0.05)
+    log.write(with_key())
+    async with RegistryReader(load_settings(weights="untrained"), registry):
+        assert not registry.is_whole
+        log.released = 1
+        await until(lambda: registry.is_whole)
 
 
 async def test_a_tenant_that_went_meanwhile_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
