@@ -10,12 +10,18 @@ between the two steps is emptied as well: either way the first events after it w
 
 Faust hands on each message with four tasks of asyncio, and asks Kafka again at once. Under load
 that is a request for every message or two, which costs more CPU than what the message asks for.
+
+While Kafka is away, a producer that has something to send asks where it is, and again as soon as
+that is refused, which costs most of a core.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from faust.transport.drivers import aiokafka
 from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
@@ -24,6 +30,8 @@ from mode import ServiceT
 #: Seconds between two reads while there is something to read: messages gather meanwhile. The
 #: first message after a silence does not wait.
 REST_S = 0.03
+#: Seconds until a producer asks again where Kafka is when nobody has answered.
+LOOK_S = 0.2
 
 
 class Consumer(aiokafka.Consumer):
@@ -115,7 +123,30 @@ class Consumer(aiokafka.Consumer):
             await self.seek(tp, offset)
 
 
+class Producer(aiokafka.Producer):
+    """Rests between its looks for a Kafka that is away."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        rest_between_looks(producer.client)
+        return producer
+
+
+def rest_between_looks(client: AIOKafkaClient) -> None:
+    """Have a client wait before it tells that nobody said where Kafka is."""
+    look = client._metadata_update  # noqa: SLF001 - it has no other place for it
+
+    async def look_and_rest(*args: Any) -> bool:
+        found: bool = await look(*args)
+        if not found:
+            await asyncio.sleep(LOOK_S)
+        return found
+
+    client._metadata_update = look_and_rest  # noqa: SLF001
+
+
 class Transport(aiokafka.Transport):
-    """As Faust's, with our consumer."""
+    """As Faust's, with our consumer and producer."""
 
     Consumer = Consumer
+    Producer = Producer

@@ -219,3 +219,24 @@ async def test_nothing_is_handed_on_between_a_seek_and_the_flow(
     assert consumer.handed == [(A, 0), (A, 1), (A, 2)]
     consumer.acknowledge(A, 0)
     assert consumer.committable() == {A: 1}
+
+
+async def test_a_producer_rests_between_looks_for_a_kafka_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, looks = [False, True], 0
+
+    async def look(*_args: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return answers.pop(0)
+
+    client = SimpleNamespace(_metadata_update=look)
+    transport.rest_between_looks(client)
+    monkeypatch.setattr(transport, "LOOK_S", 3600.0)
+    looking = asyncio.create_task(client._metadata_update())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (looks, looking.done()) == (1, False)
+    looking.cancel()
+    assert await client._metadata_update()
