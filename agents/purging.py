@@ -133,8 +133,9 @@ class _TenantPurge:
                 yield each
 
     async def _remove_images(self) -> None:
-        services, walk = self._services, self._services.storage.walk_images
-        async with aclosing(self._ours(walk(tenant=self._purge.tenantId))) as images:
+        services = self._services
+        survey = services.storage.survey(tenant=self._purge.tenantId)
+        async with aclosing(self._ours(_whole(survey))) as images:
             async for image in images:
                 await deletion.purge(await deletion.begin(image, services), services)
                 self._purge.images += 1
@@ -151,8 +152,8 @@ class _TenantPurge:
                 await services.tombstones.remove(each)
             bunch.clear()
 
-        walk = services.tombstones.walk(tenant=self._purge.tenantId)
-        async with aclosing(self._ours(walk)) as tombstones:
+        survey = services.tombstones.survey(tenant=self._purge.tenantId)
+        async with aclosing(self._ours(_whole(survey))) as tombstones:
             async for tombstone in tombstones:
                 await deletion.purge(tombstone, services)
                 bunch.append(tombstone)
@@ -182,6 +183,14 @@ class _TenantPurge:
         for model in await vectors.models_of(tenant=tenant):
             await self._check()
             self._found |= await vectors.drop(tenant=tenant, model=model)
+
+
+async def _whole(survey: AsyncGenerator[tuple[str, T | None]]) -> AsyncGenerator[T]:
+    """Yield what a survey could read."""
+    async with aclosing(survey) as found:
+        async for _, each in found:
+            if each is not None:
+                yield each
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:

@@ -164,7 +164,8 @@ class Breaker:
         elif self._failures >= TRIES:
             self._open(error, now)
         else:
-            log.warning("a dependency failed", **self._about(error))
+            # Below what is logged: one that passes is in the metric and in its answer.
+            log.debug("a dependency failed", **self._about(error))
         given = min(error.retry_after or 0, LONGEST_WAIT_S)
         self._next_at = now + max(given, self._wait * _jitter())
 
@@ -173,7 +174,8 @@ class Breaker:
         self._closed.clear()
         BREAKER_OPEN.labels(self.name).set(1)
         BREAKER_OPENED.labels(self.name).inc()
-        log.warning("a dependency is away; waiting for it", **self._about(error))
+        about = self._about(error)
+        log.warning("a dependency is away; waiting for it", **about, failures=self._failures)
 
     def _about(self, error: DependencyUnavailable) -> dict[str, Any]:
         cause = str(error.__cause__ or "").partition("\n")[0][:300] or None

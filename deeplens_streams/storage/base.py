@@ -107,9 +107,6 @@ class ImageStorage(Protocol):
     async def tenants(self) -> list[str]:
         """Return every tenant of which something is stored, sorted."""
 
-    def walk_images(self, *, tenant: str) -> AsyncGenerator[StoredImage]:
-        """Yield every image of a tenant, newest first; see `dated.walk` for what is in memory."""
-
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
         """Yield ID and metadata of every image of a tenant, None for a damaged metadata object.
 

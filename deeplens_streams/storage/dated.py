@@ -1,4 +1,4 @@
-"""Objects under ``{folder}/{day}/{minute}/{ms}-{uuid}.json``, from the newest."""
+"""Objects under ``{folder}/{day}/{minute}/{ms}-{uuid}.json``, from the newest or in no order."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -14,6 +14,7 @@ _DEPTH = 3
 """Levels below the folder: day, minute, object."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def walk(
@@ -52,10 +53,30 @@ async def walk(
                 yield key, content
 
 
-async def survey(
+async def each(
+    blobs: Blobs, folder: str, read: Callable[[str], Awaitable[R | None]]
+) -> AsyncGenerator[R]:
+    """Yield the content of each object, in no order and in memory that is bounded.
+
+    Parameters
+    ----------
+    read : as for `walk`.
+    """
+
+    async def content(key: str) -> R | None:
+        return await read(key) if layout.read_dated_key(key) else None
+
+    keys = blobs.walk(folder, action="list")
+    async with aclosing(in_order(keys, content, at_once=MAX_AT_ONCE)) as found:
+        async for one in found:
+            if one is not None:
+                yield one
+
+
+def survey(
     blobs: Blobs, folder: str, parse: Callable[[str, bytes], T]
 ) -> AsyncGenerator[tuple[str, T | None]]:
-    """Yield image ID and content of each object, in no order and in bounded memory.
+    """Yield image ID and content of each object, as `each` does.
 
     Parameters
     ----------
@@ -65,8 +86,8 @@ async def survey(
 
     async def read(key: str) -> tuple[str, T | None] | None:
         place = layout.read_dated_key(key)
-        data = await blobs.get(key, action="read metadata") if place else None
-        if place is None or data is None:  # a stranger's, or gone meanwhile
+        data = await blobs.get(key, action="read metadata")
+        if place is None or data is None:  # gone meanwhile
             return None
         image_id = f"{IMAGE_ID_PREFIX}{place[1]}"
         try:
@@ -74,8 +95,4 @@ async def survey(
         except DamagedMetadata:
             return image_id, None
 
-    keys = blobs.walk(folder, action="list")
-    async with aclosing(in_order(keys, read, at_once=MAX_AT_ONCE)) as found:
-        async for each in found:
-            if each is not None:
-                yield each
+    return each(blobs, folder, read)

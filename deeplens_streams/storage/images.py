@@ -10,7 +10,6 @@ from deeplens_streams.storage import dated, layout, objects
 from deeplens_streams.storage.base import ListPage
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
-from deeplens_streams.storage.walk import MAX_AT_ONCE
 from models.deletion import Tombstone
 from models.images import StoredImage
 
@@ -120,11 +119,6 @@ class ObjectImages:
                 last = key
         return ListPage(images, None)
 
-    async def walk_images(self, *, tenant: str) -> AsyncGenerator[StoredImage]:
-        async with aclosing(self._walk(tenant, None)) as found:
-            async for _, image in found:
-                yield image
-
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
         return dated.survey(self._blobs, layout.metadata_folder(tenant), objects.read_own_metadata)
 
@@ -166,7 +160,7 @@ class ObjectImages:
         return await self._blobs.written_at(key, action="look up an object")
 
     def _walk(
-        self, tenant: str, before: str | None, at_once: int = MAX_AT_ONCE
+        self, tenant: str, before: str | None, at_once: int
     ) -> AsyncGenerator[tuple[str, StoredImage]]:
         folder = layout.metadata_folder(tenant)
         return dated.walk(self._blobs, folder, self._listed, before=before, at_once=at_once)

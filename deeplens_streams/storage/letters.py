@@ -94,7 +94,9 @@ class LetterShelf:
             before = layout.letter_key(tenant=tenant, letter_id=uuid, ms=ms)
         found: list[DeadLetter] = []
         last, looked = "", 0
-        async with aclosing(self._walk(tenant, before)) as letters:
+        folder = layout.letter_folder(tenant)
+        walk = dated.walk(self._blobs, folder, self._read, before=before)
+        async with aclosing(walk) as letters:
             async for key, letter in letters:
                 if len(found) == limit or looked == MAX_WALK:
                     return LetterPage(found, encode_cursor(tenant=tenant, key=last))
@@ -103,14 +105,9 @@ class LetterShelf:
                     found.append(letter)
         return LetterPage(found, None)
 
-    async def walk(self, *, tenant: str) -> AsyncGenerator[DeadLetter]:
-        """Yield every letter of a tenant, newest first."""
-        async with aclosing(self._walk(tenant, None)) as letters:
-            async for _, letter in letters:
-                yield letter
-
-    def _walk(self, tenant: str, before: str | None) -> AsyncGenerator[tuple[str, DeadLetter]]:
-        return dated.walk(self._blobs, layout.letter_folder(tenant), self._read, before=before)
+    def walk(self, *, tenant: str) -> AsyncGenerator[DeadLetter]:
+        """Yield every letter of a tenant, in no order and in memory that is bounded."""
+        return dated.each(self._blobs, layout.letter_folder(tenant), self._read)
 
     async def _locate(self, letter_id: str) -> str | None:
         raw = await self._blobs.get(

@@ -1,7 +1,7 @@
 """What remains of deleted images."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import datetime
 
 import orjson
@@ -35,13 +35,6 @@ class Tombstones:
         assert place is not None, "a pointer leads to a metadata key"
         key = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=place[0])
         return await self._read(key)
-
-    async def walk(self, *, tenant: str) -> AsyncGenerator[Tombstone]:
-        """Yield every tombstone of a tenant, the newest upload first, in bounded memory."""
-        folder = layout.tombstone_folder(tenant)
-        async with aclosing(dated.walk(self._blobs, folder, self._read)) as found:
-            async for _, tombstone in found:
-                yield tombstone
 
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, Tombstone | None]]:
         """Yield image ID and tombstone, None for a damaged one; as `ImageStorage.survey` does."""

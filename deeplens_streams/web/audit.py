@@ -10,14 +10,11 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.audit import Audit
-from deeplens_streams.errors import BadRequest, DeepLensError, RowMoving
+from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.ledger import PAGE
 from deeplens_streams.letters import known_error
-from deeplens_streams.web.context import TableSource
 from deeplens_streams.web.keys import CONTEXT
-from models.status import ImageRow
-from tables import image_status
+from deeplens_streams.web.patient_rows import PatientRows
 
 log = structlog.get_logger()
 
@@ -39,10 +36,11 @@ async def audit(request: web.Request) -> web.StreamResponse:
         raise BadRequest("repair is true or false.")
     named = None if tenant is None else [check_tenant_id(tenant)]
     tenants = named or await context.services.storage.tenants()
+    rows = PatientRows(context.rows, context.tables)
     work = Audit(
         context.services,
-        context.rows,
-        lambda: _all_rows(context.tables),
+        rows,
+        rows.pages,
         context.publish,
         context.backlog,
         repair=_TRUTH[repair],
@@ -87,22 +85,3 @@ async def _never_silent(
 
 async def _following(lines: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
     return await anext(lines, None)
-
-
-async def _all_rows(tables: TableSource) -> AsyncGenerator[list[ImageRow]]:
-    """Yield the status table's rows of every worker, in pages.
-
-    Raises
-    ------
-    RowMoving
-        Those of some partition cannot be read.
-    """
-    after: str | None = None
-    while True:
-        page = await tables.page(image_status.NAME, limit=PAGE, after=after)
-        if not page.complete:
-            raise RowMoving
-        yield [ImageRow.from_wire(entry.value) for entry in page.entries]
-        after = page.next_after
-        if after is None:
-            return

@@ -14,14 +14,15 @@ from deeplens_streams.errors import (
     ImageNotFound,
     LetterNotFound,
     NotRetryable,
+    TenantDeleting,
+    TenantSuspended,
 )
 from deeplens_streams.replay import Replay
 from deeplens_streams.storage.letters import LetterPage
 from deeplens_streams.web import admin_log
-from deeplens_streams.web.access import CALLER, tenant_bound
+from deeplens_streams.web.access import CALLER, DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.bodies import flag, read_body, text
-from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.times import parse_time
@@ -85,7 +86,7 @@ async def listing(request: web.Request) -> web.Response:
     """Answer a tenant's dead letters, newest first."""
     query = request.query
     page = await _page(
-        request.app[CONTEXT],
+        request,
         _filter(request, query.get),
         limit=whole_number(query.get("limit"), "limit", default=50, low=1, high=200),
         cursor=query.get("cursor"),
@@ -178,13 +179,12 @@ async def _many(
 
 
 async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadLetter], str | None]:
-    context = request.app[CONTEXT]
-    shelf = context.services.letters
+    shelf = request.app[CONTEXT].services.letters
     ids = body.get("ids")
     # Checked beside IDs, too: what cannot be meant is not passed over.
     wanted, cursor = _filter(request, lambda name: text(body, name)), text(body, "cursor")
     if ids is None:
-        page = await _page(context, wanted, limit=MAX_AT_ONCE, cursor=cursor)
+        page = await _page(request, wanted, limit=MAX_AT_ONCE, cursor=cursor)
         return page.letters, page.cursor
     if not isinstance(ids, list) or len(ids) > MAX_AT_ONCE:
         raise BadRequest(f"ids is a list of up to {MAX_AT_ONCE} IDs of dead letters.")
@@ -193,15 +193,17 @@ async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadL
         letter = await shelf.find(_check_letter_id(each))
         if letter is None or wanted.tenant not in (None, letter.tenantId):
             raise LetterNotFound(f"No dead letter has the ID {each}; nothing was done.")
+        request.app[DOOR].check_owner(letter.tenantId)
         found.append(letter)
     return found, None
 
 
 async def _page(
-    context: WebContext, wanted: _Filter, *, limit: int, cursor: str | None
+    request: web.Request, wanted: _Filter, *, limit: int, cursor: str | None
 ) -> LetterPage:
     """Return letters of one tenant, or of one tenant after the other, newest first each."""
-    shelf = context.services.letters
+    services = request.app[CONTEXT].services
+    shelf = services.letters
     if wanted.tenant is not None:
         return await shelf.page(
             tenant=wanted.tenant, limit=limit, wanted=wanted.matches, cursor=cursor or None
@@ -209,8 +211,8 @@ async def _page(
     first, _, place = (cursor or "").partition(".")
     first = "" if first == NOBODY else first
     found: list[DeadLetter] = []
-    for tenant in ["", *await context.services.storage.tenants()]:
-        if tenant < first:
+    for tenant in ["", *await services.storage.tenants()]:
+        if tenant < first or not _is_served(request, tenant):
             continue
         page = await shelf.page(
             tenant=tenant,
@@ -229,8 +231,11 @@ def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:
     """Read the filters of a listing; ``state`` is ``waiting`` unless it says otherwise."""
     tenant, state = get("tenantId"), get("state") or LetterState.WAITING.value
     is_nobodys = tenant == NOBODY and request[CALLER].tenant is None
+    whose = "" if is_nobodys else tenant_bound(request, tenant)
+    if whose is not None:
+        request.app[DOOR].check_owner(whose)
     return _Filter(
-        tenant="" if is_nobodys else tenant_bound(request, tenant),
+        tenant=whose,
         step=get("step") or None,
         code=get("code") or None,
         since=_time(get, "since"),
@@ -263,7 +268,17 @@ async def _find(request: web.Request) -> DeadLetter:
     tenant = tenant_bound(request, request.query.get("tenantId"))
     if letter is None or tenant not in (None, letter.tenantId):
         raise LetterNotFound
+    request.app[DOOR].check_owner(letter.tenantId)
     return letter
+
+
+def _is_served(request: web.Request, tenant: str) -> bool:
+    """Tell whether a listing of everybody's letters has those of `tenant`, or of nobody."""
+    try:
+        request.app[DOOR].check_owner(tenant)
+    except (TenantSuspended, TenantDeleting):
+        return False
+    return True
 
 
 def _check_letter_id(value: Any) -> str:

@@ -107,10 +107,11 @@ class FaustTables:
     async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
         """Return what this worker holds; rows of its own partitions alone, not of copies."""
         table = self._tables()[name]
-        databases: Mapping[int, Any] = dict(table.data._dbs)  # noqa: SLF001 - Faust counts only
+        databases: Mapping[int, Any] = table.data._dbs  # noqa: SLF001 - Faust counts only
         topic = table.changelog_topic.get_topic_name()
-        owned = {tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic}
         ends = await self._ends([TP(topic, number) for number in databases])
+        # From here on nothing is waited for: a partition that goes takes its rows along.
+        owned = {tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic}
         partitions = [
             self._partition(table, TP(topic, number), database, number in owned, ends)
             for number, database in sorted(databases.items())

@@ -217,7 +217,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
     said: list[Any] = []
     with caplog.at_level(logging.INFO), capture_logs() as own:
         yield said
-    said += own
+    said += [each for each in own if each["log_level"] != "debug"]
     said += [
         record
         for record in caplog.records
@@ -307,12 +307,9 @@ async def test_events_wait_and_the_log_stays_short(
     assert set(engine.points.values()) == {each.imageId for each in images}
     assert len(said) <= MAX_LINES, said
     events = [each["event"] for each in said]
-    assert events == [
-        *["a dependency failed"] * (TRIES - 1),
-        "a dependency is away; waiting for it",
-        "a dependency is back",
-    ]
-    assert all(cause in each["cause"] for each in said[:TRIES])
+    assert events == ["a dependency is away; waiting for it", "a dependency is back"]
+    assert cause in said[0]["cause"]
+    assert said[0]["failures"] == TRIES
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])

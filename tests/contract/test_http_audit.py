@@ -11,13 +11,14 @@ import pytest
 
 from deeplens_streams import audit as auditing
 from deeplens_streams import deletion, orphans
+from deeplens_streams.errors import RowMoving
 from deeplens_streams.storage import objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.web import audit as web_audit
-from deeplens_streams.web import intake
-from deeplens_streams.web.shares import Partition, Share
+from deeplens_streams.web import intake, patient_rows
+from deeplens_streams.web.shares import Partition, Share, TablePage
 from models.images import StoredImage
 from models.status import ImageProgress, ImageRow, Step, StepStatus
 from tables import image_status
@@ -35,6 +36,8 @@ async def served(
 ) -> AsyncIterator[Web]:
     for module in (auditing, orphans):
         monkeypatch.setattr(module, "GRACE_S", -1.0)
+    for name in ("PATIENCE_S", "_LOOK_S"):
+        monkeypatch.setattr(patient_rows, name, 0.0)
     async with running(tmp_path, tenancy=request.param) as found:
         yield found
 
@@ -446,9 +449,44 @@ async def test_a_silent_audit_says_how_far_it_is(
         await ended.wait()
 
 
+async def test_an_audit_goes_on_when_rows_have_moved(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rebalance while all rows are read, and one while rows are asked for by their IDs."""
+    monkeypatch.setattr(patient_rows, "PAGE", 2)
+    await completed(served)
+    lost = [f"img_00000000-0000-4000-8000-{number:012x}" for number in range(7)]
+    served.rows.held |= {each: row_of(each, "completed", []) for each in lost}
+    page, rows = served.tables.page, served.rows.rows
+    asked: list[str | None] = []
+    refused: list[Sequence[str]] = []
+
+    async def moves(name: str, *, limit: int, after: str | None) -> TablePage:
+        is_read = limit > 1  # else it is only looked at where rows are
+        asked.extend([after] if is_read else [])
+        away = {1: None} if is_read and len(asked) == 3 else {}
+        served.tables.owners = {0: "http://here", **away}
+        return await page(name, limit=limit, after=after)
+
+    async def settles(image_ids: Sequence[str]) -> dict[str, ImageRow]:
+        if image_ids not in refused:  # so each question has to be asked twice
+            refused.append(image_ids)
+            raise RowMoving
+        return await rows(image_ids)
+
+    monkeypatch.setattr(served.tables, "page", moves)
+    monkeypatch.setattr(served.rows, "rows", settles)
+    findings, total = await audited(served)
+    orphaned = [each["imageId"] for each in findings if each["fault"] == "row_orphaned"]
+    assert sorted(orphaned) == lost
+    assert (total["accepted"], total["completed"]) == (1, 1 + len(lost))
+    assert asked.count(lost[3]) == 2
+    assert len(refused) > len(lost)
+
+
 async def test_while_rows_move_the_audit_says_that_it_cannot_go_on(served: Web) -> None:
     await completed(served)
-    served.rows.moving = True
+    served.rows.moving = True  # and it stays so
     async with served.client.post(AUDIT) as response:
         lines = [json.loads(line) for line in (await response.text()).splitlines()]
     assert lines[-1]["type"] == "error"

@@ -291,6 +291,48 @@ async def test_ids_with_a_tenant_are_that_tenants_alone(served: Web) -> None:
     assert (await call(served, "POST", f"{LETTERS}/retry", 200, body))["done"] == [theirs]
 
 
+@pytest.mark.parametrize("ends", [False, True])
+async def test_letters_of_a_tenant_that_is_not_served_without_keys(
+    served: Web, *, ends: bool
+) -> None:
+    await call(served, "POST", "/api/v1/admin/tenants", 201, {"tenantId": TENANT})
+    _, letter_id = await fail(served)
+    _, other_id = await fail(served, tenant="another")
+    message = unreadable("image_processing", incoming(b"garbage"), DeepLensError("no JSON"))
+    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+    path = f"/api/v1/admin/tenants/{TENANT}"
+    if ends:
+        await call(served, "DELETE", f"{path}?confirm={TENANT}", 202)
+    else:
+        await call(served, "POST", f"{path}/suspend")
+    code = "TENANT_DELETING" if ends else "TENANT_SUSPENDED"
+    why, served.sent[:] = {"reason": "a test"}, []
+    for method, rest, body in (
+        ("GET", f"?tenantId={TENANT}", None),
+        ("GET", f"/{letter_id}", None),
+        ("GET", f"/{letter_id}?tenantId={TENANT}", None),
+        ("POST", f"/{letter_id}/retry", None),
+        ("POST", f"/{letter_id}/discard", why),
+        ("POST", "/retry", {"tenantId": TENANT}),
+        ("POST", "/discard", {"tenantId": TENANT, **why}),
+        ("POST", "/retry", {"ids": [other_id, letter_id]}),
+        ("POST", "/discard", {"ids": [other_id, letter_id], **why}),
+    ):
+        answer = await call(served, method, f"{LETTERS}{rest}", 403, body)
+        assert answer["errorCode"] == code
+    await call(served, "GET", f"{LETTERS}/{letter_id}?tenantId=another", 404)
+    # Everybody's are those of nobody and of who is served.
+    found = (await call(served, "GET", LETTERS))["deadLetters"]
+    assert [each["tenantId"] for each in found] == ["", "another"]
+    answer = await call(served, "POST", f"{LETTERS}/retry", body={"code": "INTERNAL"})
+    assert answer["done"] == [other_id]
+    if not ends:
+        await call(served, "POST", f"{path}/resume")
+        answer = await call(served, "GET", f"{LETTERS}/{letter_id}")
+        assert answer["deadLetter"]["state"] == "waiting"
+        assert len((await call(served, "GET", LETTERS))["deadLetters"]) == 2
+
+
 async def test_another_tenants_fresh_image_is_unknown_to_a_retry(served: Web) -> None:
     image_id = (await served.upload(PICTURE))["imageId"]
     path = f"/api/v1/images/{image_id}/retry"

@@ -171,6 +171,20 @@ async def test_no_listing_shows_anything_of_another_tenant(served: Web, tenants:
         assert status == 400 or not tenants.reveals(answer, theirs)
 
 
+async def test_operators_reach_letters_of_a_suspended_tenant(served: Web, tenants: Tenants) -> None:
+    name, letters = next(iter(PICTURES)), "/api/v1/dead-letters"
+    assert (await ask(served, "POST", f"/api/v1/admin/tenants/{name}/suspend", OPERATOR))[0] == 200
+    status, answer = await ask(served, "GET", letters, tenants.keys[name])
+    assert (status, answer["errorCode"]) == (403, "TENANT_SUSPENDED")
+    letter_id = tenants.letters[name]
+    for query in ("", f"?tenantId={name}"):
+        _, answer = await ask(served, "GET", f"{letters}{query}", OPERATOR)
+        assert letter_id in {each["letterId"] for each in answer["deadLetters"]}
+    body = {"reason": "a test"}
+    status, _ = await ask(served, "POST", f"{letters}/{letter_id}/discard", OPERATOR, body)
+    assert status == 200
+
+
 @pytest.mark.parametrize(
     "path", ["/tables", "/tables/image_status", "/metrics", "/api/v1/admin/log"]
 )

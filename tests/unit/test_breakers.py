@@ -1,11 +1,14 @@
 """A breaker opens, lets one call at a time find out, and closes."""
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from prometheus_client import REGISTRY
+from structlog.testing import LogCapture, capture_logs
 
 from deeplens_streams import breakers
 from deeplens_streams.breakers import TRIES, Breakers, BreakerState
@@ -55,6 +58,17 @@ class Dependency:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.02)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
+    """What a worker logs, which is nothing below INFO."""
+    kept = LogCapture()
+    level = structlog.make_filtering_bound_logger(logging.INFO)
+    monkeypatch.setattr(
+        breakers, "log", structlog.wrap_logger(None, processors=[kept], wrapper_class=level)
+    )
+    return kept
 
 
 async def fail(target: Dependency, times: int = TRIES) -> None:
@@ -164,7 +178,40 @@ async def test_many_who_wait_ask_one_after_the_other_and_all_go_on() -> None:
     events = [entry["event"] for entry in logs]
     assert events.count("a dependency is away; waiting for it") == 1
     assert events.count("a dependency is back") == 1
-    assert len(events) == TRIES + 1
+    assert len(events) == 2 + TRIES - 1  # those at debug, which nobody sees
+
+
+async def test_an_outage_is_a_line_at_its_beginning_and_one_at_its_end(
+    logged: LogCapture,
+) -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    counted = REGISTRY.get_sample_value
+    sample = ("deeplens_breaker_failures_total", {"dependency": "vectors"})
+    before = counted(*sample) or 0
+    for reason in ("the first", "the second", "the last"):
+        real.error = VectorsUnavailable(reason)
+        await fail(guarded, 1)
+    assert counted(*sample) == before + TRIES
+    (opened,) = logged.entries
+    assert opened["event"] == "a dependency is away; waiting for it"
+    assert (opened["dependency"], opened["code"]) == ("vectors", "VECTORS_UNAVAILABLE")
+    assert (opened["failures"], opened["reason"]) == (TRIES, "the last")
+    real.error = None
+    async with asyncio.timeout(5), known["vectors"].turn():
+        await guarded.ask()
+    assert [each["event"] for each in logged.entries[1:]] == ["a dependency is back"]
+
+
+async def test_failures_that_pass_are_counted_and_not_logged(logged: LogCapture) -> None:
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    for _ in range(3):
+        real.error = VectorsUnavailable()
+        await fail(guarded, TRIES - 1)
+        real.error = None
+        await guarded.ask()
+    assert logged.entries == []
 
 
 async def test_who_waits_does_not_spin_while_a_request_finds_out() -> None:

@@ -1,10 +1,10 @@
 """The purge of a tenant: all of it goes, and nothing of who comes after it."""
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from deeplens_streams import deletion, letters
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.services import Services, build_services
+from deeplens_streams.storage.walk import MAX_AT_ONCE
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
@@ -22,7 +23,7 @@ from models.events import ProcessingFailed, utc_now
 from models.images import StoredImage
 from models.status import ImageProgress
 from models.tenants import ChangeKind, TenantChange
-from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, System
+from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, FusedBlobs, System
 from tests.behaviour.test_storage import image as made_image
 from tests.unit.test_image_status import event as progress_event
 from tests.unit.test_stage import incoming
@@ -80,7 +81,7 @@ async def run(services: Services, outbox: Outbox) -> None:
 
 
 async def images(services: Services) -> list[str]:
-    return [image.imageId async for image in services.storage.walk_images(tenant=TENANT)]
+    return [image_id async for image_id, _ in services.storage.survey(tenant=TENANT)]
 
 
 async def index(services: Services, image: StoredImage) -> None:
@@ -177,6 +178,39 @@ async def test_a_worker_that_was_slow_does_not_go_on_with_a_purge_that_is_over(
     purge = await services.tombstones.find_purge(tenant=TENANT)
     assert purge is not None
     assert (purge.completedAt is None) is again
+
+
+async def test_a_purge_has_few_keys_in_hand_however_many_there_are(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, most, in_hand = 60, 0, set[str]()
+    walk, delete = FusedBlobs.walk, FusedBlobs.delete
+
+    async def counted(self: FusedBlobs, path: str, *, action: str) -> AsyncGenerator[str]:
+        nonlocal most
+        async for key in walk(self, path, action=action):
+            in_hand.add(key)
+            most = max(most, len(in_hand))
+            yield key
+
+    async def removed(self: FusedBlobs, key: str, *, action: str) -> None:
+        await delete(self, key, action=action)
+        in_hand.discard(key)
+
+    for number in range(count):  # all of one minute
+        image, work = await stored(services), progress_event()
+        work.tenantId, work.data.imageId = TENANT, image.imageId
+        letter = letters.dead_letter(f"step {number}", work, UndecodableImage(), 1, incoming(b""))
+        await dead_letters.process(cast(ProcessingFailed, letter.event), services)
+    await requested(services)
+    monkeypatch.setattr(purging, "BUNCH", 4)
+    monkeypatch.setattr(FusedBlobs, "walk", counted)
+    monkeypatch.setattr(FusedBlobs, "delete", removed)
+    outbox = Outbox()
+    await run(services, outbox)
+    assert len([each for each in outbox.sent if each.topic is PROGRESS]) == count
+    assert in_hand == set(), "nothing is left of what was listed"
+    assert MAX_AT_ONCE <= most <= MAX_AT_ONCE + purging.BUNCH
 
 
 async def test_what_cannot_be_removed_does_not_hold_the_purge_for_ever(

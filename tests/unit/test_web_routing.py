@@ -206,6 +206,26 @@ async def test_a_share_says_which_partitions_are_not_recovered_yet(
     assert states == {1: "ready", 2: "recovering"}
 
 
+async def test_a_partition_that_goes_meanwhile_is_not_in_a_share(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its state and without its rows, a page would look as if it had them all."""
+    await process.begin([1])
+    await process.recover()
+    process.table.data._dbs[1] = Store(image(1))
+    process.hold(image(1))
+
+    async def ends(*_args: object) -> dict[TP, int]:
+        # What Faust does first; the assignor hears of it at the next assignment.
+        process.table.data._dbs.clear()
+        process.held.clear()
+        return {}
+
+    monkeypatch.setattr(FaustTables, "_ends", ends)
+    share = await process.tables.local_share(image_status.NAME, limit=9, after=None)
+    assert (share.partitions, share.entries) == ([], [])
+
+
 async def serve(handler: Any) -> TestServer:
     app = web.Application()
     app.router.add_post("/internal/rows", handler)
