@@ -116,8 +116,10 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         producer_max_request_size=topics.FAILED.max_bytes,
         producer_request_timeout=30.0,
         producer_linger_ms=UPLOAD_LINGER_MS if serves_web else STAGE_LINGER_MS,
-        # A vector is 22 KB: what is read ahead has to fit into memory.
-        stream_buffer_maxsize=256,
+        # A vector is 22 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each
+        # partition were a tenth of the whole process.
+        stream_buffer_maxsize=64 if role is Role.INDEX else 256,
+        consumer_max_fetch_size=(256 if role is Role.INDEX else 1024) * 1024,
         stream_wait_empty=False,
         web_enabled=role is settings.roles[0],
         web_bind=settings.web_host,

@@ -22,7 +22,7 @@ from deeplens_streams.errors import (
     VectorsRefused,
     VectorsUnavailable,
 )
-from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD, Conditions
+from deeplens_streams.vectors.conditions import FILE_NAME, TERMS, TIME_FIELD, Conditions
 from deeplens_streams.vectors.places import TENANT_FIELD
 
 log = structlog.get_logger()
@@ -153,6 +153,9 @@ def to_filter(wanted: Conditions) -> models.Filter | None:
         models.FieldCondition(key=TERMS, match=models.MatchAny(any=list(terms)))
         for terms in wanted.any_of
     ]
+    if wanted.file_names is not None:
+        named = models.MatchAny(any=list(wanted.file_names))
+        must.append(models.FieldCondition(key=FILE_NAME, match=named))
     if wanted.tenant is not None:
         match = models.MatchValue(value=wanted.tenant)
         must.append(models.FieldCondition(key=TENANT_FIELD, match=match))

@@ -2,7 +2,7 @@
 
 import qdrant_edge as edge
 
-from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD, Conditions
+from deeplens_streams.vectors.conditions import FILE_NAME, TERMS, TIME_FIELD, Conditions
 from deeplens_streams.vectors.places import TENANT_FIELD
 
 
@@ -11,6 +11,8 @@ def to_filter(wanted: Conditions) -> edge.Filter | None:
     must: list[edge.ConditionType] = [
         edge.FieldCondition(TERMS, match=edge.MatchAny(list(terms))) for terms in wanted.any_of
     ]
+    if wanted.file_names is not None:
+        must.append(edge.FieldCondition(FILE_NAME, match=edge.MatchAny(list(wanted.file_names))))
     if wanted.tenant is not None:
         must.append(edge.FieldCondition(TENANT_FIELD, match=edge.MatchValue(wanted.tenant)))
     if wanted.points is not None:

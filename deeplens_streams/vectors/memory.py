@@ -26,6 +26,7 @@ from deeplens_streams.vectors.checks import (
     checked_vector,
 )
 from deeplens_streams.vectors.conditions import (
+    FILE_NAME,
     TERMS,
     TIME_FIELD,
     Conditions,
@@ -217,6 +218,8 @@ def _holds(wanted: Conditions, key: str, row: _Row) -> bool:
     if key == wanted.excluded_point or (wanted.points is not None and key not in wanted.points):
         return False
     if not all(set(terms) & set(payload[TERMS]) for terms in wanted.any_of):
+        return False
+    if wanted.file_names is not None and payload.get(FILE_NAME) not in wanted.file_names:
         return False
     return _is_between(wanted, payload[TIME_FIELD])
 

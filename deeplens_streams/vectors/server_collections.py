@@ -12,7 +12,13 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, CollectionStatus, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
 from deeplens_streams.vectors.client import Exists, Missing, faults, to_filter
-from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD, Conditions, all_points
+from deeplens_streams.vectors.conditions import (
+    FILE_NAME,
+    TERMS,
+    TIME_FIELD,
+    Conditions,
+    all_points,
+)
 from deeplens_streams.vectors.mapped import share
 from deeplens_streams.vectors.places import (
     MARKER_FIELD,
@@ -172,6 +178,10 @@ class ServerCollections:
         indexes: dict[str, models.PayloadSchemaType | models.KeywordIndexParams] = {
             TERMS: models.PayloadSchemaType.KEYWORD,
             TIME_FIELD: models.PayloadSchemaType.DATETIME,
+            # In strict mode a server refuses a filter by what has no index.
+            FILE_NAME: models.KeywordIndexParams(
+                type=models.KeywordIndexType.KEYWORD, on_disk=True
+            ),
         }
         if place.shared:
             indexes[TENANT_FIELD] = models.KeywordIndexParams(

@@ -11,7 +11,13 @@ import pytest
 import structlog
 
 from deeplens_streams.errors import StorageFull
-from deeplens_streams.vectors import CollectionStatus, VectorPoint, VectorStore, edge_optimizing
+from deeplens_streams.vectors import (
+    CollectionStatus,
+    VectorPoint,
+    VectorStore,
+    edge_optimizing,
+    edge_shelf,
+)
 from deeplens_streams.vectors.edge import EdgeVectors
 from tests.behaviour.test_collections import NAME, THERE, settled
 from tests.behaviour.test_vectors import HERE, point, unit
@@ -27,6 +33,19 @@ async def crowd(vectors: VectorStore, count: int, dimension: int = 1024) -> list
     points = [point(unit(seed, dimension), fileName=f"{seed}.jpg") for seed in range(count)]
     await vectors.upsert(points, **HERE)
     return points
+
+
+async def test_freed_memory_is_given_back_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(edge_shelf, "_malloc_trim", kept.append)
+    vectors = EdgeVectors(tmp_path, max_open=1)
+    await crowd(vectors, edge_shelf.FLUSH_EVERY - 1, 8)
+    assert kept == []
+    await crowd(vectors, 2 * edge_shelf.FLUSH_EVERY, 8)
+    assert kept == [0, 0]
+    await vectors.close()
 
 
 async def test_edge_optimizes_while_it_is_written_and_searched(

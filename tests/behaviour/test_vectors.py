@@ -8,6 +8,7 @@ server itself is not part of the test dependencies.
 import asyncio
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.vectors import SearchFilter, VectorPoint, VectorStore, open_vectors
 from deeplens_streams.vectors.client import connect
+from deeplens_streams.vectors.conditions import TERMS, stored_payload
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.vectors.places import place_of
 from deeplens_streams.vectors.server import ServerVectors
 
 DIMENSION = 32
@@ -294,6 +297,26 @@ async def test_filters_by_field(vectors: VectorStore) -> None:
     assert await found(uploadedBy=["ann"], contentType=["image/png"]) == []
     assert await found(uploadedBy=["None"]) == []
     assert await found(uploadedBy=[]) == []
+
+
+async def test_file_names_that_share_a_term_are_told_apart(vectors: VectorStore) -> None:
+    place = place_of(**HERE, shared=False)
+
+    def term(name: str) -> Any:
+        return stored_payload({"fileName": name}, place)[TERMS]
+
+    alike = (name for i in range(100_000) if term(name := f"{i}.jpg") == term("0.jpg"))
+    first, second, absent = islice(alike, 3)
+    await vectors.upsert([point(AHEAD, fileName=name) for name in (first, second, "x")], **HERE)
+    for asked, expected in (
+        ([first], [first]),
+        ([second, "x"], [second, "x"]),
+        ([first, second], [first, second]),
+        ([absent], []),
+    ):
+        assert await names(vectors, SearchFilter(equals={"fileName": asked})) == sorted(expected)
+    where = SearchFilter(equals={"fileName": [first], "contentType": ["image/png"]})
+    assert await names(vectors, where) == []
 
 
 async def test_filters_by_any_tag(vectors: VectorStore) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests.faults.soak import soak
 from tests.integration.system import System
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 PICTURES = 20_000
 

@@ -213,6 +213,8 @@ async def test_a_shared_collection_has_graphs_and_an_index_for_tenants(
         if name == f"PUT /collections/{SHARED}/index"
     }
     assert indexes["_tenant"] == {"type": "keyword", "is_tenant": True}
+    # A server in strict mode refuses a filter by any other.
+    assert set(indexes) == {"_tenant", "_terms", "uploadedAt", "fileName"}
 
 
 async def test_every_call_of_a_shared_collection_names_the_tenant(
