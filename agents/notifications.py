@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from deeplens_streams.metrics import PROCESSING_SECONDS
+from deeplens_streams.metrics import PROCESSING_SECONDS, known_or_other
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import COMPLETED, Message, Publisher
@@ -19,7 +19,8 @@ log = structlog.get_logger()
 async def process(event: ProcessingCompleted) -> list[Message]:
     """Count the picture and write one line for it."""
     seconds = event.data.totalProcessingTimeMs / 1000
-    PROCESSING_SECONDS.labels(event.data.status).observe(seconds)
+    status = known_or_other(event.data.status, ("success", "partial"))
+    PROCESSING_SECONDS.labels(status).observe(seconds)
     log.info("picture completed", status=event.data.status, seconds=round(seconds, 3))
     return []
 

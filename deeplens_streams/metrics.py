@@ -1,6 +1,18 @@
 """Counters of the stream side, served with all others at ``/metrics``."""
 
+from collections.abc import Collection, Iterator
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from deeplens_streams.errors import DeepLensError
+
+#: Stages by the names that their dead letters have.
+STAGES = frozenset(
+    {
+        *("image_processing", "feature_extraction", "vector_indexing"),
+        *("purging", "status_tracking", "notifications", "dead_letters", "tenants"),
+    }
+)
 
 EVENTS = Counter("deeplens_events", "Events that a stage brought to their end", ["stage", "result"])
 DEAD_LETTERS = Counter("deeplens_dead_letters", "Dead letters written", ["stage", "code"])
@@ -46,3 +58,23 @@ PROCESSING_SECONDS = Histogram(
     ["status"],
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+
+
+def known_or_other(value: str, known: Collection[str]) -> str:
+    """Return `value` as a label, ``other`` where it is none of ours.
+
+    Topics take anybody's events, and each new label is a series that stays.
+    """
+    return value if value in known else "other"
+
+
+def count_letter_read(step: str, code: str) -> None:
+    """Count a dead letter that came from the topic."""
+    codes = {each.code for each in _every(DeepLensError)}
+    DEAD_LETTERS_READ.labels(known_or_other(step, STAGES), known_or_other(code, codes)).inc()
+
+
+def _every(error: type[DeepLensError]) -> Iterator[type[DeepLensError]]:
+    yield error
+    for each in error.__subclasses__():
+        yield from _every(each)

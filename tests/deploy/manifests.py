@@ -21,7 +21,7 @@ EVERYTHING: dict[str, Any] = {
     "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}},
     "weights": {"existingClaim": "weights"},
     "api": {
-        "podAnnotations": {"prometheus.io/scrape": "true"},
+        "podAnnotations": {"example.com/team": "pictures"},
         "nodeSelector": {"pool": "web"},
         "tolerations": [{"key": "web", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
         "persistence": {"enabled": False},
     },
     "autoscaling": {"enabled": True, "authenticationRef": "kafka-login"},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "ingress": {
         "enabled": True,
         "className": "nginx",

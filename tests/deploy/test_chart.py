@@ -8,7 +8,7 @@ import pytest
 
 from deeplens_streams.application import build_apps
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED
+from deeplens_streams.lag import READERS
 from deeplens_streams.web import HEALTH_ROUTES, ROUTES
 from tests.deploy.manifests import (
     COMPONENTS,
@@ -27,7 +27,7 @@ from tests.deploy.manifests import (
 Render = Callable[..., Manifests]
 Read = Callable[[Mapping[str, str]], Settings]
 
-TOPICS = {"process": UPLOADED, "extract": EXTRACTION, "index": INDEXING}
+TOPICS = {stage: [topic for role, topic in READERS if role.value == stage] for stage in STAGES}
 
 
 def test_there_is_a_workload_for_each_component(render: Render) -> None:
@@ -147,6 +147,15 @@ def test_probes_ask_what_there_is(component: str, render: Render) -> None:
             assert set(checks) <= {"broker", "tables", "storage", "vectors", "extractor"}
 
 
+@pytest.mark.parametrize("role", WORKERS)
+def test_what_all_share_takes_no_pod_out(role: str, render: Render) -> None:
+    """A worker whose Kafka or storage is away answers for itself, and goes on with the rest."""
+    only = container(workloads(render())[role])
+    assert only["readinessProbe"]["httpGet"]["path"] == "/health/live"
+    # An update waits for partitions and tables all the same.
+    assert only["startupProbe"]["httpGet"]["path"] == "/health/ready?only=broker,tables"
+
+
 def test_a_stage_never_has_less_workers_during_an_update(render: Render) -> None:
     for stage in STAGES:
         strategy = workloads(render())[stage]["spec"]["strategy"]
@@ -191,20 +200,66 @@ def test_autoscaling_looks_at_the_right_lag(namespace: str, render: Render) -> N
     apps = build_apps(load_settings(namespace=namespace)).process_apps
     groups = {app.role.value: app.conf.id for app in apps}
     scaled = {each["metadata"]["name"]: each["spec"] for each in of_kind(manifests, "ScaledObject")}
-    for stage, topic in TOPICS.items():
+    for stage, topics in TOPICS.items():
         name = workloads(manifests)[stage]["metadata"]["name"]
         spec = scaled.pop(name)
         assert spec["scaleTargetRef"] == {"name": name}
-        assert spec["maxReplicaCount"] == topic.partitions
-        [trigger] = spec["triggers"]
-        assert trigger["metadata"]["consumerGroup"] == groups[stage]
-        assert trigger["metadata"]["topic"] == topic.name(namespace)
-        assert trigger["metadata"]["bootstrapServers"] == "kafka-0.kafka:9092,kafka-1.kafka:9092"
-        assert trigger["authenticationRef"] == {"name": "kafka-login"}
+        partitions = max(topic.partitions for topic in topics)
+        assert spec["maxReplicaCount"] == partitions
+        triggers = [each["metadata"] for each in spec["triggers"]]
+        assert [each["topic"] for each in triggers] == [topic.name(namespace) for topic in topics]
+        for trigger in triggers:
+            assert trigger["consumerGroup"] == groups[stage]
+            assert trigger["bootstrapServers"] == "kafka-0.kafka:9092,kafka-1.kafka:9092"
+        assert [each["authenticationRef"] for each in spec["triggers"]] == [
+            {"name": "kafka-login"} for _ in topics
+        ]
         # Helm would set the number back at each upgrade.
         assert "replicas" not in workloads(manifests)[stage]["spec"]
-        assert workloads(render())[stage]["spec"]["replicas"] <= topic.partitions
+        assert workloads(render())[stage]["spec"]["replicas"] <= partitions
     assert not scaled
+
+
+def test_metrics_of_all_workers_are_scraped_with_the_operators_key(render: Render) -> None:
+    assert not of_kind(render(), "PodMonitor")
+    manifests = render(EVERYTHING)
+    [monitor] = of_kind(manifests, "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    selector = monitor["spec"]["selector"]
+    [expression] = selector["matchExpressions"]
+    assert expression["operator"] == "In"
+    found = {}
+    for name, workload in workloads(manifests).items():
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        is_ours = selector["matchLabels"].items() <= labels.items()
+        if is_ours and labels[expression["key"]] in expression["values"]:
+            found[name] = workload
+    assert set(found) == set(WORKERS)
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["path"] in {each.path for each in HEALTH_ROUTES}
+    for workload in found.values():
+        assert endpoint["port"] in {each["name"] for each in container(workload)["ports"]}
+        assert list(secrets(workload)) == [endpoint["authorization"]["credentials"]["name"]]
+    assert endpoint["authorization"]["type"] == "Bearer"
+    assert endpoint["authorization"]["credentials"]["key"] == "DEEPLENS_ADMIN_KEY"
+
+
+def test_the_metrics_key_is_where_the_values_say(render: Render) -> None:
+    def authorization(**values: object) -> object:
+        [monitor] = of_kind(render(values), "PodMonitor")
+        [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+        return endpoint.get("authorization")
+
+    enabled: dict[str, object] = {"enabled": True}
+    insecure = {"DEEPLENS_INSECURE": "true"}
+    other = {"existingSecret": "others"}
+    assert authorization(podMonitor=enabled, settings=insecure, credentials=other) is None
+    named = enabled | {"keySecret": {"name": "operator", "key": "token"}}
+    for settings in ({}, insecure):
+        assert authorization(podMonitor=named, settings=settings, credentials=other) == {
+            "type": "Bearer",
+            "credentials": {"name": "operator", "key": "token"},
+        }
 
 
 def test_the_ingress_shows_clients_what_they_need_and_nothing_else(render: Render) -> None:

@@ -17,6 +17,8 @@ Render = Callable[..., Manifests]
 SCHEMAS = Path(__file__).parent / "schemas"
 #: The oldest that Chart.yaml allows, and the newest whose schemas are there.
 VERSIONS = ["1.27", KUBERNETES, "1.37"]
+#: Kinds that Kubernetes does not bring, with schemas after their makers' documentation.
+EXTENSIONS = {"ScaledObject": "scaledobject.json", "PodMonitor": "podmonitor.json"}
 VARIANTS = {
     "plain": {},
     "everything": EVERYTHING,
@@ -37,7 +39,7 @@ def test_every_object_has_the_schema_of_its_kind(
     kubernetes = module("kubernetes_validate")
     manifests = render(VARIANTS[variant])
     for each in manifests:
-        if each["kind"] != "ScaledObject":
+        if each["kind"] not in EXTENSIONS:
             kubernetes.validate(each, version, strict=True)
     names = [(each["kind"], each["metadata"]["name"]) for each in manifests]
     assert len(names) == len(set(names))
@@ -50,12 +52,15 @@ def test_the_schemas_refuse_what_they_should(render: Render) -> None:
         kubernetes.validate(settings | {"dataa": {}}, KUBERNETES, strict=True)
 
 
-def test_scaled_objects_are_as_keda_documents_them(render: Render) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("ScaledObject", 3), ("PodMonitor", 1)])
+def test_extensions_are_as_their_makers_document_them(
+    kind: str, count: int, render: Render
+) -> None:
     jsonschema = module("jsonschema")
-    schema = json.loads((SCHEMAS / "scaledobject.json").read_text("utf-8"))
-    scaled = of_kind(render(EVERYTHING), "ScaledObject")
-    assert len(scaled) == 3
-    for each in scaled:
+    schema = json.loads((SCHEMAS / EXTENSIONS[kind]).read_text("utf-8"))
+    found = of_kind(render(EVERYTHING), kind)
+    assert len(found) == count
+    for each in found:
         jsonschema.validate(each, schema)
 
 
@@ -86,6 +91,15 @@ def test_wrong_values_are_refused_with_a_sentence(settings: dict[str, Any], sent
         ok=False,
     )
     assert sentence in said
+
+
+def test_metrics_without_a_key_for_them_are_refused_with_a_sentence() -> None:
+    said = run(
+        *(program("helm"), "template", "x", str(CHART), "--kube-version", f"{KUBERNETES}.0"),
+        *("--set-json", "settings=" + json.dumps(NEEDED), "--set", "podMonitor.enabled=true"),
+        ok=False,
+    )
+    assert "podMonitor.keySecret.name is needed" in said
 
 
 def test_a_values_name_that_does_not_exist_is_refused() -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.web import ROUTES
 from tests.deploy.tools import DOCKER, program, run
@@ -42,13 +43,16 @@ def with_workers(config: str, public: int, workers: list[int], *, checked: bool)
 
     Those that are not checked are found by a request where they are dead.
     """
-    template = re.search(r"^ *server-template \S+ \S+ \S+(.*)\n", config, re.MULTILINE)
-    assert template
-    options = template[1] if checked else " no-check"
-    servers = "".join(
-        f"    server w{i} 127.0.0.1:{port}{options}\n" for i, port in enumerate(workers)
-    )
-    config = config.replace(template[0], servers)
+
+    def servers(template: re.Match[str]) -> str:
+        options = template[1] if checked else " no-check"
+        return "".join(
+            f"    server w{i} 127.0.0.1:{port}{options}\n" for i, port in enumerate(workers)
+        )
+
+    template = re.compile(r"^ *server-template \S+ \S+ \S+(.*)\n", re.MULTILINE)
+    config, found = template.subn(servers, config)
+    assert found == 2
     config = config.replace("bind :8080", f"bind 127.0.0.1:{public}")
     return config.replace("bind 127.0.0.1:8081", f"bind 127.0.0.1:{free_port()}")
 
@@ -113,8 +117,15 @@ async def test_a_worker_that_is_gone_is_passed_over(proxy: Callable) -> None:
                 assert (response.status, await response.text()) == (200, "/api/v1/images/upload")
 
 
+UPLOAD = "/api/v1/images/upload"
+SAYS_NO = {"success": False, "errorCode": "BROKER_UNAVAILABLE", "message": "Kafka is away."}
+
+
 class Checked:
-    """A worker that is asked whether it can take uploads, and how it answers."""
+    """A worker that lives and is asked whether it can take uploads, and how it answers.
+
+    Where it cannot, an upload is refused.
+    """
 
     def __init__(self, name: str, *, status: int = 200, seconds: float = 0.0) -> None:
         self.name, self.status, self.seconds = name, status, seconds
@@ -123,6 +134,8 @@ class Checked:
         self.asked_often = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
+        if request.path == UPLOAD and self.status != 200:
+            return web.json_response(SAYS_NO, status=self.status, headers={"Retry-After": "5"})
         if request.path != "/health/ready":
             return web.Response(text=self.name)
         self.asked.append(request.path_qs)
@@ -133,10 +146,10 @@ class Checked:
 
 
 async def answering(url: str, http: aiohttp.ClientSession) -> set[str]:
-    """Return who answers, of workers that take turns."""
+    """Return who takes uploads, of workers that take turns."""
     found = set()
     for _ in range(4):
-        async with http.get(f"{url}/api/v1/images") as response:
+        async with http.post(f"{url}{UPLOAD}", data=b"picture") as response:
             found.add(await response.text() if response.status == 200 else str(response.status))
     return found
 
@@ -164,7 +177,7 @@ async def test_a_worker_that_takes_long_to_say_that_it_is_ready_is_ready(proxy: 
     assert set(slow.asked) == {"/health/ready?only=broker,storage"}
 
 
-async def test_a_worker_that_is_not_ready_is_left_out_until_it_is(proxy: Callable) -> None:
+async def test_uploads_pass_a_worker_over_that_is_not_ready(proxy: Callable) -> None:
     well, sick = Checked("well"), Checked("sick", status=503)
     async with (
         worker(well.answer) as one,
@@ -173,8 +186,68 @@ async def test_a_worker_that_is_not_ready_is_left_out_until_it_is(proxy: Callabl
         aiohttp.ClientSession() as http,
     ):
         await until_they_answer(url, http, {"well"})
+        # It goes on with all else.
+        found = set()
+        for _ in range(4):
+            async with http.get(f"{url}/api/v1/images/img_1/status") as response:
+                found.add(await response.text())
+        assert found == {"well", "sick"}
         sick.status, well.status = 200, 503
         await until_they_answer(url, http, {"sick"})
+
+
+async def test_without_kafka_all_workers_go_on_with_the_rest(proxy: Callable) -> None:
+    """What all share is away: nobody is ready for uploads, and each answers for itself."""
+    one, other = Checked("one", status=503), Checked("other", status=503)
+    async with (
+        worker(one.answer) as first,
+        worker(other.answer) as second,
+        proxy(first, second, checked=True) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        async with asyncio.timeout(30):
+            await one.asked_often.wait()
+            await other.asked_often.wait()
+        for method, path in (
+            ("GET", "/api/v1/images/img_1/status"),
+            ("POST", "/api/v1/images/search"),
+            ("GET", "/health/live"),
+        ):
+            for _ in range(4):
+                async with http.request(method, f"{url}{path}") as response:
+                    assert (response.status, path) == (200, path)
+        # The worker's own words, not the proxy's.
+        async with http.get(f"{url}/health/ready") as response:
+            assert (response.status, await response.text()) == (503, "")
+        async with http.post(f"{url}{UPLOAD}", data=b"picture") as response:
+            assert (response.status, await response.json()) == (503, SAYS_NO)
+            assert response.headers["Retry-After"] == "5"
+
+
+async def test_without_a_worker_the_proxy_speaks_as_the_api_does(proxy: Callable) -> None:
+    async def dead(_request: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    async with (
+        worker(dead) as port,
+        proxy(port, free_port(), checked=True) as url,
+        aiohttp.ClientSession() as http,
+        asyncio.timeout(30),
+    ):
+        while True:
+            async with http.post(f"{url}{UPLOAD}", data=b"picture") as response:
+                if response.status == 503:
+                    break
+            await asyncio.sleep(0.1)
+        for path in ("/api/v1/images/img_1/status", "/health/ready", UPLOAD):
+            async with http.get(f"{url}{path}") as response:
+                assert response.status == 503
+                assert response.headers["Retry-After"] == "5"
+                assert response.content_type == "application/json"
+                answer = await response.json()
+        assert answer.keys() == {"success", "message", "errorCode"}
+        assert answer["success"] is False
+        assert answer["errorCode"] == DependencyUnavailable.code
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -37,11 +37,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- join "," $urls -}}
 {{- end }}
 
-{{/* The stages with the topic that each reads: (dict "process" (dict "topic" … "partitions" …)). */}}
+{{/* The stages with the topics that each reads: (dict "process" (dict "topics" … "partitions" …)). */}}
 {{- define "deeplens.stages" -}}
-process: {topic: deeplens.images.uploaded, partitions: 6}
-extract: {topic: deeplens.features.extraction, partitions: 4}
-index: {topic: deeplens.vectors.indexing, partitions: 4}
+process: {topics: [deeplens.images.uploaded], partitions: 6}
+extract: {topics: [deeplens.features.extraction], partitions: 4}
+index: {topics: [deeplens.vectors.indexing, deeplens.images.deleted], partitions: 4}
 {{- end }}
 
 {{/*
@@ -137,9 +137,10 @@ envFrom:
 {{- end }}
 
 {{/*
-Probes of a worker. Takes (dict "seconds" 120 "ready" "broker,tables").
+Probes of a worker. Takes (dict "seconds" 120).
 It has started when its partitions are there and its tables recovered, so an update goes on only
-then. Dependencies that all share do not make a pod unready: that would take every pod out at once.
+then. Dependencies that all share do not make a pod unready: that would take every pod out at once,
+and with them what goes on without the dependency. A worker says itself what it cannot do.
 */}}
 {{- define "deeplens.workerProbes" -}}
 startupProbe:
@@ -148,7 +149,7 @@ startupProbe:
   timeoutSeconds: 5
   failureThreshold: {{ div (int .seconds) 5 }}
 readinessProbe:
-  httpGet: {path: "/health/ready?only={{ .ready }}", port: http}
+  httpGet: {path: /health/live, port: http}
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 3
