@@ -15,11 +15,11 @@ from deeplens_streams.kafka.server import KafkaServer
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.parts import small_pictures
-from tests.faults.uploads import TENANT, Book, Uploader
+from tests.faults.uploads import TENANT, Book, Onlooker, Uploader
 from tests.integration.system import System, Worker
 from tests.integration.test_pipeline import count_points, read_all
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(900)]
 
 UPLOADS = 2000
 ROUNDS = 5
@@ -64,6 +64,8 @@ async def test_whoever_is_killed_every_accepted_picture_completes(
     uploads = asyncio.create_task(
         uploader.send(small_pictures(UPLOADS), per_second=14, until=killed)
     )
+    onlooker = Onlooker(uploader.book, workers["api"])
+    looking = asyncio.create_task(onlooker.look(SEED))
     kafka, kills = own_kafka, 0
     clock, without_kafka = asyncio.get_running_loop().time, []
     try:
@@ -79,6 +81,8 @@ async def test_whoever_is_killed_every_accepted_picture_completes(
         assert not uploads.done()
         killed.set()
         book = await uploads
+        assert not looking.done()
+        assert not onlooker.wrong
         # Where a worker is killed, the others take what comes.
         assert not [
             (at, code)
@@ -88,11 +92,13 @@ async def test_whoever_is_killed_every_accepted_picture_completes(
         await check(system, workers, book)
     finally:
         uploads.cancel()
+        looking.cancel()
         await system.close()
         await asyncio.to_thread(kafka.stop)
     print(  # noqa: T201 - what a run was worth
         f"{len(book.accepted)} accepted, {len(book.refused)} refused, {len(book.cut)} cut, "
-        f"{kills} workers killed, slowest answer {book.slowest_s:.1f} s"
+        f"{kills} workers killed, slowest answer {book.slowest_s:.1f} s; status answers "
+        f"{dict(onlooker.answers)}, slowest {onlooker.slowest_s:.1f} s"
     )
 
 

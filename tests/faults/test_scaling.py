@@ -15,7 +15,7 @@ from tests.faults.uploads import Uploader
 from tests.integration.system import System, Worker, until
 from tests.integration.test_pipeline import read_all
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(600)]
 
 #: What a picture takes in the sleeping model, and how many there are for each measurement: so many
 #: that the fullest of four partitions has little more than a quarter of them.

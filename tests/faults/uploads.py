@@ -1,8 +1,10 @@
-"""Uploads from a client that keeps a book of what it was answered."""
+"""Uploads from a client that keeps a book of what it was answered, and one that looks at them."""
 
 import asyncio
 import io
 import itertools
+import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -95,3 +97,45 @@ class Uploader:
         self.book.refused.setdefault(name, []).append(response.status)
         self.book.refusals.append((loop.time(), f"{answer['errorCode']} {response.url}"))
         return False
+
+
+@dataclass
+class Onlooker:
+    """Asks workers in turn for the status of pictures that were accepted.
+
+    Attributes
+    ----------
+    answers : how often each status came.
+    wrong : answers that should not be: anything but the status, or when to ask again.
+    slowest_s : of the answers.
+    """
+
+    book: Book
+    workers: Sequence[Worker]
+    answers: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+
+    async def look(self, seed: int) -> None:
+        """Go on until cancelled."""
+        chance, loop = random.Random(seed), asyncio.get_running_loop()
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+            for worker in itertools.cycle(self.workers):
+                await asyncio.sleep(0.1)
+                if not self.book.accepted:
+                    continue
+                image_id = chance.choice(list(self.book.accepted.values()))
+                began = loop.time()
+                try:
+                    await self._ask(http, f"{worker.url}/api/v1/images/{image_id}/status")
+                except aiohttp.ClientError:
+                    continue  # nobody was there, or it was killed at it
+                self.slowest_s = max(self.slowest_s, loop.time() - began)
+
+    async def _ask(self, http: aiohttp.ClientSession, url: str) -> None:
+        async with http.get(url) as response:
+            text = await response.text()
+        self.answers[response.status] += 1
+        is_wait = response.status == 503 and "Retry-After" in response.headers
+        if response.status != 200 and not is_wait:
+            self.wrong.append(f"{response.status} {text[:200]}")
