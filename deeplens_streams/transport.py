@@ -22,6 +22,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
+from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka
 from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
@@ -124,7 +125,20 @@ class Consumer(aiokafka.Consumer):
 
 
 class Producer(aiokafka.Producer):
-    """Rests between its looks for a Kafka that is away."""
+    """Rests between its looks for a Kafka that is away, and tells what it does not know yet."""
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        """Return the partition that a key belongs to.
+
+        Raises
+        ------
+        KeyError
+            Kafka has not told of the topic yet, as in the moments of a start.
+        """
+        try:
+            return super().key_partition(topic, key)
+        except (NotReady, TypeError):  # the client counts partitions that are None
+            raise KeyError(topic) from None
 
     def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)

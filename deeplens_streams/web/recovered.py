@@ -25,10 +25,10 @@ class Recovered:
 
     def has_row(self, changelog: str, key: str) -> bool:
         """Tell whether a row's partition is one of these, by the table's changelog topic."""
-        # Without any there may be no producer yet, which knows how many partitions there are.
-        return (
-            bool(self._whole) and self._app.producer.key_partition(changelog, key.encode()) in self
-        )
+        try:
+            return self._app.producer.key_partition(changelog, key.encode()) in self
+        except KeyError:  # it knows no partitions yet
+            return False
 
     def _assigned(self, *_args: Any, **_kwargs: Any) -> None:
         self._whole = {tp for tp in self._whole if self._app.assignor.is_active(tp)}

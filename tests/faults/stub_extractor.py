@@ -31,6 +31,11 @@ def _thumbnail() -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def _is_cut(data: bytes) -> bool:
+    """Tell whether a JPEG ends before its end."""
+    return data.startswith(b"\xff\xd8") and not data.endswith(b"\xff\xd9")
+
+
 def application(sleep_ms: float) -> web.Application:
     thumbnail = _thumbnail()
 
@@ -40,6 +45,9 @@ def application(sleep_ms: float) -> web.Application:
             assert isinstance(part, BodyPartReader)
             fields[part.name or ""] = bytes(await part.read())
         await asyncio.sleep(sleep_ms / 1000)
+        if _is_cut(fields["file"]):
+            refusal = {"error_code": "UNDECODABLE_IMAGE", "detail": "The picture is cut off."}
+            return web.json_response(refusal, status=422)
         answer = {
             "image_id": fields["image_id"].decode(),
             "features": vector(fields["file"]),

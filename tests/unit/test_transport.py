@@ -4,16 +4,19 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.cluster import ClusterMetadata
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 from mode import Service
 
 from deeplens_streams import transport
-from deeplens_streams.transport import Consumer
+from deeplens_streams.transport import Consumer, Producer
 
 A, B = TP("a", 0), TP("a", 1)
 
@@ -240,3 +243,14 @@ async def test_a_producer_rests_between_looks_for_a_kafka_that_is_away(
     assert (looks, looking.done()) == (1, False)
     looking.cancel()
     assert await client._metadata_update()
+
+
+async def test_a_producer_that_has_not_heard_of_a_topic_says_so() -> None:
+    """A worker answers requests in the moments in which it connects."""
+    producer = Producer.__new__(Producer)
+    client = SimpleNamespace(_metadata=ClusterMetadata())
+    client._partition = partial(AIOKafkaProducer._partition, client)
+    for connecting in (None, client):
+        producer._producer = connecting  # type: ignore[assignment]
+        with pytest.raises(KeyError):
+            producer.key_partition("some-changelog", b"a key")
