@@ -4,6 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
@@ -30,6 +31,7 @@ from models.status import (
     ImageRow,
     ImageState,
     ImageStatusChanged,
+    StepStatus,
 )
 from models.tenants import ChangeKind, TenantChange, TenantChangeData
 from tables import image_status
@@ -79,18 +81,16 @@ async def process(
     if before is not None and before.tenantId != event.tenantId and await _owns(event, services):
         before = None  # a stranger was faster than the picture's first report
     after = image_status.joined(before, event)
+    if after is None and (before is None or before.tenantId != event.tenantId):
+        return []
+    since = event.data.uploadedAt if before is None else before.uploadedAt
+    if not tenants.has(event.tenantId, since) and await _is_gone(event, before, services):
+        return []
     if after is None:
-        if before is None or before.tenantId != event.tenantId:
-            return []
+        assert before is not None, "else there is nothing to say"
         with table_faults():
             rows[key] = before
         return [*_announcements(before), *_usage(before, event)]
-    if (
-        before is None
-        and not tenants.has(event.tenantId, event.data.uploadedAt)
-        and await _is_purged(event, services)
-    ):
-        return []
     with table_faults():
         rows[key] = after
     usage = _usage(after, event)
@@ -152,6 +152,21 @@ async def _owns(event: ImageProgress, services: Services) -> bool:
     return tombstone is not None and tombstone.tenantId == event.tenantId
 
 
+async def _is_gone(event: ImageProgress, row: ImageRow | None, services: Services) -> bool:
+    """Tell whether a picture went with its tenant, so that nothing is to be noted of it.
+
+    Storage that is away is not waited for, since all rows here would wait with this one. Without
+    a row, what is said again is left to the next time; else there may be a row too many, which an
+    audit finds.
+    """
+    try:
+        if row is None:
+            return await _is_purged(event, services)
+        return await _is_recovered(row, event, services)
+    except StorageUnavailable:
+        return row is None and _is_said_again(event)
+
+
 async def _is_purged(event: ImageProgress, services: Services) -> bool:
     """Tell whether a picture without a row went with its tenant: then there is to be none again.
 
@@ -169,6 +184,27 @@ async def _is_purged(event: ImageProgress, services: Services) -> bool:
     except DamagedMetadata:
         return False
     return found is None
+
+
+async def _is_recovered(row: ImageRow, event: ImageProgress, services: Services) -> bool:
+    """Tell whether a row is of a tenant that is gone, and came back without its removal.
+
+    That comes again behind what a stage says. Until then nothing is to count for the tenant.
+    """
+    if event.data.ending is not None:
+        return False
+    purge = await services.tombstones.find_purge(tenant=row.tenantId)
+    return purge is not None and row.uploadedAt <= purge.requestedAt
+
+
+def _is_said_again(event: ImageProgress) -> bool:
+    """Tell whether nothing is lost without an event: an end, or why a picture waits.
+
+    An end is told again behind the last step of a purge, and the other every minute.
+    """
+    reports = event.data.reports
+    is_ending = event.data.ending is not None
+    return is_ending or all(each.status == StepStatus.RETRYING for each in reports)
 
 
 def _ended(row: ImageRow) -> bool:

@@ -28,6 +28,8 @@ TRIES = 3
 #: Seconds until the first call that finds out, doubling up to the second figure.
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
+#: Seconds after which it is said again what is waited for.
+REMIND_S = 60.0
 
 
 class BreakerState(StrEnum):
@@ -221,9 +223,10 @@ class Breakers:
 
         Parameters
         ----------
-        on_wait : called once, with the first reason to wait.
+        on_wait : called with the reason to wait: the first one, when another dependency is the
+            reason, and every `REMIND_S`.
         """
-        breaker = None
+        breaker, told, told_at = None, "", 0.0
         while True:
             try:
                 if breaker is None:
@@ -233,9 +236,11 @@ class Breakers:
             except DependencyUnavailable as error:
                 breaker = self[error.dependency]
                 breaker.note(error)
-                if on_wait is not None:
+                now = time.monotonic()
+                is_news = error.dependency != told or now - told_at >= REMIND_S
+                if on_wait is not None and is_news:
+                    told, told_at = error.dependency, now
                     await on_wait(error)
-                    on_wait = None
 
     def known(self) -> dict[str, Breaker]:
         """Return every breaker that was ever asked for, by dependency."""

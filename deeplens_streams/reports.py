@@ -38,9 +38,12 @@ def report(
 def progress(event: Event, reports: list[StepReport], image: StoredImage | None = None) -> Message:
     """Return the message that tells the status table of steps of `event`'s picture.
 
-    `image` is its stored metadata, or None where a stage failed before it had read it.
+    `image` is its stored metadata, or None where a stage failed before it had read it: then
+    there is what the event itself says.
     """
     assert event.image_id is not None
+    options = image.processingOptions if image else getattr(event, "processingOptions", None)
+    uploaded_at = image.uploadedAt if image else getattr(event.data, "uploadedAt", None)
     return Message(
         PROGRESS,
         ImageProgress(
@@ -53,8 +56,8 @@ def progress(event: Event, reports: list[StepReport], image: StoredImage | None 
             data=ImageProgressData(
                 imageId=event.image_id,
                 reports=reports,
-                models=image.processingOptions.models if image else None,
-                uploadedAt=image.uploadedAt if image else None,
+                models=options.models if options else None,
+                uploadedAt=uploaded_at,
                 fileSize=image.fileSize if image else None,
                 lease=image.lease if image else None,
             ),

@@ -59,7 +59,8 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     """Return the row with what `event` reports, or None if it says nothing new.
 
     The order of reports does not matter: each step keeps the report of the highest
-    (generation, rank), and the whole picture's state follows from its steps.
+    (generation, rank), the latest one of those that say why it waits, and the whole picture's
+    state follows from its steps.
 
     Raises
     ------
@@ -192,8 +193,11 @@ _STATUSES = frozenset(status.value for status in StepStatus)
 _POSITION = {step.value: index for index, step in enumerate(Step)}
 
 
-def _order(report: StepReport) -> tuple[int, int, int]:
-    return (report.generation, STEP_RANK[StepStatus(report.status)], report.attempt)
+def _order(report: StepReport) -> tuple[int, int, str, int]:
+    # Why a step waits may change, and after a crash its attempts begin anew. What is at its end
+    # stays as it was first said.
+    said_at = report.at if report.status == StepStatus.RETRYING else ""
+    return (report.generation, STEP_RANK[StepStatus(report.status)], said_at, report.attempt)
 
 
 def _says_more(report: StepReport, known: StepReport | None, *, ended: bool) -> bool:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import Check, WebContext, application_options, register, server_options
 from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
+from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.registry import Registry, change_of
@@ -119,7 +121,14 @@ class Pressure:
 
     waiting: int | None = None
     drain_rate: float | None = None
-    unread: int | None = 0
+    #: How far behind the watermark is, in seconds; None where it is not known.
+    behind_s: float | None = 0.0
+
+    @property
+    def read_up_to(self) -> datetime | None:
+        if self.behind_s is None:
+            return None
+        return datetime.now(UTC) - timedelta(seconds=self.behind_s)
 
 
 class Feed:
@@ -128,6 +137,7 @@ class Feed:
     def __init__(self) -> None:
         self.listeners: list[Callable[[ImageRow], None]] = []
         self.watchers: dict[str, set[asyncio.Queue[ImageRow]]] = defaultdict(set)
+        self.outages = Outages()
 
     @asynccontextmanager
     async def subscribe(self, image_id: str) -> AsyncIterator[asyncio.Queue[ImageRow]]:
@@ -142,6 +152,7 @@ class Feed:
         self.listeners.append(listener)
 
     def tell(self, row: ImageRow) -> None:
+        self.outages.look(row.to_wire())
         for listener in self.listeners:
             listener(row)
         for queue in self.watchers[row.imageId]:

@@ -10,6 +10,7 @@ from deeplens_streams.breakers import BreakerState
 from deeplens_streams.replay import Publish
 from deeplens_streams.services import Services
 from deeplens_streams.web.gate import Backlog
+from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.shares import Entry, Share, TablePage
@@ -79,7 +80,14 @@ class TableSource(Protocol):
 
 
 class StatusFeed(Protocol):
-    """Every change of every row, as each api process reads it."""
+    """Every change of every row, as each api process reads it.
+
+    Attributes
+    ----------
+    outages : what pictures wait for, as the rows tell.
+    """
+
+    outages: Outages
 
     def subscribe(self, image_id: str) -> AbstractAsyncContextManager[asyncio.Queue[ImageRow]]:
         """Receive the changes of one image from now on."""

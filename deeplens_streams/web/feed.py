@@ -19,22 +19,30 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.topics import STATUS
 from deeplens_streams.transport import REST_S
-from models.status import FINAL_STATES, ImageRow, ImageStatusChanged
+from deeplens_streams.web.outages import Outages
+from models.status import FINAL_STATES, ImageRow, ImageStatusChanged, StepStatus
 
 log = structlog.get_logger()
 
 #: Changes that one watcher may leave unread; rows are whole, so older ones can go.
 _QUEUE_SIZE = 64
 _RETRY_S = 1.0
+_RETRYING = f'"{StepStatus.RETRYING}"'.encode()
 
 
 class KafkaStatusFeed(Service):
-    """Reads the status topic from its end and hands each row to whoever watches it."""
+    """Reads the status topic from its end and hands each row to whoever watches it.
+
+    Attributes
+    ----------
+    outages : what pictures wait for, as the rows tell.
+    """
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
         self._watchers: dict[str, set[asyncio.Queue[ImageRow]]] = defaultdict(set)
         self._listeners: list[Callable[[ImageRow], None]] = []
+        self.outages = Outages()
         super().__init__(**kwargs)
 
     def subscribe(self, image_id: str) -> AbstractAsyncContextManager[asyncio.Queue[ImageRow]]:
@@ -91,10 +99,12 @@ class KafkaStatusFeed(Service):
         try:
             # Most rows are of pictures that nobody watches: a look is enough.
             data = orjson.loads(value)["data"]
+            if self.outages.are_any or _RETRYING in value:
+                self.outages.look(data)
             if data["imageId"] not in self._watchers and data["status"] not in FINAL_STATES:
                 return
             row = codec.decode(ImageStatusChanged, value).data
-        except (DeepLensError, ValueError, KeyError, TypeError) as error:
+        except (DeepLensError, ValueError, LookupError, TypeError, AttributeError) as error:
             log.warning("unreadable status message", reason=repr(error)[:200])
             return
         for listener in self._listeners:

@@ -27,7 +27,7 @@ from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
-from models.status import FINAL_STATES, STEP_RANK, ImageRow, StepStatus
+from models.status import FINAL_STATES, STEP_RANK, ImageRow, ImageState, StepStatus
 
 log = structlog.get_logger()
 
@@ -143,6 +143,7 @@ class _Follower:
         self._estimates = app[ESTIMATES]
         self._socket = socket
         self._seen: tuple[object, ...] = ()
+        self._steps: object = None
         self._is_over = False
 
     async def follow(self, image_id: str) -> None:
@@ -185,12 +186,19 @@ class _Follower:
                 await asyncio.sleep(_RETRY_S)
 
     async def _show(self, row: ImageRow) -> None:
-        """Send the row unless the client has seen as much or more."""
+        """Send the row unless the client has seen as much or more.
+
+        What a picture waits for is not in its row.
+        """
         version = _version(row)
-        if version <= self._seen:
+        if version < self._seen:
             return
-        self._seen, self._is_over = version, row.status in FINAL_STATES
-        message = orjson.dumps(status_object(row, self._estimates)).decode()
+        shown = status_object(row, self._estimates, self._context.feed.outages)
+        steps = shown["processingSteps"]
+        if version == self._seen and steps == self._steps:
+            return
+        self._seen, self._steps, self._is_over = version, steps, row.status in FINAL_STATES
+        message = orjson.dumps(shown).decode()
         async with asyncio.timeout(_SEND_S):
             await self._socket.send_str(message)
 
@@ -201,7 +209,7 @@ def _version(row: ImageRow) -> tuple[object, ...]:
     return (
         row.generation,
         row.status in FINAL_STATES,
+        row.status != ImageState.UPLOADED,
         sum(STEP_RANK[StepStatus(step.status)] for step in current),
-        sum(step.attempt for step in current),
         row.lastUpdated,
     )

@@ -12,6 +12,7 @@ from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES
+from deeplens_streams.web.outages import Key, Outages
 from deeplens_streams.web.times import parse_time
 from models.deletion import Tombstone
 from models.images import StoredImage
@@ -58,11 +59,12 @@ _PER_MODEL: Final = (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
 async def status(request: web.Request) -> web.Response:
     image_id = check_image_id(request.match_info["image_id"])
     tenant = tenant_bound(request, request.query.get("tenantId"))
-    row = await find_row(request.app[CONTEXT], image_id)
+    context = request.app[CONTEXT]
+    row = await find_row(context, image_id)
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
     request.app[DOOR].check_owner(row.tenantId)
-    return json_answer(status_object(row, request.app[ESTIMATES]))
+    return json_answer(status_object(row, request.app[ESTIMATES], context.feed.outages))
 
 
 async def find_row(context: WebContext, image_id: str) -> ImageRow | None:
@@ -117,10 +119,10 @@ def deleted_row(tombstone: Tombstone) -> ImageRow:
     )
 
 
-def status_object(row: ImageRow, estimates: Estimates) -> dict[str, Any]:
+def status_object(row: ImageRow, estimates: Estimates, outages: Outages) -> dict[str, Any]:
     """Return the contract's status object."""
     is_final = row.status in FINAL_STATES
-    steps = _steps(row, is_final)
+    steps = _steps(row, {} if is_final else outages.reasons(row), is_final)
     done = sum(STEP_RANK[StepStatus(step["status"])] >= FINAL_RANK for step in steps)
     return {
         "success": True,
@@ -140,24 +142,28 @@ def status_object(row: ImageRow, estimates: Estimates) -> dict[str, Any]:
     }
 
 
-def _steps(row: ImageRow, is_final: bool) -> list[dict[str, Any]]:
-    """Return every step that the image goes through, in pipeline order."""
+def _steps(row: ImageRow, reasons: dict[Key, str], is_final: bool) -> list[dict[str, Any]]:
+    """Return every step that the image goes through, in pipeline order.
+
+    `reasons` are why steps wait that were not begun.
+    """
     reports = {(report.step, report.modelName): report for report in row.steps}
     # In an image at its end, a step that nobody reported will not be taken any more.
     unreported = StepStatus.SKIPPED if is_final else StepStatus.PENDING
     steps = []
     for step in Step:
         for model in row.models if step in _PER_MODEL else (None,):
-            report = reports.get((step, model))
+            report, reason = reports.get((step, model)), reasons.get((step, model))
+            status = report.status if report else unreported
             steps.append(
                 {
                     "step": step,
-                    "status": report.status if report else unreported,
+                    "status": status if reason is None else StepStatus.RETRYING,
                     "duration": report.duration if report else None,
                     "attempt": report.attempt if report else 0,
                     "modelName": model,
                     "collectionName": report.collectionName if report else None,
-                    "errorMessage": report.errorMessage if report else None,
+                    "errorMessage": reason or (report.errorMessage if report else None),
                 }
             )
     return steps

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from deeplens_streams import breakers
-from deeplens_streams.errors import BrokerUnavailable, RowMoving
+from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, RowMoving
 from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
 from deeplens_streams.web.keys import READINESS
@@ -101,6 +101,48 @@ async def test_progress_is_measured(served: Web) -> None:
     ]
     assert answer["percentComplete"] == 17
     assert answer["processingSteps"][3]["attempt"] == 2
+
+
+def wait_for_the_model(served: Web, at: str, **more: Any) -> ImageRow:
+    """Have the feed tell of a picture that a stage has in hand and that waits, or waited."""
+    said = {"status": StepStatus.RETRYING, "errorCode": "EXTRACTOR_UNAVAILABLE"} | more
+    step = report(Step.FEATURE_EXTRACTION, modelName="resnet50", at=at, **said)
+    row = row_of(
+        new_id(), "processing", [report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED), step]
+    )
+    served.feed.tell(row)
+    return row
+
+
+async def test_a_picture_behind_those_that_wait_says_why(served: Web) -> None:
+    image_id = new_id()
+    row = steps_row(image_id, StepStatus.COMPLETED)
+    served.rows.held[image_id] = row
+    assert (await status_of(served, image_id))["processingSteps"][2]["status"] == "pending"
+    wait_for_the_model(served, "2026-01-01T00:00:01.000Z")
+    answer = await status_of(served, image_id)
+    assert answer["status"] == "processing"
+    assert answer["percentComplete"] == 25
+    assert answer["errorMessage"] is None
+    steps = answer["processingSteps"]
+    assert [step["status"] for step in steps] == ["completed", "pending", "retrying", "pending"]
+    assert steps[2]["errorMessage"] == ExtractorUnavailable().message
+    assert steps[2]["attempt"] == 0
+    assert [step["errorMessage"] for step in (steps[0], steps[1], steps[3])] == [None] * 3
+    wait_for_the_model(served, "2026-01-01T00:00:02.000Z", status=StepStatus.COMPLETED)
+    assert (await status_of(served, image_id))["processingSteps"][2]["status"] == "pending"
+
+
+async def test_a_picture_at_its_end_waits_for_nothing(served: Web) -> None:
+    wait_for_the_model(served, "2026-01-01T00:00:01.000Z")
+    image_id = new_id()
+    steps = [
+        report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED),
+        report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName="other"),
+    ]
+    served.rows.held[image_id] = row_of(image_id, "partial", steps, models=["other", "resnet50"])
+    said = (await status_of(served, image_id))["processingSteps"]
+    assert {step["status"] for step in said} == {"completed", "failed", "skipped"}
 
 
 async def test_an_image_at_its_end(served: Web) -> None:
@@ -197,6 +239,30 @@ async def test_the_socket_follows_to_the_end(served: Web) -> None:
         message = await socket.receive(timeout=5)
         assert (message.type, socket.close_code) == (WSMsgType.CLOSE, 1000)
     await until(lambda: not served.feed.watchers[image_id])
+
+
+async def test_the_socket_says_what_is_waited_for(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    image_id = new_id()
+    served.rows.held[image_id] = steps_row(image_id, StepStatus.COMPLETED)
+    async with served.client.ws_connect(f"{HUB}?imageId={image_id}") as socket:
+        seen = []
+        for second, status_ in enumerate((None, StepStatus.RETRYING, StepStatus.COMPLETED)):
+            if status_ is not None:
+                wait_for_the_model(served, f"2026-01-01T00:00:0{second}.000Z", status=status_)
+            seen.append((await socket.receive_json(timeout=5))["processingSteps"][2]["status"])
+        assert seen == ["pending", "retrying", "pending"]
+
+
+async def test_the_socket_shows_why_a_fresh_picture_waits(served: Web) -> None:
+    uploaded = await served.upload(ROCKET, generateThumbnail="false")
+    async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
+        assert (await socket.receive_json(timeout=5))["status"] == "uploaded"
+        served.feed.tell(steps_row(uploaded["imageId"], StepStatus.RETRYING))
+        said = (await socket.receive_json(timeout=5))["processingSteps"][0]
+        assert said["status"] == "retrying"
 
 
 async def test_the_socket_shows_no_row_of_another_tenant(served: Web) -> None:

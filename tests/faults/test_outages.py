@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deeplens_streams.errors import ExtractorUnavailable
 from deeplens_streams.kafka.server import KafkaServer
 from tests.faults.parts import StubExtractor, fill, small_pictures
 from tests.faults.uploads import TENANT, Uploader
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 OUTAGE_S = 60
 KAFKA_OUTAGE_S = 45
 RETURN_S = 30
+SHOWN_S = 10
 #: Of one stage in one outage.
 MAX_LINES = 10
 STAGES = 4
@@ -47,6 +49,20 @@ def lines_of(worker: Worker, begin: int) -> Counter[str]:
 async def steps_of(client: Client, image_id: str) -> dict[str, dict[str, Any]]:
     status = await client.status(image_id)
     return {step["step"]: step for step in status["processingSteps"]}
+
+
+async def waiting_steps(client: Client, ids: list[str]) -> list[dict[str, Any]]:
+    """Return the first step that is not at its end of each picture of which a stage has said so."""
+    found = []
+    for image_id in ids:
+        async with client.http.get(f"/api/v1/images/{image_id}/status") as response:
+            if response.status == 503:  # nobody has said anything of it, and storage cannot
+                continue
+            steps = (await response.json())["processingSteps"]
+        left = [each for each in steps if each["status"] not in {"completed", "skipped"}]
+        # Thumbnails come with the extraction.
+        found += [each for each in left if each["step"] != "thumbnail_generation"][:1]
+    return found
 
 
 async def uploaded(worker: Worker, count: int, *, seed: int, per_second: float) -> list[str]:
@@ -77,6 +93,15 @@ async def test_without_an_extractor(system: System, stub: StubExtractor) -> None
     assert waiting["image_processing"]["status"] == "completed"
     assert waiting["feature_extraction"]["status"] == "retrying"
     assert "does not answer" in waiting["feature_extraction"]["errorMessage"]
+    # So do those that nobody has in hand yet.
+    async with asyncio.timeout(SHOWN_S):
+        last = await steps_of(client, ids[-1])
+        while last["image_processing"]["status"] == "pending":  # it was uploaded a moment ago
+            await asyncio.sleep(0.1)
+            last = await steps_of(client, ids[-1])
+    assert last["feature_extraction"]["status"] == "retrying"
+    assert last["feature_extraction"]["errorMessage"] == ExtractorUnavailable().message
+    assert last["feature_extraction"]["attempt"] == 0
     async with client.http.get("/health/ready") as response:
         checks = (await response.json())["checks"]
     assert checks["extractor"]["breaker"] in {"open", "half-open"}
@@ -155,6 +180,10 @@ async def test_without_storage(system: System, s3: S3Server) -> None:
         assert {status for each in uploader.book.refused.values() for status in each} == {503}
         async with http.get(f"{worker.url}/api/v1/images/{ids[0]}/status") as response:
             assert response.status == 200
+        waiting = await waiting_steps(client, ids)
+        assert waiting
+        assert {step["status"] for step in waiting} == {"retrying"}
+        assert {"storage" in (step["errorMessage"] or "") for step in waiting} == {True}
         await asyncio.to_thread(s3.start)
         await complete(client, ids)
         said = lines_of(worker, begin)

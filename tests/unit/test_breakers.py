@@ -13,6 +13,8 @@ from structlog.testing import LogCapture, capture_logs
 from deeplens_streams import breakers
 from deeplens_streams.breakers import TRIES, Breakers, BreakerState
 from deeplens_streams.errors import (
+    DependencyUnavailable,
+    ExtractorUnavailable,
     StorageFull,
     StorageUnavailable,
     UndecodableImage,
@@ -301,3 +303,35 @@ async def test_another_dependency_that_fails_does_not_make_room() -> None:
         async with space.turn():
             raise StorageUnavailable
     assert space.is_open
+
+
+async def reasons_told(*errors: DependencyUnavailable) -> list[str]:
+    """Return the codes of what was said of work that fails so before it succeeds."""
+    left, told = list(errors), []
+
+    async def work() -> None:
+        if left:
+            raise left.pop(0)
+
+    async def tell(error: DependencyUnavailable) -> None:
+        told.append(error.code)
+
+    async with asyncio.timeout(5):
+        await Breakers().patiently(work, tell)
+    return told
+
+
+async def test_who_waits_says_so_again_when_another_dependency_is_the_reason() -> None:
+    told = await reasons_told(StorageUnavailable(), StorageUnavailable(), ExtractorUnavailable())
+    assert told == ["STORAGE_UNAVAILABLE", "EXTRACTOR_UNAVAILABLE"]
+
+
+@pytest.mark.parametrize(("remind_s", "times"), [(60.0, 1), (0.0, 4)])
+async def test_who_waits_says_so_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, remind_s: float, times: int
+) -> None:
+    monkeypatch.setattr(breakers, "REMIND_S", remind_s)
+    assert (
+        await reasons_told(*[StorageUnavailable() for _ in range(4)])
+        == ["STORAGE_UNAVAILABLE"] * times
+    )

@@ -191,6 +191,29 @@ def test_steps_of_an_earlier_run_do_not_end_a_later_one() -> None:
     assert [step.generation for step in again.steps] == [2, 3]
 
 
+def waits(reason: str, second: int, attempt: int = 1) -> ImageProgress:
+    said = report(Step.VECTOR_INDEXING, StepStatus.RETRYING, "resnet50")
+    said.errorCode, said.at, said.attempt = reason, f"2026-01-01T00:00:{second:02}.000Z", attempt
+    return event(said)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    # Behind a crash, attempts begin anew.
+    st.permutations([waits("first", 1, attempt=2), waits("second", 2), waits("third", 3)]),
+    st.randoms(use_true_random=False),
+)
+def test_a_step_says_what_it_waits_for_last(
+    waiting: list[ImageProgress], chance: random.Random
+) -> None:
+    row, _ = run([good_way()[0], *(each for each in waiting for _ in range(chance.choice((1, 2))))])
+    (said,) = [step for step in row.steps if step.status == StepStatus.RETRYING]
+    assert (said.errorCode, said.attempt) == ("third", 1)
+    after = joined(row, event(report(Step.VECTOR_INDEXING, model="resnet50")))
+    assert after is not None
+    assert joined(after, waits("late", 59)) is None
+
+
 def test_what_failed_keeps_its_reason_until_it_is_retried() -> None:
     failed = event(report(Step.IMAGE_PROCESSING, StepStatus.FAILED))
     # The event came again, because of a crash, and succeeded.

@@ -7,8 +7,9 @@ import pytest
 
 from agents import status_tracking
 from deeplens_streams import deletion
-from deeplens_streams.errors import TableUnavailable
-from deeplens_streams.reports import ending, progress
+from deeplens_streams.errors import StorageUnavailable, TableUnavailable
+from deeplens_streams.replay import uploaded_event
+from deeplens_streams.reports import ending, progress, teller
 from deeplens_streams.services import Services
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, Message
 from models.deletion import TenantPurge
@@ -173,3 +174,100 @@ async def test_a_known_tenants_first_report_costs_no_look_into_storage() -> None
     image, rows = made_image(services.storage), dict[bytes, ImageRow]()
     report = said(image, made_report(Step.IMAGE_PROCESSING))
     assert await process(report, rows, services) != [], "there is nothing in storage to be found"
+
+
+async def test_a_row_that_a_crash_brought_back_does_not_count_for_a_tenant_that_is_gone() -> None:
+    """Its removal was not in its changelog; what was read before that comes again."""
+    rows: dict[bytes, ImageRow] = {}
+    for each in good_way()[:-1]:
+        await process(each, rows)
+    half, last = copy.deepcopy(rows), good_way()[-1]
+    await process(copy.deepcopy(last), rows)
+    services = System(Fuse()).services
+    for recovered in (half, rows):
+        # The registry has not read of the tenant yet.
+        there = copy.deepcopy(recovered)
+        assert await process(copy.deepcopy(last), there, services, known=False) != []
+    purge = TenantPurge(tenantId=last.tenantId, requestedAt=utc_now())
+    await services.tombstones.put_purge(purge)
+    for recovered in (half, rows):
+        status = recovered[IMAGE.encode()].status
+        assert await process(copy.deepcopy(last), recovered, services, known=False) == []
+        assert recovered[IMAGE.encode()].status == status
+
+
+# While storage is away -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Services whose storage does not answer."""
+
+    async def no_answer(*_args: Any, **_kwargs: Any) -> None:
+        raise StorageUnavailable
+
+    services = System(Fuse()).services
+    for part in (services.storage, services.tombstones):
+        for name in ("get_metadata", "find", "find_purge"):
+            if hasattr(part, name):
+                monkeypatch.setattr(part, name, no_answer)
+    return services
+
+
+def waiting(image: StoredImage) -> ImageProgress:
+    """Return what a stage says that could not read the picture's metadata."""
+    tell = teller(Step.IMAGE_PROCESSING)
+    (message,) = tell(uploaded_event(image), StepStatus.RETRYING, StorageUnavailable(), 1)
+    assert isinstance(message.event, ImageProgress)
+    return message.event
+
+
+async def test_a_picture_that_waits_for_storage_has_a_row_that_says_so(away: Services) -> None:
+    """Its stage knows of it what its event says."""
+    rows, image = dict[bytes, ImageRow](), made_image(away.storage)
+    assert await process(waiting(image), rows, away) != []
+    row = rows[image.imageId.encode()]
+    assert (row.uploadedAt, row.models) == (image.uploadedAt, image.processingOptions.models)
+    (step,) = row.steps
+    assert (step.status, step.errorCode) == ("retrying", "STORAGE_UNAVAILABLE")
+    assert step.errorMessage
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_report_of_a_picture_with_a_row_needs_no_storage(
+    away: Services, known: bool
+) -> None:
+    rows: dict[bytes, ImageRow] = {}
+    for each in good_way():
+        assert await process(each, rows, away, known=known) != []
+    assert rows[IMAGE.encode()].status == "completed"
+
+
+async def test_a_report_that_has_no_time_is_known_by_its_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def find_purge(**about: str) -> None:
+        asked.append(about)
+
+    services, rows = System(Fuse()).services, dict[bytes, ImageRow]()
+    monkeypatch.setattr(services.tombstones, "find_purge", find_purge)
+    first, second, *_ = good_way()
+    await process(first, rows, services)
+    second.data.uploadedAt = None
+    assert await process(second, rows, services) != []
+    assert asked == []
+
+
+async def test_what_is_said_again_makes_no_row_of_a_tenant_that_may_be_gone(
+    away: Services,
+) -> None:
+    """And what is said once is not lost: an audit finds the row if there was to be none."""
+    rows, image = dict[bytes, ImageRow](), made_image(away.storage)
+    for said_again in (waiting(image), end(image, Ending.DELETED)):
+        assert await process(said_again, rows, away, known=False) == []
+    assert rows == {}
+    once = said(image, made_report(Step.IMAGE_PROCESSING))
+    assert await process(once, rows, away, known=False) != []
+    assert rows[image.imageId.encode()].status == "processing"

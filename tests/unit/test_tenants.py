@@ -45,7 +45,7 @@ class Registry:
         self.knows = knows
 
     def has(self, tenant: str, since: str | None) -> bool:
-        return self.knows
+        return self.knows and since is not None
 
 
 def event(kind: ChangeKind, at: str = NOW, **data: Any) -> TenantChange:
@@ -401,7 +401,7 @@ def uploaded(image: StoredImage, offset: int) -> ImageProgress:
 
 
 def ended(image: StoredImage, how: Ending, offset: int) -> ImageProgress:
-    return _at(ending(uploaded(image, 0), how), offset)
+    return _at(ending(uploaded(image, 0), how, image.uploadedAt), offset)
 
 
 def _at(message: Message, offset: int) -> ImageProgress:
