@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from deeplens_streams.letters import kept_as
-from deeplens_streams.metrics import DEAD_LETTERS_READ
+from deeplens_streams.metrics import count_letter_read
+from deeplens_streams.replay import note_retried
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage import layout
@@ -27,7 +28,8 @@ async def process(event: ProcessingFailed, services: Services) -> list[Message]:
     if await _is_deleted(letter, services):
         await services.letters.remove(letter.letterId)
         return []
-    DEAD_LETTERS_READ.labels(letter.failedStep, letter.errorCode).inc()
+    await note_retried(letter, services)
+    count_letter_read(letter.failedStep, letter.errorCode)
     log.warning(
         "picture failed",
         letter_id=letter.letterId,

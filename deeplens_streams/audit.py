@@ -7,7 +7,7 @@ pictures are on their way is looked at twice where a moment could explain it.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from deeplens_streams import deletion
@@ -23,7 +23,7 @@ from deeplens_streams.ledger import (
     column,
 )
 from deeplens_streams.letters import letter_id
-from deeplens_streams.orphans import AllRows, Orphans, RowOrphans, Rows, Unread, dropped, is_stored
+from deeplens_streams.orphans import AllRows, Backlog, Orphans, RowOrphans, Rows, dropped, is_stored
 from deeplens_streams.replay import Publish, event_id, uploaded_event
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
@@ -45,7 +45,7 @@ class Audit:
         rows: Rows,
         all_rows: AllRows,
         publish: Publish,
-        backlog: Unread,
+        backlog: Backlog,
         *,
         repair: bool,
     ) -> None:
@@ -54,10 +54,12 @@ class Audit:
         self._row_orphans = RowOrphans(services, rows, all_rows, backlog)
         self._orphans = Orphans(services, rows)
         self._at: tuple[str | None, Ledger] = (None, Ledger())
+        #: What moved last before it is not on its way; None while that is not known.
+        self._still_before: datetime | None = None
 
     @property
     def progress(self) -> dict[str, Any]:
-        """How many objects and rows of the tenant were looked at; of all while it is at rows."""
+        """How many objects and rows of the tenant were looked at; of all while there is none."""
         tenant, ledger = self._at
         return {"type": "progress", "tenantId": tenant, "checked": ledger.checked}
 
@@ -66,8 +68,10 @@ class Audit:
 
         Parameters
         ----------
-        is_all : these are all that there are, so rows of any other are orphans.
+        is_all : these are all that there are, so rows of any other are orphans. Pointers, which are
+            by image alone, are looked at only then.
         """
+        read_up_to = self._backlog.read_up_to
         ledgers = {tenant: Ledger() for tenant in tenants}
         only = None if is_all else set(tenants)
         async with aclosing(self._row_orphans.walk(only, self._at[1])) as rows:
@@ -75,6 +79,11 @@ class Audit:
                 ledger = ledgers.setdefault(row.tenantId, Ledger())
                 found = self._row_orphaned(row, ledger)
                 yield await self._said(row.tenantId, ledger, row.imageId, found)
+        if is_all:
+            async with aclosing(self._orphans.pointers(self._at[1])) as pointers:
+                async for tenant, image_id, found in pointers:
+                    ledger = ledgers.setdefault(tenant, Ledger())
+                    yield await self._said(tenant, ledger, image_id, found)
         total = Ledger()
         for tenant, ledger in ledgers.items():
             self._at = (tenant, ledger)
@@ -89,6 +98,9 @@ class Audit:
             "type": "total",
             "tenants": len(ledgers),
             "vectorsChecked": self._services.vectors is not None,
+            "readUpTo": None
+            if read_up_to is None
+            else read_up_to.isoformat(timespec="milliseconds"),
             **total.as_wire(),
         }
 
@@ -135,6 +147,7 @@ class Audit:
     async def _checked(
         self, tenant: str, page: list[tuple[str, StoredImage | None]], ledger: Ledger
     ) -> list[tuple[str, Found]]:
+        self._note_still()
         rows = await self._rows_of(tenant, page)
         done = [each for each, row in rows.items() if row.status == ImageState.COMPLETED]
         there = await self._there(tenant, done)
@@ -194,6 +207,9 @@ class Audit:
             has_model = model in (image.processingOptions.models or [])
             if there is not None and has_model and image.imageId not in there:
                 return (Fault.VECTOR_MISSING, f"no vector of {model}", again)
+        if row is not None and state in (ImageState.COMPLETED, ImageState.PARTIAL):
+            if await self._lost_thumbnail(image, row):
+                return (Fault.THUMBNAIL_MISSING, f"{image.thumbnailKey} is not there", again)
         elif state is ImageState.FAILED and row is not None:
             # The letter goes another way than the row, and may be later.
             if not await self._has_letter(row) and self._is_still(row.lastUpdated, image):
@@ -206,6 +222,13 @@ class Audit:
             return (Fault.STUCK, f"nothing moved {since}", again)
         return None
 
+    async def _lost_thumbnail(self, image: StoredImage, row: ImageRow) -> bool:
+        made = (Step.THUMBNAIL_GENERATION, StepStatus.COMPLETED)
+        if not any((step.step, step.status) == made for step in row.steps):
+            return False
+        storage = self._services.storage
+        return await storage.size(tenant=image.tenantId, key=image.thumbnailKey) is None
+
     async def _has_letter(self, row: ImageRow) -> bool:
         for step in row.steps:
             if step.status == StepStatus.FAILED:
@@ -215,11 +238,15 @@ class Audit:
                     return True
         return False
 
+    def _note_still(self) -> None:
+        """Note what can be told to be still, before rows are read: they may move behind that."""
+        at = self._backlog.read_up_to
+        self._still_before = None if at is None else at - timedelta(seconds=GRACE_S)
+
     def _is_still(self, moved_at: str | None, image: StoredImage | Tombstone) -> bool:
         """Tell whether nothing can be under way for the image."""
         moved = datetime.fromisoformat(moved_at or image.uploadedAt)
-        is_old = (datetime.now(UTC) - moved).total_seconds() > GRACE_S
-        return is_old and self._backlog.unread == 0
+        return self._still_before is not None and moved < self._still_before
 
     def _again(self, image: StoredImage, row: ImageRow | None, ledger: Ledger) -> Repair:
         """Return what processes an image anew, as its next generation."""
@@ -246,6 +273,7 @@ class Audit:
         async with aclosing(_pages(survey)) as pages:
             async for page in pages:
                 ledger.checked += len(page)
+                self._note_still()
                 rows = await self._rows_of(tenant, page)
                 for image_id, tombstone in page:
                     is_told = (row := rows.get(image_id)) and row.status == ImageState.DELETED

@@ -193,8 +193,9 @@ class Settings(BaseSettings):
     was accepted can be processed."""
     thumbnail_px: int = Field(default=256, ge=16, le=2048)
     """The longer side of a thumbnail."""
-    produce_timeout_s: float = Field(default=5.0, gt=0)
-    """How long an upload waits for Kafka before it is refused."""
+    produce_timeout_s: float = Field(default=5.0, gt=0, le=5)
+    """How long an upload waits for Kafka before it is refused; 5 at the most, because another one
+    of the same bytes takes it for dead soon after that."""
 
     retention_days: int = Field(default=7, ge=1)
     """How long topics of events are kept."""

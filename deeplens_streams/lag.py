@@ -4,6 +4,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -27,6 +28,7 @@ from deeplens_streams.topics import (
     UPLOADED,
     Topic,
 )
+from deeplens_streams.watermark import Watermark
 
 log = structlog.get_logger()
 
@@ -43,6 +45,8 @@ READERS: tuple[tuple[Role, Topic], ...] = (
 )
 #: Where pictures wait on their way, each in one of them.
 _PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
+#: What becomes of a picture depends on these alone.
+_OF_PICTURES = (*_PIPELINE, DELETED, PROGRESS, FAILED)
 _EVERY_S = 2.0
 #: The drain rate is measured over this long.
 _WINDOW_S = 30.0
@@ -72,6 +76,7 @@ class LagReader(Service):
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
         self._readings: deque[_Reading] = deque()
+        self._watermark = Watermark()
         super().__init__(**kwargs)
 
     @property
@@ -91,10 +96,12 @@ class LagReader(Service):
         return max(0, last.indexed - first.indexed) / (last.at - first.at)
 
     @property
-    def unread(self) -> int | None:
-        """Events of any topic that a stage has still to read; None while that is not known."""
-        last = self._last()
-        return None if last is None else sum(last.lag.values())
+    def read_up_to(self) -> datetime | None:
+        """The moment before which nothing that is under way for a picture has moved last.
+
+        None while that is not known. An old one stays true.
+        """
+        return self._watermark.at
 
     def _last(self) -> _Reading | None:
         """Return the last reading unless it is old."""
@@ -119,6 +126,14 @@ class LagReader(Service):
                 with suppress(KafkaError, OSError):
                     await consumer.stop()
 
+    @Service.task
+    async def _forget(self) -> None:
+        """Take the figures out of ``/metrics`` when they say nothing any more."""
+        while not self.should_stop:
+            if self._last() is None:
+                CONSUMER_LAG.clear()
+            await self.sleep(_EVERY_S)
+
     async def _reading(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> _Reading:
         partitions = {
             TopicPartition(topic.name(self._settings.namespace), number): (topic, number)
@@ -133,7 +148,10 @@ class LagReader(Service):
         # A partition of which nothing was ever committed is read from its beginning.
         unread = [tp for tp in partitions if tp not in read]
         read |= await consumer.beginning_offsets(unread) if unread else {}
+        at = datetime.now(UTC)
         ends = await consumer.end_offsets(list(partitions))
+        of_pictures = [tp for tp, (topic, _) in partitions.items() if topic in _OF_PICTURES]
+        self._watermark.note(at, ends={tp: ends[tp] for tp in of_pictures}, read=read)
         lag = {place: max(0, ends[tp] - read[tp]) for tp, place in partitions.items()}
         indexed = sum(read[tp] for tp, (topic, _) in partitions.items() if topic is INDEXING)
         return _Reading(time.monotonic(), lag, indexed)

@@ -10,8 +10,9 @@ from models.status import FINAL_STATES, ImageRow, ImageState
 
 #: Images that are looked at together.
 PAGE = 200
-#: What moved within so many seconds is on its way.
-GRACE_S = 60.0
+#: What moved within so many seconds may be on its way: an upload has a minute to be stored, and
+#: some seconds until its event is sent; the rest is for clocks that differ.
+GRACE_S = 120.0
 #: Columns beside those that are called as the state at which a row ended.
 ACCEPTED, IN_FLIGHT, UNKNOWN = "accepted", "inFlight", "unknown"
 
@@ -25,6 +26,8 @@ class Fault(StrEnum):
     """Its metadata object or its tombstone cannot be read; nothing here can bring it back."""
     VECTOR_MISSING = "vector_missing"
     """Completed, and the vector engine does not have it."""
+    THUMBNAIL_MISSING = "thumbnail_missing"
+    """Its thumbnail was made, and is not in storage."""
     ORIGINAL_MISSING = "original_missing"
     """Its bytes are not in storage; nothing here can bring them back."""
     LETTER_MISSING = "letter_missing"
@@ -41,6 +44,8 @@ class Fault(StrEnum):
     """An original or a thumbnail of no image."""
     CLAIM_ORPHANED = "claim_orphaned"
     """Bytes are said to be an image's that is gone."""
+    POINTER_ORPHANED = "pointer_orphaned"
+    """An image ID leads to an image that there never was: its upload was killed."""
 
 
 Repair = Callable[[], Awaitable[None]]

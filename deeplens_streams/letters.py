@@ -19,6 +19,8 @@ log = structlog.get_logger()
 #: Bytes of an unreadable message, and of its key, that its dead letter keeps; base64 must fit
 #: the topic's limit. Our keys are image IDs.
 RAW_BYTES, KEY_BYTES = 4_194_304, 1024
+#: Characters of a stack trace that are kept.
+TRACE_CHARS = 20_000
 
 
 class Incoming(Protocol):
@@ -65,7 +67,6 @@ def dead_letter(
 ) -> Message:
     """Return the dead letter of an event that was read."""
     known = known_error(error)
-    trace = None if known is error else "".join(traceback.format_exception(error))
     DEAD_LETTERS.labels(step, known.code).inc()
     log.warning("dead letter", stage=step, code=known.code, reason=known.message)
     letter = ProcessingFailed(
@@ -80,9 +81,10 @@ def dead_letter(
             failedStep=step,
             errorCode=known.code,
             errorMessage=known.message,
-            stackTrace=trace,
+            stackTrace=_trace(error),
             retryAttempt=attempt,
-            canRetry=trace is not None or known.retryable,
+            # What nobody foresaw may have been chance.
+            canRetry=known is not error or known.retryable,
             originalEvent=event.to_wire(),
         ),
     )
@@ -114,6 +116,7 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
             failedStep=step,
             errorCode=MalformedEvent.code,
             errorMessage=error.message,
+            stackTrace=_trace(error),
             canRetry=False,
             originalEvent={
                 "topic": raw.topic,
@@ -126,6 +129,15 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
         ),
     )
     return Message(FAILED, letter)
+
+
+def _trace(error: Exception) -> str:
+    """Return the stack trace with what caused it: the first cause stands first, the error last."""
+    text = "".join(traceback.format_exception(error))
+    if len(text) <= TRACE_CHARS:
+        return text
+    half = TRACE_CHARS // 2
+    return f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 def _origin(incoming: Incoming) -> str:

@@ -1,9 +1,9 @@
-"""What belongs to no image: rows, vectors, files, claims, and letters that wait in vain."""
+"""What belongs to no image: rows, vectors, files, claims, pointers, letters that wait in vain."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import Protocol
 
@@ -30,11 +30,15 @@ class Rows(Protocol):
     async def rows(self, image_ids: list[str]) -> dict[str, ImageRow]: ...
 
 
-class Unread(Protocol):
-    """Events that some stage has still to read; None while that is not known."""
+class Backlog(Protocol):
+    """What is used of what stages have still to read."""
 
     @property
-    def unread(self) -> int | None: ...
+    def read_up_to(self) -> datetime | None:
+        """What moved last before it and is not at its end is not on its way any more.
+
+        None while that is not known.
+        """
 
 
 async def is_stored(
@@ -56,7 +60,7 @@ class RowOrphans:
     The row of a refused upload is none of them: it has ended, as these do when they are repaired.
     """
 
-    def __init__(self, services: Services, rows: Rows, all_rows: AllRows, backlog: Unread) -> None:
+    def __init__(self, services: Services, rows: Rows, all_rows: AllRows, backlog: Backlog) -> None:
         self._services, self._rows, self._all_rows = services, rows, all_rows
         self._backlog = backlog
 
@@ -75,8 +79,8 @@ class RowOrphans:
                         yield row
 
     async def _is_one(self, row: ImageRow) -> bool:
-        moved = datetime.fromisoformat(row.lastUpdated)
-        may_move = self._backlog.unread != 0 or _age_s(moved) <= GRACE_S
+        moved, read_up_to = datetime.fromisoformat(row.lastUpdated), self._backlog.read_up_to
+        may_move = read_up_to is None or moved >= read_up_to - timedelta(seconds=GRACE_S)
         if may_move or row.status == ImageState.DELETED:
             return False
         if await is_stored(self._services, row.tenantId, row.imageId, row.uploadedAt):
@@ -106,7 +110,7 @@ def dropped(row: ImageRow) -> Message:
 
 
 class Orphans:
-    """Finds all others, tenant by tenant."""
+    """Finds all others, tenant by tenant, but for pointers, which are kept by image alone."""
 
     def __init__(self, services: Services, rows: Rows) -> None:
         self._services, self._rows = services, rows
@@ -208,6 +212,27 @@ class Orphans:
     def _release(self, tenant: str, checksum: str, image_id: str) -> Repair:
         async def repair() -> None:
             await self._services.claims.release(tenant=tenant, checksum=checksum, image_id=image_id)
+
+        return repair
+
+    async def pointers(self, ledger: Ledger) -> AsyncGenerator[tuple[str, str, Found]]:
+        """Yield each pointer of no image, with tenant and image that it names."""
+        storage = self._services.storage
+        async with aclosing(storage.walk_pointers()) as pointers:
+            async for image_id, tenant, has_image in pointers:
+                ledger.checked += 1
+                if has_image:
+                    continue
+                # An upload stores the pointer before the metadata object.
+                written = await storage.pointer_written_at(image_id)
+                if written is not None and _age_s(written) > GRACE_S:
+                    detail = "neither an image nor that it was deleted is stored"
+                    repair = self._unpoint(image_id)
+                    yield tenant, image_id, (Fault.POINTER_ORPHANED, detail, repair)
+
+    def _unpoint(self, image_id: str) -> Repair:
+        async def repair() -> None:
+            await self._services.storage.remove_pointer(image_id)
 
         return repair
 

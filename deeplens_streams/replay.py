@@ -5,12 +5,15 @@ from typing import Protocol
 from deeplens_streams import codec
 from deeplens_streams.errors import (
     AlreadyResolved,
+    BadRequest,
     DeepLensError,
     ImageNotFound,
     NotRetryable,
 )
+from deeplens_streams.letters import letter_id
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED, Message, Topic
 from models.deletion import Tombstone
 from models.events import (
@@ -61,7 +64,8 @@ class Replay:
         Raises
         ------
         AlreadyResolved
-            It was retried or discarded, or its image has moved on without it.
+            It was retried or discarded, or its image has moved on without it. Where that was at the
+            same time, its event may have been sent.
         NotRetryable
             Its event cannot be sent again, or would fail again.
         ImageNotFound
@@ -78,6 +82,12 @@ class Replay:
             raise ImageNotFound
         row = await self._rows.row(image_id)
         model = getattr(event.data, "modelName", None)
+        later = _generation(row, step, model) if row is not None else 0
+        if later > letter.generation:
+            # Whoever retried it died before writing that down.
+            letter.retriedAs = later
+            await self._resolve(letter, LetterState.RETRIED, None)
+            raise AlreadyResolved(f"This dead letter was retried, as generation {later}.")
         if row is not None and not _has_failed(row, step, model):
             await self._resolve(letter, LetterState.SUPERSEDED, "the image has moved on")
             raise AlreadyResolved("This image has moved on since; there is nothing to retry.")
@@ -96,13 +106,52 @@ class Replay:
         return event.generation
 
     async def discard(self, letter: DeadLetter, reason: str) -> None:
-        """Decide that a letter is not to be retried."""
+        """Decide that a letter is not to be retried.
+
+        Raises
+        ------
+        AlreadyResolved
+            It was retried or discarded, perhaps at the same time.
+        """
         _require_waiting(letter)
         await self._resolve(letter, LetterState.DISCARDED, reason)
 
     async def _resolve(self, letter: DeadLetter, state: LetterState, reason: str | None) -> None:
         letter.state, letter.reason, letter.resolvedAt = state.value, reason, utc_now()
-        await self._letters.resolve(letter)
+        if not await self._letters.resolve(letter):
+            # Somebody else was faster.
+            now = await self._letters.find(letter.letterId)
+            if now is None:
+                raise AlreadyResolved
+            # The same retry may be noted already: by whoever keeps the letter that it ended in.
+            if (now.state, now.retriedAs) != (LetterState.RETRIED, letter.retriedAs):
+                _require_waiting(now)
+                raise AlreadyResolved
+
+
+async def note_retried(letter: DeadLetter, services: Services) -> None:
+    """Resolve the letter before this one, which came of its retry, if it waits still.
+
+    Whoever retried it died before writing that down.
+    """
+    if letter.generation <= 1:
+        return
+    try:
+        step, event = _event_of(letter)
+        image = await services.storage.get_metadata(
+            tenant=letter.tenantId, image_id=event.image_id or ""
+        )
+    except (NotRetryable, DamagedMetadata, BadRequest):
+        return  # a stranger's, or of an image that an audit tells of
+    if image is None:
+        return
+    model = getattr(event.data, "modelName", None)
+    asked = event_id(image, step, model, letter.generation - 1)
+    before = await services.letters.find(letter_id(letter.tenantId, step, asked))
+    if before is not None and before.state == LetterState.WAITING:
+        before.state, before.retriedAs = LetterState.RETRIED.value, letter.generation
+        before.resolvedAt = utc_now()
+        await services.letters.resolve(before)
 
 
 def event_id(
@@ -158,6 +207,18 @@ def _event_of(letter: DeadLetter) -> tuple[Step, Event]:
     if policy is not None:
         policy.currentAttempt = 0
     return step, event
+
+
+def _generation(row: ImageRow, step: Step, model: str | None) -> int:
+    """Return the last generation in which anything was said of a step; 0 if nothing was."""
+    return max(
+        (
+            each.generation
+            for each in row.steps
+            if (each.step, each.modelName) == (step.value, model)
+        ),
+        default=0,
+    )
 
 
 def _has_failed(row: ImageRow, step: Step, model: str | None) -> bool:

@@ -44,10 +44,7 @@ def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
         raise NotReachable("The audit was cut off; try again.")
     if not as_json:
         console.out().print(table)
-        if not total["vectorsChecked"]:
-            console.err().print(
-                "Vectors were not looked at: the embedded engine belongs to another worker."
-            )
+        _limits(total)
     if wrong or not total["balanced"]:
         raise DeepLensError(f"{wrong} things are wrong; --repair mends what can be mended.")
 
@@ -61,6 +58,17 @@ def _tell(line: Raw) -> None:
         err.print(f"{name}: {line['fault']}, {line['detail']} ({mended})")
     elif line["type"] == "progress" and err.is_terminal:
         err.print(f"{line['tenantId'] or 'all rows'}: {line['checked']} looked at", style="dim")
+
+
+def _limits(total: Raw) -> None:
+    """Print what an audit could not look at."""
+    err = console.err()
+    if total["inFlight"] and total["readUpTo"]:
+        err.print(f"What moved after {total['readUpTo']} is taken to be on its way.")
+    elif total["inFlight"]:
+        err.print("It is not known yet whether what is in flight is on its way; try again.")
+    if not total["vectorsChecked"]:
+        err.print("Vectors were not looked at: the embedded engine belongs to another worker.")
 
 
 def _add(table: Table, line: Raw) -> None:

@@ -44,6 +44,9 @@ PING_KEY = ".ping"
 NOBODY = ".nobody"
 """Whose dead letters are of messages that could not be read."""
 
+POINTERS = "index"
+"""Where pointers lie; a tenant may be called that, too."""
+
 ACTIONS = ".admin"
 """What operators did; no tenant can be called that."""
 
@@ -61,6 +64,7 @@ _BELOW_TENANT = re.compile(
     re.ASCII,
 )
 _FILE_NAME = re.compile(rf"(?P<uuid>{_UUID})\.[a-z]+", re.ASCII)
+_POINTER = re.compile(rf"{POINTERS}/(?P<uuid>{_UUID})", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DATED_NAME = re.compile(rf"(?P<ms>\d{{{_MS_DIGITS}}})-(?P<uuid>{_UUID})\.json", re.ASCII)
 _ACTION_CURSOR = re.compile(rf"(?P<ms>\d{{1,{_MS_DIGITS}}})-(?P<uuid>{_UUID})", re.ASCII)
@@ -183,7 +187,13 @@ def claim_key(*, tenant: str, checksum: str) -> str:
 
 
 def pointer_key(image_id: str) -> str:
-    return f"index/{_uuid(image_id)}"
+    return f"{POINTERS}/{_uuid(image_id)}"
+
+
+def read_pointer_key(key: str) -> str | None:
+    """Return the image that a pointer is of, or None if it is no such key."""
+    match = _POINTER.fullmatch(key)
+    return f"{IMAGE_ID_PREFIX}{match['uuid']}" if match else None
 
 
 def read_dated_key(key: str) -> tuple[int, str] | None:

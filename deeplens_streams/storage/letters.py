@@ -8,25 +8,32 @@ import orjson
 import structlog
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
 from deeplens_streams.storage import dated, layout
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
-from models.letters import DeadLetter
+from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
+from models.letters import DeadLetter, LetterState
 from models.records import MalformedRecord
 
 log = structlog.get_logger()
 
-#: Letters that one page looks at; it goes on from the cursor.
-MAX_WALK = 1000
+#: Letters and tenants that one page looks at; it goes on from the cursor.
+MAX_WALK, MAX_TENANTS = 1000, 500
 
 
 @dataclass(frozen=True, slots=True)
 class LetterPage:
-    """Some of a tenant's dead letters, newest first; `cursor` continues them."""
+    """Some of a tenant's dead letters, newest first; `cursor` continues them.
+
+    Attributes
+    ----------
+    looked : how many were looked at.
+    """
 
     letters: list[DeadLetter]
     cursor: str | None
+    looked: int
 
 
 class LetterShelf:
@@ -59,12 +66,22 @@ class LetterShelf:
         located = await self._locate(letter_id)
         return await self._read(located) if located else None
 
-    async def resolve(self, letter: DeadLetter) -> None:
-        """Write down what became of a letter."""
+    async def resolve(self, letter: DeadLetter) -> bool:
+        """Write down what became of a letter that waits; of several who try, one succeeds.
+
+        Returns
+        -------
+        False where it is gone or does not wait any more.
+        """
         located = await self._locate(letter.letterId)
-        if located is not None:
-            write = Write(located, orjson.dumps(letter.to_wire()))
-            await self._blobs.put(write, action="resolve a dead letter")
+        if located is None:
+            return False
+        raw = await self._blobs.get(located, action="read a dead letter")
+        kept = _parsed(located, raw)
+        if raw is None or kept is None or kept.state != LetterState.WAITING:
+            return False
+        write = Write(located, orjson.dumps(letter.to_wire()))
+        return await self._blobs.swap(write, old=raw, action="resolve a dead letter")
 
     async def remove(self, letter_id: str) -> None:
         """Remove a letter; what is gone is no error."""
@@ -83,10 +100,11 @@ class LetterShelf:
         limit: int,
         wanted: Callable[[DeadLetter], bool],
         cursor: str | None = None,
+        most: int = MAX_WALK,
     ) -> LetterPage:
         """Return up to `limit` letters that are wanted, newest first, after `cursor`.
 
-        It looks at `MAX_WALK` at the most, so there may be fewer and yet a cursor.
+        It looks at `most`, so there may be fewer and yet a cursor.
         """
         before = None
         if cursor:
@@ -98,12 +116,64 @@ class LetterShelf:
         walk = dated.walk(self._blobs, folder, self._read, before=before)
         async with aclosing(walk) as letters:
             async for key, letter in letters:
-                if len(found) == limit or looked == MAX_WALK:
-                    return LetterPage(found, encode_cursor(tenant=tenant, key=last))
+                if len(found) == limit or looked == most:
+                    return LetterPage(found, encode_cursor(tenant=tenant, key=last), looked)
                 last, looked = key, looked + 1
                 if wanted(letter):
                     found.append(letter)
-        return LetterPage(found, None)
+        return LetterPage(found, None, looked)
+
+    async def page_of_all(
+        self,
+        *,
+        limit: int,
+        wanted: Callable[[DeadLetter], bool],
+        serves: Callable[[str], bool],
+        cursor: str | None = None,
+    ) -> LetterPage:
+        """Return letters as `page` does, those of nobody and then of one tenant after the other.
+
+        It looks at `MAX_WALK` letters and into `MAX_TENANTS` tenants at the most.
+
+        Parameters
+        ----------
+        serves : whether a tenant's letters may be listed.
+        """
+        first, _, place = (cursor or "").partition(".")
+        found: list[DeadLetter] = []
+        looked = tenants = 0
+        owners = in_order(self._owners(first, serves), self._has_letters, at_once=MAX_AT_ONCE)
+        async with aclosing(owners):
+            async for tenant, has_letters in owners:
+                is_full = len(found) == limit or looked == MAX_WALK
+                if tenants == MAX_TENANTS or (has_letters and is_full):
+                    return LetterPage(found, f"{tenant}.", looked)
+                tenants += 1
+                if not has_letters:
+                    continue
+                page = await self.page(
+                    tenant=tenant,
+                    limit=limit - len(found),
+                    wanted=wanted,
+                    cursor=place if tenant == first else None,
+                    most=MAX_WALK - looked,
+                )
+                found += page.letters
+                looked += page.looked
+                if page.cursor is not None:
+                    return LetterPage(found, f"{tenant}.{page.cursor}", looked)
+        return LetterPage(found, None, looked)
+
+    async def _owners(self, first: str, serves: Callable[[str], bool]) -> AsyncGenerator[str]:
+        """Yield who may have letters, from `first` on; nobody comes before all tenants."""
+        names = (path.rstrip("/") for path in await self._blobs.children("", action="list tenants"))
+        for tenant in ["", *sorted(filter(is_tenant_id, names))]:
+            if tenant >= first and serves(tenant):
+                yield tenant
+
+    async def _has_letters(self, tenant: str) -> tuple[str, bool]:
+        folder = layout.letter_folder(tenant)
+        return tenant, bool(await self._blobs.children(folder, action="list dead letters"))
 
     def walk(self, *, tenant: str) -> AsyncGenerator[DeadLetter]:
         """Yield every letter of a tenant, in no order and in memory that is bounded."""
@@ -124,14 +194,17 @@ class LetterShelf:
             return None
 
     async def _read(self, key: str) -> DeadLetter | None:
-        raw = await self._blobs.get(key, action="read a dead letter")
-        if raw is None:
-            return None
-        try:
-            return DeadLetter.from_wire(orjson.loads(raw))
-        except (orjson.JSONDecodeError, MalformedRecord) as error:
-            log.error("a dead letter is damaged", key=key, reason=str(error))
-            return None
+        return _parsed(key, await self._blobs.get(key, action="read a dead letter"))
+
+
+def _parsed(key: str, raw: bytes | None) -> DeadLetter | None:
+    if raw is None:
+        return None
+    try:
+        return DeadLetter.from_wire(orjson.loads(raw))
+    except (orjson.JSONDecodeError, MalformedRecord) as error:
+        log.error("a dead letter is damaged", key=key, reason=str(error))
+        return None
 
 
 def _key(tenant: str, letter_id: str, failed_at: str) -> str:

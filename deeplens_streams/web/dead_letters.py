@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -202,29 +203,17 @@ async def _page(
     request: web.Request, wanted: _Filter, *, limit: int, cursor: str | None
 ) -> LetterPage:
     """Return letters of one tenant, or of one tenant after the other, newest first each."""
-    services = request.app[CONTEXT].services
-    shelf = services.letters
+    shelf = request.app[CONTEXT].services.letters
     if wanted.tenant is not None:
         return await shelf.page(
             tenant=wanted.tenant, limit=limit, wanted=wanted.matches, cursor=cursor or None
         )
-    first, _, place = (cursor or "").partition(".")
-    first = "" if first == NOBODY else first
-    found: list[DeadLetter] = []
-    for tenant in ["", *await services.storage.tenants()]:
-        if tenant < first or not _is_served(request, tenant):
-            continue
-        page = await shelf.page(
-            tenant=tenant,
-            # A full page goes on behind its last letter, so there is always room for one.
-            limit=max(1, limit - len(found)),
-            wanted=wanted.matches,
-            cursor=place if place and tenant == first else None,
-        )
-        found += page.letters
-        if page.cursor is not None:
-            return LetterPage(found, f"{tenant or NOBODY}.{page.cursor}")
-    return LetterPage(found, None)
+    return await shelf.page_of_all(
+        limit=limit,
+        wanted=wanted.matches,
+        serves=partial(_is_served, request),
+        cursor=cursor or None,
+    )
 
 
 def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:

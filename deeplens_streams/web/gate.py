@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +23,11 @@ class Backlog(Protocol):
         """None while that is not known."""
 
     @property
-    def unread(self) -> int | None:
-        """Events of any topic that a stage has still to read; None while that is not known."""
+    def read_up_to(self) -> datetime | None:
+        """What moved last before it and is not at its end is not on its way any more.
+
+        None while that is not known.
+        """
 
     @property
     def drain_rate(self) -> float | None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deeplens_streams.audit import Audit
@@ -30,7 +31,7 @@ AT = "2026-03-09T12:00:00.000Z"
 class Table:
     """The status table of images of which every fourth is deleted; it holds no row."""
 
-    unread = 0
+    read_up_to = datetime.now(UTC)
 
     def __init__(self, count: int) -> None:
         self.count = count

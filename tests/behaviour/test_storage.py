@@ -437,6 +437,31 @@ async def test_a_pointer_alone_is_no_image(storage: ImageStorage) -> None:
     assert await listed(storage, limit=5) == [[]]
 
 
+async def test_pointers_are_walked_and_tell_whether_they_lead_anywhere(
+    blobs: Blobs, storage: ImageStorage
+) -> None:
+    there, of_index = await put(storage, image(storage)), image(storage, tenant="index")
+    await put(storage, of_index)
+    lone, damaged = image(storage), image(storage)
+    await storage.put_pointer(
+        tenant="acme-corp", image_id=lone.imageId, uploaded_at=lone.uploadedAt
+    )
+    await blobs.put(Write(f"index/{bare_uuid(damaged.imageId)}", b"{"), action="damage")
+    found = sorted([each async for each in storage.walk_pointers()])
+    assert found == sorted(
+        [
+            (there.imageId, "acme-corp", True),
+            (of_index.imageId, "index", True),
+            (lone.imageId, "acme-corp", False),
+        ]
+    )
+    assert await storage.pointer_written_at(lone.imageId) is not None
+    for _ in range(2):
+        await storage.remove_pointer(lone.imageId)
+        assert await storage.pointer_written_at(lone.imageId) is None
+    assert len([each async for each in storage.walk_pointers()]) == 2
+
+
 async def test_deleted_metadata_is_gone(storage: ImageStorage) -> None:
     stored = await put(storage, image(storage))
     kept = await put(storage, image(storage))

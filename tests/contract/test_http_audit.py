@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.web import audit as web_audit
 from deeplens_streams.web import intake, patient_rows
 from deeplens_streams.web.shares import Partition, Share, TablePage
+from models.events import utc_now
 from models.images import StoredImage
 from models.status import ImageProgress, ImageRow, Step, StepStatus
 from tables import image_status
@@ -114,9 +116,9 @@ async def test_what_is_stuck_is_processed_again(served: Web) -> None:
     served.rows.held[halfway] = row_of(
         halfway, "processing", [report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED)]
     )
-    served.backlog.unread = 5  # somebody is at it
+    served.backlog.behind_s = 600  # somebody is at it
     assert (await audited(served))[0] == []
-    served.backlog.unread = 0
+    served.backlog.behind_s = 0
     findings, _ = await audited(served)
     assert {(each["imageId"], each["fault"], each["repaired"]) for each in findings} == {
         (fresh, "stuck", False),
@@ -195,7 +197,102 @@ async def test_a_failure_without_a_letter_is_processed_again(served: Web) -> Non
 async def test_a_letter_that_is_on_its_way_is_not_missing(served: Web) -> None:
     _, letter_id = await fail(served)
     await served.services.letters.remove(letter_id)
-    served.backlog.unread = 1  # who keeps letters has still to read it
+    served.backlog.behind_s = 600  # who keeps letters has still to read it
+    assert (await audited(served))[0] == []
+
+
+async def test_under_steady_load_what_moved_before_the_watermark_is_lost(served: Web) -> None:
+    """Stages are always at something; a picture of which nothing was heard since is none of it."""
+    now = datetime.now(UTC)
+    served.backlog.behind_s = 600
+    ids = [(await served.upload(PICTURE, skipDuplicateCheck="true"))["imageId"] for _ in range(2)]
+    for image_id, age_s in zip(ids, (900, 300), strict=True):
+        moved = (now - timedelta(seconds=age_s)).isoformat()
+        served.rows.held[image_id] = row_of(image_id, "processing", [], lastUpdated=moved)
+    failed, letter_id = await fail(served)
+    await served.services.letters.remove(letter_id)
+    moved = (now - timedelta(seconds=900)).isoformat()
+    served.rows.held[failed].lastUpdated = moved
+    nobody = "img_00000000-0000-4000-8000-000000000001"
+    served.rows.held[nobody] = row_of(nobody, "processing", [], lastUpdated=moved)
+    findings, total = await audited(served)
+    assert {(each["imageId"], each["fault"]) for each in findings} == {
+        (ids[0], "stuck"),
+        (failed, "letter_missing"),
+        (nobody, "row_orphaned"),
+    }
+    read_up_to = datetime.fromisoformat(total["readUpTo"])
+    assert abs((now - timedelta(seconds=600) - read_up_to).total_seconds()) < 30
+    # A stage that is down: whatever waits for it is on its way.
+    served.backlog.behind_s = None
+    findings, total = await audited(served)
+    assert (findings, total["readUpTo"]) == ([], None)
+
+
+async def test_a_row_that_moves_after_it_was_read_is_not_stuck(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = (await served.upload(PICTURE, skipDuplicateCheck="true"))["imageId"]
+    served.rows.held[image_id] = row_of(image_id, "processing", [])
+    served.backlog.behind_s = 600
+    rows = served.rows.rows
+
+    async def moves_behind(image_ids: Sequence[str]) -> dict[str, ImageRow]:
+        found = await rows(image_ids)
+        served.backlog.behind_s = 0  # what was to come is read by now, and the row has moved
+        return found
+
+    monkeypatch.setattr(served.rows, "rows", moves_behind)
+    _, total = await audited(served, f"tenantId={TENANT}")
+    assert total["faults"] == {}
+
+
+async def test_a_missing_thumbnail_is_made_again(served: Web) -> None:
+    image = await stored(served, await completed(served))
+    plain = await stored(served, await completed(served))
+    for each in (image, plain):
+        await served.storage.delete_object(tenant=TENANT, key=each.thumbnailKey)
+    # Of one there was to be none.
+    for step in served.rows.held[plain.imageId].steps:
+        if step.step == Step.THUMBNAIL_GENERATION:
+            step.status = StepStatus.SKIPPED.value
+    served.sent.clear()
+    for status in ("completed", "partial"):
+        served.rows.held[image.imageId].status = status
+        ((finding,), _) = await audited(served)
+        assert (finding["imageId"], finding["fault"]) == (image.imageId, "thumbnail_missing")
+        assert image.thumbnailKey in finding["detail"]
+    ((finding,), _) = await audited(served, "repair=true")
+    assert finding["repaired"] is True
+    event, _ = served.sent
+    assert (event.topic, event.event.generation) == (UPLOADED, 2)
+    await served.index(image.imageId)
+    assert (await audited(served))[0] == []
+
+
+async def test_a_pointer_of_no_image_is_removed(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload was killed between its pointer and its metadata object."""
+    served.purges = True
+    await completed(served, "index")
+    gone = await completed(served)
+    async with served.client.delete(f"/api/v1/images/{gone}") as response:
+        assert response.status == 200
+    await until(lambda: not served._work)
+    killed = "img_00000000-0000-4000-8000-000000000001"
+    await served.storage.put_pointer(tenant="killed", image_id=killed, uploaded_at=utc_now())
+    findings, _ = await audited(served, f"tenantId={TENANT}")
+    assert findings == []  # only everybody's are looked through
+    monkeypatch.setattr(orphans, "GRACE_S", 60.0)
+    assert (await audited(served))[0] == []  # the upload may be at work
+    monkeypatch.setattr(orphans, "GRACE_S", -1.0)
+    (finding,), total = await audited(served, "repair=true")
+    assert finding["tenantId"] == "killed"
+    assert (finding["imageId"], finding["fault"]) == (killed, "pointer_orphaned")
+    assert (total["repaired"], total["balanced"]) == (1, True)
+    assert await served.storage.pointer_written_at(killed) is None
+    assert await served.storage.pointer_written_at(gone) is not None
     assert (await audited(served))[0] == []
 
 
@@ -349,9 +446,9 @@ async def test_a_row_that_may_move_is_no_orphan(
 ) -> None:
     image_id = "img_00000000-0000-4000-8000-000000000001"
     served.rows.held[image_id] = row_of(image_id, "processing", [])
-    served.backlog.unread = 1  # its end may wait to be read
+    served.backlog.behind_s = None  # its end may wait to be read
     assert (await audited(served))[0] == []
-    served.backlog.unread = 0
+    served.backlog.behind_s = 0
 
     async def ended_meanwhile(_image_ids: Sequence[str]) -> dict[str, ImageRow]:
         return {image_id: row_of(image_id, "deleted", [], lastUpdated="2026-01-01T00:00:00Z")}

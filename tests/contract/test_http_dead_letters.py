@@ -1,18 +1,28 @@
 """Dead letters over HTTP: listed, inspected, retried at the step that failed, discarded."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from agents import dead_letters as keeper
-from deeplens_streams import codec
-from deeplens_streams.errors import BrokerUnavailable, DeepLensError, UndecodableImage
+from deeplens_streams import codec, letters
+from deeplens_streams.errors import (
+    AlreadyResolved,
+    BrokerUnavailable,
+    DeepLensError,
+    UndecodableImage,
+)
 from deeplens_streams.letters import dead_letter, kept_as, unreadable
 from deeplens_streams.replay import Replay
 from deeplens_streams.services import Services
+from deeplens_streams.storage import layout
+from deeplens_streams.storage import letters as shelves
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import EXTRACTION, PROGRESS, Message
 from deeplens_streams.web import dead_letters as views
 from models.events import (
@@ -22,6 +32,7 @@ from models.events import (
     derived_id,
     utc_now,
 )
+from models.letters import DeadLetter
 from models.status import Step, StepStatus
 from tests.photographs import photograph
 from tests.unit.test_stage import incoming
@@ -48,11 +59,21 @@ async def call(
 
 
 async def fail(
-    served: Web, error: Exception | None = None, *, tenant: str = TENANT, generation: int = 1
+    served: Web,
+    error: Exception | None = None,
+    *,
+    tenant: str = TENANT,
+    generation: int = 1,
+    again: str | None = None,
 ) -> tuple[str, str]:
-    """Upload a picture whose extraction fails; return the image's ID and the letter's."""
-    answer = await served.upload(PICTURE, tenantId=tenant, skipDuplicateCheck="true")
-    image_id = answer["imageId"]
+    """Upload a picture whose extraction fails; return the image's ID and the letter's.
+
+    Parameters
+    ----------
+    again : the image, if it is there already.
+    """
+    answer = again or await served.upload(PICTURE, tenantId=tenant, skipDuplicateCheck="true")
+    image_id = answer if isinstance(answer, str) else answer["imageId"]
     model = served.model
     event = FeatureExtractionRequested(
         eventType=FeatureExtractionRequested.EVENT_TYPE,
@@ -68,7 +89,9 @@ async def fail(
     error = error or RuntimeError("what nobody foresaw")
     message = dead_letter(Step.FEATURE_EXTRACTION, event, error, 3, incoming(b""))
     await keeper.process(message.event, served.context.services)  # type: ignore[arg-type] # a letter
-    failed = report(Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName=model.name)
+    failed = report(
+        Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName=model.name, generation=generation
+    )
     served.rows.held[image_id] = row_of(
         image_id, "failed", [failed], tenantId=tenant, models=[model.name]
     )
@@ -139,6 +162,42 @@ async def test_a_retry_that_was_cut_off_can_be_repeated(served: Web) -> None:
     await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 503)
     served.broker_fault = None
     await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
+
+
+async def retried_in_vain(served: Web) -> tuple[str, DeadLetter]:
+    """Retry a letter in a worker that dies before it writes that down; return image and letter."""
+    image_id, letter_id = await fail(served)
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
+    key = layout.letter_key(tenant=TENANT, letter_id=letter_id, ms=layout.epoch_ms(letter.failedAt))
+    await served.blobs.put(Write(key, orjson.dumps(letter.to_wire())), action="as it was")
+    return image_id, letter
+
+
+async def test_a_retry_that_failed_says_that_there_was_one(served: Web) -> None:
+    image_id, letter = await retried_in_vain(served)
+    await fail(served, again=image_id, generation=2)
+    answer = await call(served, "GET", f"{LETTERS}/{letter.letterId}")
+    assert answer["deadLetter"]["state"] == "retried"
+    assert answer["deadLetter"]["retriedAs"] == 2
+    (waiting,) = (await call(served, "GET", f"{LETTERS}?tenantId={TENANT}"))["deadLetters"]
+    assert waiting["generation"] == 2
+
+
+async def test_a_retry_that_nobody_wrote_down_is_not_repeated(served: Web) -> None:
+    image_id, letter = await retried_in_vain(served)
+    begun = report(
+        Step.FEATURE_EXTRACTION, StepStatus.PENDING, modelName=served.model.name, generation=2
+    )
+    served.rows.held[image_id] = row_of(image_id, "processing", [begun], generation=2)
+    served.sent.clear()
+    answer = await call(served, "POST", f"{LETTERS}/{letter.letterId}/retry", 409)
+    assert answer["errorCode"] == "ALREADY_RESOLVED"
+    assert served.sent == []
+    answer = await call(served, "GET", f"{LETTERS}/{letter.letterId}")
+    assert answer["deadLetter"]["state"] == "retried"
+    assert answer["deadLetter"]["retriedAs"] == 2
 
 
 async def test_what_would_fail_again_is_retried_by_force_alone(served: Web) -> None:
@@ -358,3 +417,163 @@ async def test_a_retry_of_which_kafka_takes_a_part_can_be_repeated(served: Web) 
     # The row still says that it failed, by which the next try goes.
     assert taken == []
     await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
+
+
+async def test_of_a_retry_and_a_discard_at_once_one_is_written_down(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read the letter before either has decided."""
+    _, letter_id = await fail(served)
+    publish, discarded = served.publish, asyncio.Event()
+
+    async def slowly(*messages: Message) -> None:
+        await publish(*messages)
+        if not discarded.is_set():
+            await call(served, "POST", f"{LETTERS}/{letter_id}/discard", body={"reason": "no use"})
+            discarded.set()
+
+    letter = await served.services.letters.find(letter_id)
+    other = await served.services.letters.find(letter_id)
+    assert letter is not None
+    assert other is not None
+    with pytest.raises(AlreadyResolved, match="was discarded at"):
+        await Replay(served.services, served.rows, slowly).retry(letter)
+    with pytest.raises(AlreadyResolved, match="was discarded at"):
+        await replay_of(served).discard(other, "another reason")
+    kept = await served.services.letters.find(letter_id)
+    assert kept is not None
+    assert (kept.state, kept.reason, kept.retriedAs) == ("discarded", "no use", None)
+
+
+async def test_a_retry_that_fails_again_before_it_is_noted_was_one(served: Web) -> None:
+    """The keeper of its letter notes it first; it is the same."""
+    image_id, letter_id = await fail(served)
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+
+    async def fails_at_once(*messages: Message) -> None:
+        await served.publish(*messages)
+        await fail(served, again=image_id, generation=2)
+
+    assert await Replay(served.services, served.rows, fails_at_once).retry(letter) == 2
+    kept = await served.services.letters.find(letter_id)
+    assert kept is not None
+    assert (kept.state, kept.retriedAs) == ("retried", 2)
+
+
+async def test_of_many_who_resolve_a_letter_one_succeeds(served: Web) -> None:
+    _, letter_id = await fail(served)
+    shelf = served.services.letters
+    found = [await shelf.find(letter_id) for _ in range(10)]
+
+    async def resolve(number: int, letter: DeadLetter) -> bool:
+        letter.state, letter.reason = "discarded", str(number)
+        return await shelf.resolve(letter)
+
+    work = [resolve(number, each) for number, each in enumerate(found) if each is not None]
+    done = await asyncio.gather(*work)
+    assert sum(done) == 1
+    kept = await shelf.find(letter_id)
+    assert kept is not None
+    assert kept.reason == str(done.index(True))
+
+
+def replay_of(served: Web) -> Replay:
+    return Replay(served.services, served.rows, served.publish)
+
+
+async def pages_of_all(served: Web, query: str = "") -> list[list[str]]:
+    """Return the letters of everybody, page by page."""
+    pages: list[list[str]] = []
+    cursor = ""
+    while cursor is not None:
+        answer = await call(served, "GET", f"{LETTERS}?cursor={cursor}&{query}")
+        pages.append([each["letterId"] for each in answer["deadLetters"]])
+        cursor = answer["nextCursor"]
+    return pages
+
+
+async def test_a_page_of_everybodys_letters_is_no_longer_than_its_limit(served: Web) -> None:
+    first = [(await fail(served, tenant="one"))[1] for _ in range(2)]
+    second = (await fail(served, tenant="two"))[1]
+    pages = await pages_of_all(served, "limit=2")
+    assert [sorted(each) for each in pages] == [sorted(first), [second]]
+
+
+async def test_a_page_looks_at_so_many_letters_of_all_tenants_together(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelves, "MAX_WALK", 3)
+    wanted = [(await fail(served, tenant="c"))[1]]
+    for tenant in ("a", "b"):
+        for _ in range(2):
+            await fail(served, UndecodableImage(), tenant=tenant)
+    read: list[str] = []
+    parsed = shelves._parsed
+
+    def counted(key: str, raw: bytes | None) -> DeadLetter | None:
+        read.append(key)
+        return parsed(key, raw)
+
+    monkeypatch.setattr(shelves, "_parsed", counted)
+    answer = await call(served, "GET", f"{LETTERS}?code=INTERNAL")
+    assert answer["deadLetters"] == []
+    assert answer["nextCursor"].startswith("b.")
+    assert len(read) <= 4  # one more tells that there is more
+    pages = await pages_of_all(served, "code=INTERNAL")
+    assert pages == [[], wanted]
+
+
+async def test_a_page_looks_into_so_many_tenants(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        await served.upload(PICTURE, tenantId=f"t{number}", skipDuplicateCheck="true")
+    letter_id = (await fail(served, tenant="t8"))[1]
+    monkeypatch.setattr(shelves, "MAX_TENANTS", 4)
+    listed: list[str] = []
+    children = type(served.blobs).children
+
+    async def counted(self: Any, path: str, *, action: str) -> Any:
+        listed.append(path)
+        return await children(self, path, action=action)
+
+    monkeypatch.setattr(type(served.blobs), "children", counted)
+    answer = await call(served, "GET", LETTERS)
+    # Those of nobody and of "failed" and "index", where pointers are, and one more.
+    assert (answer["deadLetters"], answer["nextCursor"]) == ([], "t1.")
+    assert len(listed) <= 1 + 3 + 9  # the names, and one for each
+    pages = await pages_of_all(served)
+    assert [page for page in pages if page] == [[letter_id]]
+
+
+async def test_an_error_that_is_known_has_its_trace_and_causes(served: Web) -> None:
+    def decode() -> None:
+        try:
+            raise OSError("the decoder's own words")
+        except OSError as error:
+            raise UndecodableImage from error
+
+    with pytest.raises(UndecodableImage) as caught:
+        decode()
+    _, letter_id = await fail(served, caught.value)
+    letter = (await call(served, "GET", f"{LETTERS}/{letter_id}"))["deadLetter"]
+    assert letter["canRetry"] is False
+    for said in ("the decoder's own words", "in decode", "UndecodableImage"):
+        assert said in letter["stackTrace"]
+
+
+async def test_a_trace_is_bounded_and_keeps_both_ends(served: Web) -> None:
+    error: Exception = ValueError("the first cause")
+    for _ in range(50):
+        follow = RuntimeError("x" * 1000)
+        follow.__cause__, error = error, follow
+    last = UndecodableImage()
+    last.__cause__ = error
+    _, letter_id = await fail(served, last)
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    trace = letter.stackTrace or ""
+    assert len(trace) <= letters.TRACE_CHARS + 10
+    assert "the first cause" in trace
+    assert "UndecodableImage" in trace.splitlines()[-1]

@@ -43,3 +43,14 @@ async def test_what_is_not_accounted_for_is_a_column_and_an_exit_code(
     assert (columns["accepted"], columns["inFlight"], columns["unknown"]) == ("1", "0", "1")
     assert mine[-2:] == ["not", "balanced"]
     assert image_id in ended.err
+
+
+async def test_it_says_up_to_when_it_could_judge_what_is_in_flight(shell: Shell, web: Web) -> None:
+    await web.upload(photograph("rocket").data)
+    ended = await shell("audit")
+    assert ended.code == 0
+    assert "is taken to be on its way" in ended.err
+    web.backlog.behind_s = None
+    ended = await shell("audit")
+    assert ended.code == 0
+    assert "It is not known yet" in ended.err
