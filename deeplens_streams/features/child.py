@@ -27,6 +27,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
+from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.work import Request, Work
 
 _SETTINGS = {
@@ -92,6 +93,7 @@ class ChildFeatures:
         #: Numbers of pictures: what the process was ended for, and what it was decoding then.
         self._hung: set[int] = set()
         self._decoding: set[int] = set()
+        self._out_of_memory = False
         self._closing = False
 
     @property
@@ -181,7 +183,9 @@ class ChildFeatures:
                 return self._fail_all(
                     ConfigurationError(f"The model's process ends while it loads ({status}).")
                 )
-            self._work.process_ended(hung=self._hung, decoding=self._decoding)
+            self._work.process_ended(
+                hung=self._hung, decoding=self._decoding, out_of_memory=self._out_of_memory
+            )
             await asyncio.sleep(wait)
             wait *= 2
 
@@ -219,6 +223,7 @@ class ChildFeatures:
             writer.close()
             status = await asyncio.shield(self._end(self._process))
             self._decoding = board.read()
+            self._out_of_memory = self._process.returncode == OUT_OF_MEMORY
         return status
 
     async def _end(self, process: Process) -> str:

@@ -8,7 +8,7 @@ measured as the growth of a process that decodes 25 megapixels of each kind.
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition, Lock
 from typing import Final
 
@@ -113,3 +113,7 @@ class DecodingBudget:
             with self._changed:
                 self._free += wanted
                 self._changed.notify()
+
+    def hold_all(self) -> AbstractContextManager[None]:
+        """Wait until nothing is decoded, and keep it so."""
+        return self.hold(self._all)

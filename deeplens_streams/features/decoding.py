@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
-from deeplens_streams.errors import DeepLensError
+from deeplens_streams.errors import DeepLensError, UndecodableImage
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.colours import to_8_bits, to_srgb
 from deeplens_streams.features.costs import DecodingBudget, plain_pixels
+from deeplens_streams.features.limits import MAPPED_BYTES, memory_left
 from deeplens_streams.features.pictures import (
     TURNED_SIDEWAYS,
     UPRIGHT,
@@ -67,6 +68,8 @@ def decode(
 ) -> Decoded:
     """Decode once, upright, and cut out what `model` sees; wait for the `budget`, if there is one.
 
+    With a budget, what may have failed for want of memory is tried again with nothing beside it.
+
     Parameters
     ----------
     working : entered for as long as the picture is worked on, and not while it waits.
@@ -81,16 +84,38 @@ def decode(
     if budget is None:
         with working():
             return _decode(data, model, max_pixels, thumbnail_px)
-    with working():
-        weight = _weight(data, max_pixels)
-    # Around a call of its own: its pictures are gone when the room is another's.
-    with budget.hold(weight), working():
+    weight = max_pixels
+    try:
+        with working():
+            weight = _weight(data, max_pixels)
+        with budget.hold(weight), working():
+            return _leaving_nothing(data, model, max_pixels, thumbnail_px)
+    except MemoryError:
+        pass
+    except UndecodableImage:  # which decoders in C may say for want of memory, too
+        if memory_left() is None:
+            raise
+    # Another picture may have taken the memory: once more without any beside it.
+    with budget.hold_all(), working():
+        left = memory_left()
         try:
-            return _decode(data, model, max_pixels, thumbnail_px)
-        except (DeepLensError, MemoryError) as error:
-            # It would keep the frames that it came through, and they the picture.
-            failure = error.with_traceback(None)
-            failure.__cause__ = failure.__context__ = None
+            return _leaving_nothing(data, model, max_pixels, thumbnail_px)
+        except UndecodableImage as error:
+            if left is None or left >= weight * MAPPED_BYTES:
+                raise
+            raise MemoryError(error.message) from None
+
+
+def _leaving_nothing(
+    data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None
+) -> Decoded:
+    """Decode in a call of its own: its pictures are gone when the room is another's."""
+    try:
+        return _decode(data, model, max_pixels, thumbnail_px)
+    except (DeepLensError, MemoryError) as error:
+        # It would keep the frames that it came through, and they the picture.
+        failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
     raise failure
 
 

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from threading import Event
+from threading import Barrier, Event
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _DECODE_THREADS = 2
 _CLOSE_TIMEOUT_S = 15.0
+#: How torch says that main memory is short. Too little on a GPU is no such thing.
+_TORCH_NO_MEMORY = "DefaultCPUAllocator: "
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -67,12 +69,18 @@ class LocalFeatures:
         self._threads = settings.threads or usable_cores()
         self._inference = ThreadPoolExecutor(self._threads, "inference")
         self._batcher: Batcher[Pixels, Vector] | None = None
+        self._device = ""
         self._loading: asyncio.Task[None] | None = None
         self._closing = Event()
 
     @property
     def model(self) -> ModelSpec:
         return self._model
+
+    @property
+    def device(self) -> str:
+        """Where the model is, ``cpu`` or ``cuda``; nothing before it is loaded."""
+        return self._device
 
     async def start(self) -> None:
         if self._loading is None:
@@ -82,6 +90,18 @@ class LocalFeatures:
         await self.start()
         assert self._loading is not None
         await asyncio.shield(self._loading)
+
+    async def start_threads(self) -> None:
+        """Start all threads now: later there may be no memory for another one's stack."""
+        loop, calls = asyncio.get_running_loop(), list[asyncio.Future[int]]()
+        for pool, count in (
+            (self._decoders, _DECODE_THREADS),
+            (self._urgent_decoder, 1),
+            (self._inference, self._threads),
+        ):
+            all_there = Barrier(count)
+            calls += (loop.run_in_executor(pool, all_there.wait) for _ in range(count))
+        await asyncio.gather(*calls)
 
     async def extract(
         self,
@@ -162,8 +182,9 @@ class LocalFeatures:
         except Exception as error:
             log.exception("the model cannot be loaded")
             raise ConfigurationError(f"The model cannot be loaded: {error}") from error
+        self._device = network.device.type
         self._batcher = Batcher(
-            lambda batch: list(network(np.stack(batch))),
+            partial(self._infer, network),
             size=self._settings.batch_size,
             wait_s=self._settings.batch_wait_ms / 1000,
             executor=self._inference,
@@ -177,6 +198,15 @@ class LocalFeatures:
             dtype=str(network.dtype).removeprefix("torch."),
             seconds=round(time.perf_counter() - began, 2),
         )
+
+    def _infer(self, network: "Network", batch: list[Pixels]) -> list[Vector]:
+        try:
+            return _run(network, batch)
+        except MemoryError:
+            pass
+        # A picture that is decoded may have taken it: wait until there is none.
+        with self._budget.hold_all():
+            return _run(network, batch)
 
     def _open_network(self) -> "Network":
         weights = None
@@ -200,3 +230,12 @@ class LocalFeatures:
             raise ExtractorUnavailable("The model is shutting down.")
         if done == total:
             log.info("the weights are downloaded", megabytes=round(done / 1e6))
+
+
+def _run(network: "Network", batch: list[Pixels]) -> list[Vector]:
+    try:
+        return list(network(np.stack(batch)))
+    except RuntimeError as error:
+        if _TORCH_NO_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
+        raise

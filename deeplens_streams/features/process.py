@@ -14,10 +14,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import structlog
+
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.frames import Header, read_frame, write_frame
+from deeplens_streams.features.limits import (
+    MAPPED_BYTES,
+    OUT_OF_MEMORY,
+    container_room,
+    limit_memory,
+    memory_left,
+)
 from deeplens_streams.features.local import LocalFeatures
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.logs import configure_logging
@@ -26,6 +35,8 @@ from deeplens_streams.logs import configure_logging
 _NICENESS = 10
 #: Characters of an unexpected error that go to the parent.
 _MESSAGE, _TRACE = 1_000, 10_000
+
+log = structlog.get_logger()
 
 
 def main() -> None:
@@ -56,24 +67,50 @@ async def _serve(connection: socket.socket, board: Board) -> NoReturn:
     except DeepLensError as error:
         await _fail(writer, error)
         os._exit(1)
-    tasks = {asyncio.create_task(_announce(features, writer))}
-    while (frame := await read_frame(reader)) is not None:
-        task = asyncio.create_task(_answer(features, writer, *frame))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    tasks = {asyncio.create_task(_announce(features, writer, settings.max_pixels))}
+
+    def done(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and isinstance(task.exception(), MemoryError):
+            _end_for_memory()  # not even for an answer
+
+    try:
+        while (frame := await read_frame(reader)) is not None:
+            task = asyncio.create_task(_answer(features, writer, *frame))
+            tasks.add(task)
+            task.add_done_callback(done)
+    except MemoryError:
+        _end_for_memory()
     # Not through the interpreter's own exit, which waits for a thread that may be importing,
     # downloading or decoding: there is nothing to save and nobody to tell.
     os._exit(0)
 
 
-async def _announce(features: LocalFeatures, writer: asyncio.StreamWriter) -> None:
+async def _announce(features: LocalFeatures, writer: asyncio.StreamWriter, max_pixels: int) -> None:
     try:
         await features.ready()
     except DeepLensError as error:
         await _fail(writer, error)
     else:
+        await _keep_below_the_container(features, max_pixels)
         write_frame(writer, {"ready": True})
         await writer.drain()
+
+
+async def _keep_below_the_container(features: LocalFeatures, max_pixels: int) -> None:
+    """Limit what pictures take from here on; the model has what it needs."""
+    left = container_room()
+    # CUDA maps memory by gigabytes, as it goes, that it never uses.
+    if left is None or features.device == "cuda":
+        return
+    await features.start_threads()
+    room = limit_memory(left)
+    tell = log.warning if room < max_pixels * MAPPED_BYTES else log.info
+    tell(
+        "memory for pictures is limited by the container",
+        megabytes=round(room / 1e6),
+        wanted=round(max_pixels * MAPPED_BYTES / 1e6),
+    )
 
 
 async def _fail(writer: asyncio.StreamWriter, error: DeepLensError) -> None:
@@ -98,6 +135,8 @@ async def _answer(
     except DeepLensError as error:
         answer |= {"error": error.code, "message": error.message}
     except Exception as error:  # the parent's caller counts attempts and keeps the reason
+        if isinstance(error, MemoryError) and memory_left() is not None:
+            _end_for_memory()
         answer |= {
             "error": DeepLensError.code,
             "message": f"{type(error).__name__}: {error}"[:_MESSAGE],
@@ -105,6 +144,13 @@ async def _answer(
         }
     write_frame(writer, answer, *bodies)
     await writer.drain()
+
+
+def _end_for_memory() -> NoReturn:
+    """End; the parent has what was in hand done again, and finds out whose doing it was."""
+    with suppress(MemoryError):
+        log.error("memory ran out")
+    os._exit(OUT_OF_MEMORY)
 
 
 if __name__ == "__main__":

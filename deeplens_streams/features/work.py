@@ -11,6 +11,10 @@ from deeplens_streams.features.suspects import Suspects, digest_of
 
 _ERRORS = PICTURE_ERRORS | {ExtractorUnavailable.code: ExtractorUnavailable}
 _CRASHES = "The picture makes the decoder crash; it is damaged."
+_TOO_MUCH = (
+    "The picture takes more memory to decode than there is; export it again, or give the process "
+    "that decodes more."
+)
 _HANGS = "The picture keeps the decoder busy without an end; it is damaged."
 
 
@@ -97,13 +101,16 @@ class Work:
         for request in list(self._requests.values()):
             self._fail(request, ExtractorUnavailable(message))
 
-    def process_ended(self, *, hung: set[int], decoding: set[int]) -> None:
+    def process_ended(
+        self, *, hung: set[int], decoding: set[int], out_of_memory: bool = False
+    ) -> None:
         """Find out whose doing it was, and have the others done again.
 
         Parameters
         ----------
         hung : numbers of pictures for which the process was ended.
         decoding : numbers of those that it was decoding.
+        out_of_memory : whether it ended because it ran out of its memory.
         """
         in_hand = self.in_hand()
         if hung:  # the others were only beside it
@@ -114,7 +121,8 @@ class Work:
                     each.suspicion = 2
                 culprits = []
         else:
-            message, culprits = _CRASHES, in_hand if len(in_hand) == 1 else []
+            message = _TOO_MUCH if out_of_memory else _CRASHES
+            culprits = in_hand if len(in_hand) == 1 else []
             for each in in_hand:
                 each.suspicion = 2 if each.number in decoding else 1
         for each in in_hand:

@@ -39,8 +39,9 @@ BUNCHED = "changelog of"
 OFFSETS = "kafka: offsets of"
 #: Where an upload was not answered, there may be two pictures: it is not certain that it died.
 OF_TENANT = {"vectors", "usage"}
-#: What else it may leave, and an audit mends.
+#: What else it may leave, and an audit mends; a pointer, that of all tenants.
 LEFT_BEHIND = {"stuck", "file_orphaned", "claim_orphaned"}
+POINTER = "pointer_orphaned"
 
 
 @dataclass
@@ -225,6 +226,9 @@ async def test_the_ledger_is_the_same_wherever_a_worker_was_killed(
         await client.until_all_read()
         for finding in (await client.audit(tenantId=tenant, repair="true"))["finding"]:
             assert finding["fault"] in LEFT_BEHIND, finding
+    if client.cut:
+        for finding in (await client.audit(repair="true"))["finding"]:
+            assert (finding["fault"], finding["tenantId"] in client.cut) == (POINTER, True), finding
     await until_audited(client)
     for tenant, image_id in images.items():
         if tenant not in client.cut:

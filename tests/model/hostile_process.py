@@ -7,18 +7,29 @@ import ctypes
 import os
 import sys
 import time
+from threading import Event
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.features import decoding, process
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.decoding import Decoded
 
 LOOP, HOG, CRASH, FAIL, FAIL_ONCE = b"loop", b"hog", b"crash", b"fail", b"fail once"
+#: One takes all the memory that there is, and one finds none; others want some, and say in two ways
+#: that it is not there. Two are too much for the network, one of them only once.
+GREEDY, FULL, NEEDY, MUTE = b"greedy", b"full", b"needy", b"mute"
+HEAVY, HEAVY_ONCE = b"heavy", b"heavy once"
+#: What the container is said to leave to pictures.
+ROOM_BYTES = 100_000_000
 
 _seen: set[bytes] = set()
+_missed = Event()
+_PATIENCE_S = 1.0
+_HEAVY, _HEAVY_ONCE = 2, 1
 
 
 def picture(kind: bytes, number: int = 0) -> bytes:
@@ -37,8 +48,35 @@ def _decode(data: bytes, model: ModelSpec, _max_pixels: int, _thumbnail_px: int 
         os.abort()
     if kind == FAIL or (kind == FAIL_ONCE and first):
         raise RuntimeError("CUDA error: out of luck")
-    side = model.input_size
-    return Decoded(np.zeros((side, side, 3), np.uint8), None, side, side, "PNG")
+    if kind == GREEDY:
+        _take_all()
+    if kind == FULL:
+        raise MemoryError
+    if kind in {NEEDY, MUTE}:
+        _take_some(mute=kind == MUTE)
+    side, heavy = model.input_size, {HEAVY: _HEAVY, HEAVY_ONCE: _HEAVY_ONCE}.get(kind, 0)
+    return Decoded(np.full((side, side, 3), heavy, np.uint8), None, side, side, "PNG")
+
+
+def _take_all() -> None:
+    """Take memory until there is none, and keep it until somebody has missed it."""
+    taken = list[bytearray]()
+    try:
+        while len(taken) < 10 * ROOM_BYTES // 4_000_000:
+            taken.append(bytearray(4_000_000))
+    except MemoryError:
+        _missed.wait(_PATIENCE_S)
+        raise
+
+
+def _take_some(*, mute: bool) -> None:
+    try:
+        bytearray(ROOM_BYTES // 2)
+    except MemoryError:
+        _missed.set()
+        if mute:  # as decoders in C are
+            raise UndecodableImage from None
+        raise
 
 
 class Network:
@@ -52,6 +90,10 @@ class Network:
     def warm_up(self, _sizes: tuple[int, ...]) -> None: ...
 
     def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        heaviest = int(batch.max())
+        if heaviest == _HEAVY or (heaviest == _HEAVY_ONCE and not _missed.is_set()):
+            _missed.set()
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return np.tile(self._vector, (len(batch), 1))
 
 
@@ -61,4 +103,5 @@ if __name__ == "__main__":
     sys.modules[small.__name__] = small
     decoding._decode = _decode
     decoding._weight = lambda _data, _max_pixels: 1
+    process.container_room = lambda: ROOM_BYTES
     process.main()

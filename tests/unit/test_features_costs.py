@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_failure_keeps_no_picture_in_memory() -> None:
     assert caught.value.__context__ is None
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)]
     assert not any(isinstance(each, Image.Image) for held in frames[1:] for each in held.values())
-    assert len(frames) == 2  # this test and `decode` itself
+    assert len(frames) == 3  # this test, and `decode` with one call that holds nothing
 
 
 @pytest.mark.parametrize(("place", "name"), [(pictures, "check_pixels"), (decoding, "_thumbnail")])
@@ -151,6 +152,66 @@ def test_too_little_memory_now_is_no_fault_of_the_picture(
     data, budget = saved("RGB", "PNG"), DecodingBudget(10_000)
     with pytest.raises(MemoryError):
         decode(data, UNTRAINED, max_pixels=10_000, thumbnail_px=64, budget=budget)
+
+
+PLENTY, LITTLE = SIDE * SIDE * 8, SIDE * SIDE * 8 - 1
+
+
+@pytest.mark.parametrize("left", [None, PLENTY, LITTLE])
+@pytest.mark.parametrize("error", [MemoryError, UndecodableImage])
+def test_what_may_have_failed_for_want_of_memory_is_tried_with_nothing_beside_it(
+    error: type[Exception], left: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is not limited, a damaged picture is decoded once."""
+    free = _failing(monkeypatch, error, times=1, left=left)
+    if error is UndecodableImage and left is None:
+        with pytest.raises(UndecodableImage):
+            _small_thumbnail()
+        assert free == [10_000 - SIDE * SIDE]
+    else:
+        assert _small_thumbnail()
+        assert free == [10_000 - SIDE * SIDE, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "told"),
+    [
+        (MemoryError, PLENTY, MemoryError),
+        (UndecodableImage, PLENTY, UndecodableImage),
+        (UndecodableImage, LITTLE, MemoryError),
+    ],
+)
+def test_a_picture_is_damaged_only_where_there_was_memory_for_it(
+    error: type[Exception], left: int, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failing(monkeypatch, error, times=2, left=left)
+    with pytest.raises(told):
+        _small_thumbnail()
+
+
+BUDGET = DecodingBudget(10_000)
+
+
+def _small_thumbnail() -> bytes | None:
+    picture = saved("RGB", "PNG")
+    return decode(picture, UNTRAINED, max_pixels=10_000, thumbnail_px=64, budget=BUDGET).thumbnail
+
+
+def _failing(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], *, times: int, left: int | None
+) -> list[int]:
+    """Have the first decodings fail; the list returned gets the budget that each of all left."""
+    thumbnail, free = decoding._thumbnail, list[int]()
+
+    def fail(*arguments: Any) -> bytes:
+        free.append(BUDGET._free)
+        if len(free) <= times:
+            raise error
+        return thumbnail(*arguments)
+
+    monkeypatch.setattr(decoding, "_thumbnail", fail)
+    monkeypatch.setattr(decoding, "memory_left", lambda: left)
+    return free
 
 
 def test_a_header_that_takes_too_much_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:

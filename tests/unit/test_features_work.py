@@ -22,6 +22,17 @@ async def test_who_was_being_decoded_is_tried_first() -> None:
     assert second.suspicion  # it may have been the last to be decoded, or no picture's doing
 
 
+async def test_who_takes_all_memory_alone_twice_is_told_so() -> None:
+    work = Work()
+    (first,) = await sent(work, b"1")
+    for _ in range(2):
+        assert not first.answer.done()
+        first.sent = True
+        work.process_ended(hung=set(), decoding={first.number}, out_of_memory=True)
+    with pytest.raises(UndecodableImage, match="more memory"):
+        first.answer.result()
+
+
 async def test_beside_one_that_hangs_nobody_is_suspected() -> None:
     work = Work()
     first, second = await sent(work, b"1", b"2")
