@@ -135,12 +135,6 @@ def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | 
         )
 
 
-def make_thumbnail(data: bytes, *, max_pixels: int, longer: int) -> bytes:
-    """Return a JPEG of at most `longer` pixels a side; errors are those of `decode`."""
-    with _upright(data, 1, longer, max_pixels) as (upright, _, _, icc):
-        return _thumbnail(upright, longer, icc)
-
-
 @contextmanager
 def _upright(
     data: bytes, shorter: int, longer: int | None, max_pixels: int

@@ -12,11 +12,10 @@ from PIL import ExifTags, Image, ImageCms
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-from deeplens_streams.features.decoding import decode, make_thumbnail
+from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.formats import FORMATS, identify
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.pictures import inspect
-from tests.photographs import photograph
 
 LIMIT = 100_000_000
 register_heif_opener()
@@ -196,7 +195,8 @@ def test_the_colour_profile_is_named_and_thumbnails_are_srgb() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     data = saved(quadrants(), "JPEG", icc_profile=profile.tobytes())
     assert "sRGB" in (inspect(io.BytesIO(data), max_pixels=LIMIT).color_profile or "")
-    with Image.open(io.BytesIO(make_thumbnail(data, max_pixels=LIMIT, longer=64))) as thumbnail:
+    made = decode(data, UNTRAINED, max_pixels=LIMIT, thumbnail_px=64).thumbnail
+    with Image.open(io.BytesIO(made or b"")) as thumbnail:
         assert "icc_profile" not in thumbnail.info
 
 
@@ -277,12 +277,3 @@ def test_odd_sizes_decode(size: tuple[int, int]) -> None:
         assert found.pixels.shape == (224, 224, 3)
         with Image.open(io.BytesIO(found.thumbnail or b"")) as thumbnail:
             assert max(thumbnail.size) == min(256, max(size))
-
-
-def test_a_thumbnail_alone_is_that_of_the_whole_decoding() -> None:
-    data = photograph("china").data
-    whole = decode(data, UNTRAINED, max_pixels=LIMIT, thumbnail_px=100).thumbnail
-    alone = make_thumbnail(data, max_pixels=LIMIT, longer=100)
-    with Image.open(io.BytesIO(whole or b"")) as a, Image.open(io.BytesIO(alone)) as b:
-        assert a.size == b.size
-        assert difference(np.asarray(a), np.asarray(b)) < 6
