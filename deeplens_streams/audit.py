@@ -156,6 +156,10 @@ class Audit:
             outcome, found = await self._looked_at(image, rows.get(image_id), there, ledger)
             if found is not None and await self._is_deleted(image_id):
                 outcome, found = ImageState.DELETED, None
+            elif found is not None and image is not None:
+                uploaded_at = image.uploadedAt
+                if not await is_stored(self._services, tenant, image_id, uploaded_at):
+                    continue  # refused, or purged with its tenant, while it was looked at
             ledger.accept(outcome)
             if found is not None:
                 findings.append((image_id, found))

@@ -75,6 +75,13 @@ def _bytes_a_pixel(image: Image.Image, found: PictureFormat, *, turned: bool) ->
     return _DECODER.get(found, 0) + _MODES.get(mode, _OTHER) + copies * _COPY
 
 
+def hides_want_of_memory(image: Image.Image, found: PictureFormat) -> bool:
+    """Tell whether its decoder says the same when memory is short and when it is damaged."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        return not _has_one_scan(image)
+    return found in _DECODER or isinstance(image, TiffImagePlugin.TiffImageFile)
+
+
 def _has_one_scan(image: JpegImagePlugin.JpegImageFile) -> bool:
     """Tell whether all colours come together, as opposed to one after another or bit by bit."""
     if "progressive" in image.info or image.fp is None:

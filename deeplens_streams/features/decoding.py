@@ -13,7 +13,11 @@ from PIL import Image, JpegImagePlugin
 from deeplens_streams.errors import DeepLensError, UndecodableImage
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.colours import to_8_bits, to_srgb
-from deeplens_streams.features.costs import DecodingBudget, plain_pixels
+from deeplens_streams.features.costs import (
+    DecodingBudget,
+    hides_want_of_memory,
+    plain_pixels,
+)
 from deeplens_streams.features.limits import MAPPED_BYTES, memory_left
 from deeplens_streams.features.pictures import (
     TURNED_SIDEWAYS,
@@ -84,16 +88,17 @@ def decode(
     if budget is None:
         with working():
             return _decode(data, model, max_pixels, thumbnail_px)
-    weight = max_pixels
+    weight, may_be_memory = max_pixels, False
     try:
         with working():
-            weight = _weight(data, max_pixels)
+            weight, may_be_memory = _weight(data, max_pixels)
         with budget.hold(weight), working():
             return _leaving_nothing(data, model, max_pixels, thumbnail_px)
     except MemoryError:
         pass
-    except UndecodableImage:  # which decoders in C may say for want of memory, too
-        if memory_left() is None:
+    except UndecodableImage:
+        left = memory_left()
+        if not may_be_memory or left is None or left >= max_pixels * MAPPED_BYTES:
             raise
     # Another picture may have taken the memory: once more without any beside it.
     with budget.hold_all(), working():
@@ -119,9 +124,11 @@ def _leaving_nothing(
     raise failure
 
 
-def _weight(data: bytes, max_pixels: int) -> int:
+def _weight(data: bytes, max_pixels: int) -> tuple[int, bool]:
+    """Return its plain pixels, and whether its decoder calls it damaged when memory is short."""
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
-        return plain_pixels(image, found, turned=orientation(image) != UPRIGHT)
+        weight = plain_pixels(image, found, turned=orientation(image) != UPRIGHT)
+        return weight, hides_want_of_memory(image, found)
 
 
 def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None) -> Decoded:

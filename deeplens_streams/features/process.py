@@ -21,8 +21,8 @@ from deeplens_streams.errors import DeepLensError
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.frames import Header, read_frame, write_frame
 from deeplens_streams.features.limits import (
-    MAPPED_BYTES,
     OUT_OF_MEMORY,
+    WANTED_BYTES,
     container_room,
     limit_memory,
     memory_left,
@@ -67,13 +67,20 @@ async def _serve(connection: socket.socket, board: Board) -> NoReturn:
     except DeepLensError as error:
         await _fail(writer, error)
         os._exit(1)
-    tasks = {asyncio.create_task(_announce(features, writer, settings.max_pixels))}
+    tasks = set[asyncio.Task[None]]()
 
     def done(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), MemoryError):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, MemoryError):
             _end_for_memory()  # not even for an answer
+        if error is not None and task is announcing:
+            log.error("the model's process cannot serve", reason=repr(error))
+            os._exit(1)  # else nobody would know that it never will
 
+    announcing = asyncio.create_task(_announce(features, writer, settings.max_pixels))
+    tasks.add(announcing)
+    announcing.add_done_callback(done)
     try:
         while (frame := await read_frame(reader)) is not None:
             task = asyncio.create_task(_answer(features, writer, *frame))
@@ -105,11 +112,11 @@ async def _keep_below_the_container(features: LocalFeatures, max_pixels: int) ->
         return
     await features.start_threads()
     room = limit_memory(left)
-    tell = log.warning if room < max_pixels * MAPPED_BYTES else log.info
+    tell = log.warning if room < max_pixels * WANTED_BYTES else log.info
     tell(
         "memory for pictures is limited by the container",
         megabytes=round(room / 1e6),
-        wanted=round(max_pixels * MAPPED_BYTES / 1e6),
+        wanted=round(max_pixels * WANTED_BYTES / 1e6),
     )
 
 

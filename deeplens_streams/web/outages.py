@@ -49,6 +49,8 @@ class Outages:
     def __init__(self) -> None:
         self.are_any = False
         self._all: dict[Key, _Outage] = {}
+        #: When a step was last told to be done: rows of other partitions may come later.
+        self._ended: dict[Key, str] = {}
 
     def look(self, row: dict[str, Any]) -> None:
         """Learn from a row as it stands on the wire.
@@ -65,10 +67,11 @@ class Outages:
                 continue  # a row that changed elsewhere
             if status == StepStatus.RETRYING:
                 reason = _REASONS.get(step.get("errorCode"))
-                if reason is not None:
+                if reason is not None and at > self._ended.get(key, ""):
                     self._all[key] = _Outage(reason, at, time.monotonic())
                     self.are_any = True
             elif known is not None and status in _ENDS:
+                self._ended[key] = at
                 self._forget(key)
 
     def reasons(self, row: ImageRow) -> dict[Key, str]:

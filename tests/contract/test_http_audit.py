@@ -183,6 +183,23 @@ async def test_missing_bytes_are_named_and_cannot_be_mended(served: Web) -> None
     assert finding["repaired"] is False
 
 
+async def test_an_upload_that_is_refused_while_it_is_looked_at_is_no_fault(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await stored(served, await completed(served))
+    size = type(served.storage).size
+
+    async def refused(self: Any, *, tenant: str, key: str) -> int | None:
+        await served.storage.delete_metadata(tenant=TENANT, image_id=image.imageId)
+        await served.storage.delete_object(tenant=TENANT, key=image.originalKey)
+        return await size(self, tenant=tenant, key=key)
+
+    monkeypatch.setattr(type(served.storage), "size", refused)
+    findings, total = await audited(served)
+    assert "original_missing" not in faults(findings)
+    assert total["accepted"] == 0
+
+
 async def test_a_failure_without_a_letter_is_processed_again(served: Web) -> None:
     image_id, letter_id = await fail(served)
     # The letter that a row refers to is the one that its event would have.
@@ -513,10 +530,11 @@ async def test_a_silent_audit_says_how_far_it_is(
     monkeypatch.setattr(web_audit, "_SILENCE_S", 0.01)
     for _ in range(3):
         await completed(served)
-    go_on, ended = asyncio.Event(), asyncio.Event()
+    go_on, begun, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     walk_files = type(served.storage).walk_files
 
     async def slowly(self: Any, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
+        begun.set()
         try:
             await go_on.wait()
         finally:
@@ -535,11 +553,12 @@ async def test_a_silent_audit_says_how_far_it_is(
         go_on.set()
         lines = [json.loads(line) for line in (await response.text()).splitlines()]
     assert lines[-1]["type"] == "total"
-    go_on.clear()
-    ended.clear()
+    for each in (go_on, begun, ended):
+        each.clear()
     async with served.client.post(AUDIT) as response:
         while json.loads(await response.content.readline()) != line:
             pass
+        await begun.wait()
         response.close()
     # Whoever hangs up ends it, also while it is at work.
     async with asyncio.timeout(10):

@@ -102,6 +102,6 @@ if __name__ == "__main__":
     small.__dict__["Network"] = Network
     sys.modules[small.__name__] = small
     decoding._decode = _decode
-    decoding._weight = lambda _data, _max_pixels: 1
+    decoding._weight = lambda _data, _max_pixels: (1, True)
     process.container_room = lambda: ROOM_BYTES
     process.main()

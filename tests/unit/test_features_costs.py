@@ -24,6 +24,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.features import animation, decoding, pictures
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.limits import MAPPED_BYTES
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.pictures import inspect
 
@@ -154,23 +155,31 @@ def test_too_little_memory_now_is_no_fault_of_the_picture(
         decode(data, UNTRAINED, max_pixels=10_000, thumbnail_px=64, budget=budget)
 
 
-PLENTY, LITTLE = SIDE * SIDE * 8, SIDE * SIDE * 8 - 1
+PIXELS, WEBP = 100_000, 4 * SIDE * SIDE
+#: Bytes: for all that is decoded at once, for this picture, and not even for that.
+AMPLE, PLENTY, LITTLE = PIXELS * MAPPED_BYTES, WEBP * MAPPED_BYTES, WEBP * MAPPED_BYTES - 1
+BUDGET = DecodingBudget(PIXELS)
 
 
-@pytest.mark.parametrize("left", [None, PLENTY, LITTLE])
+@pytest.mark.parametrize("left", [None, AMPLE, PLENTY, LITTLE])
 @pytest.mark.parametrize("error", [MemoryError, UndecodableImage])
+@pytest.mark.parametrize(("format", "weight"), [("PNG", SIDE * SIDE), ("WEBP", WEBP)])
 def test_what_may_have_failed_for_want_of_memory_is_tried_with_nothing_beside_it(
-    error: type[Exception], left: int | None, monkeypatch: pytest.MonkeyPatch
+    format: str,
+    weight: int,
+    error: type[Exception],
+    left: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where memory is not limited, a damaged picture is decoded once."""
+    """A picture is damaged at once where its decoder can tell, or there is memory for all."""
     free = _failing(monkeypatch, error, times=1, left=left)
-    if error is UndecodableImage and left is None:
-        with pytest.raises(UndecodableImage):
-            _small_thumbnail()
-        assert free == [10_000 - SIDE * SIDE]
+    if error is MemoryError or (format == "WEBP" and left in {PLENTY, LITTLE}):
+        assert _small_thumbnail(format)
+        assert free == [PIXELS - weight, 0]
     else:
-        assert _small_thumbnail()
-        assert free == [10_000 - SIDE * SIDE, 0]
+        with pytest.raises(UndecodableImage):
+            _small_thumbnail(format)
+        assert free == [PIXELS - weight]
 
 
 @pytest.mark.parametrize(
@@ -186,15 +195,22 @@ def test_a_picture_is_damaged_only_where_there_was_memory_for_it(
 ) -> None:
     _failing(monkeypatch, error, times=2, left=left)
     with pytest.raises(told):
-        _small_thumbnail()
+        _small_thumbnail("WEBP")
 
 
-BUDGET = DecodingBudget(10_000)
+@pytest.mark.parametrize("left", [None, AMPLE, LITTLE])
+def test_a_header_that_is_damaged_is_read_once(
+    left: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = _failing(monkeypatch, UndecodableImage, times=0, left=left)
+    with pytest.raises(UndecodableImage):
+        decode(saved("RGB", "WEBP")[:30], UNTRAINED, max_pixels=PIXELS, budget=BUDGET)
+    assert free == []
 
 
-def _small_thumbnail() -> bytes | None:
-    picture = saved("RGB", "PNG")
-    return decode(picture, UNTRAINED, max_pixels=10_000, thumbnail_px=64, budget=BUDGET).thumbnail
+def _small_thumbnail(format: str) -> bytes | None:
+    picture = saved("RGB", format)
+    return decode(picture, UNTRAINED, max_pixels=PIXELS, thumbnail_px=64, budget=BUDGET).thumbnail
 
 
 def _failing(

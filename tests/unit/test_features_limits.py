@@ -56,6 +56,12 @@ def test_a_container_may_see_its_own_group_as_the_root(
     assert container_room(tmp_path) == 8000 - 1000 - (3000 - 200)
 
 
+def test_what_is_known_of_files_is_cache(tmp_path: Path) -> None:
+    machine(tmp_path, V2)
+    group(tmp_path, "kubepods/pod/box", 8000, 7000, STAT + "slab_reclaimable 4000\n")
+    assert container_room(tmp_path) == 8000 - 1000 - (7000 - 4200)
+
+
 def test_no_limit_is_none(tmp_path: Path) -> None:
     assert container_room(tmp_path / "no Linux") is None
     machine(tmp_path, V1)

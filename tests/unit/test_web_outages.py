@@ -131,6 +131,15 @@ def test_it_is_over_when_a_picture_is_at_the_end_of_the_step(
     assert not known.are_any
 
 
+def test_a_row_that_comes_late_begins_no_outage_that_is_over(known: Outages) -> None:
+    known.look(waits(10).to_wire())
+    known.look(ended(StepStatus.COMPLETED, 12).to_wire())
+    known.look(waits(11, image="in-hand-elsewhere").to_wire())
+    assert known.reasons(behind()) == {}
+    known.look(waits(13).to_wire())
+    assert known.reasons(behind()) != {}
+
+
 def test_the_last_reason_holds(known: Outages) -> None:
     known.look(waits(10, "STORAGE_UNAVAILABLE").to_wire())
     known.look(waits(12).to_wire())
