@@ -4,6 +4,7 @@ The docstring is the default message; it says what to do. Codes are stable.
 """
 
 import inspect
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -20,6 +21,13 @@ class DeepLensError(Exception):
     def __init__(self, message: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0]
         super().__init__(self.message)
+
+
+def every_error(base: type[DeepLensError] = DeepLensError) -> Iterator[type[DeepLensError]]:
+    """Yield `base` and every error below it that is imported."""
+    yield base
+    for each in base.__subclasses__():
+        yield from every_error(each)
 
 
 class ConfigurationError(DeepLensError):

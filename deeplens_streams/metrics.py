@@ -1,10 +1,10 @@
 """Counters of the stream side, served with all others at ``/metrics``."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from deeplens_streams.errors import DeepLensError
+from deeplens_streams.errors import every_error
 
 #: Stages by the names that their dead letters have.
 STAGES = frozenset(
@@ -70,11 +70,5 @@ def known_or_other(value: str, known: Collection[str]) -> str:
 
 def count_letter_read(step: str, code: str) -> None:
     """Count a dead letter that came from the topic."""
-    codes = {each.code for each in _every(DeepLensError)}
+    codes = {each.code for each in every_error()}
     DEAD_LETTERS_READ.labels(known_or_other(step, STAGES), known_or_other(code, codes)).inc()
-
-
-def _every(error: type[DeepLensError]) -> Iterator[type[DeepLensError]]:
-    yield error
-    for each in error.__subclasses__():
-        yield from _every(each)

@@ -27,7 +27,7 @@ from models.events import (
 )
 from models.images import StoredImage
 from models.letters import DeadLetter, LetterState
-from models.status import ImageRow, Step, StepStatus
+from models.status import ImageRow, Step, StepReport, StepStatus
 
 #: The pipeline's steps: what their topics carry, and the first word of their events' IDs.
 _STEPS: dict[str, tuple[Topic, type[Event], str]] = {
@@ -211,19 +211,12 @@ def _event_of(letter: DeadLetter) -> tuple[Step, Event]:
 
 def _generation(row: ImageRow, step: Step, model: str | None) -> int:
     """Return the last generation in which anything was said of a step; 0 if nothing was."""
-    return max(
-        (
-            each.generation
-            for each in row.steps
-            if (each.step, each.modelName) == (step.value, model)
-        ),
-        default=0,
-    )
+    return max((each.generation for each in _reports(row, step, model)), default=0)
 
 
 def _has_failed(row: ImageRow, step: Step, model: str | None) -> bool:
-    return any(
-        each.status == StepStatus.FAILED
-        for each in row.steps
-        if (each.step, each.modelName) == (step.value, model)
-    )
+    return any(each.status == StepStatus.FAILED for each in _reports(row, step, model))
+
+
+def _reports(row: ImageRow, step: Step, model: str | None) -> list[StepReport]:
+    return [each for each in row.steps if (each.step, each.modelName) == (step.value, model)]

@@ -6,7 +6,6 @@ reduced size is ever there. So pictures are weighed in plain pixels of 4 bytes. 
 measured as the growth of a process that decodes 25 megapixels of each kind.
 """
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Condition, Lock
@@ -14,6 +13,7 @@ from typing import Final
 
 from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
 
+from deeplens_streams import allocator
 from deeplens_streams.errors import TooManyPixels, UndecodableImage
 from deeplens_streams.features.formats import AVIF, HEIF, WEBP, PictureFormat
 
@@ -32,7 +32,6 @@ _COPY: Final = 4
 #: Plain pixels after which freed memory is given back: glibc keeps what a thread freed for that
 #: thread, so three of them would hold three large pictures long after.
 _LARGE: Final = 4_000_000
-_malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _TILE: Final = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 
 
@@ -115,8 +114,8 @@ class DecodingBudget:
         try:
             yield
         finally:
-            if wanted >= _LARGE and _malloc_trim is not None:
-                _malloc_trim(0)
+            if wanted >= _LARGE:
+                allocator.give_back()
             with self._changed:
                 self._free += wanted
                 self._changed.notify()

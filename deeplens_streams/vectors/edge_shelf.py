@@ -1,26 +1,21 @@
 """Qdrant Edge collections in a folder, of which only so many are open."""
 
-import ctypes
 import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import qdrant_edge as edge
 
+from deeplens_streams import allocator
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
 from deeplens_streams.vectors.places import TENANT_FIELD
 
 FLUSH_EVERY = 256
 """Changed points after which segments are written (10 ms for this many of 2048 numbers). Nothing
 is lost without it, the write-ahead log has it all, but what it holds is replayed at opening."""
-
-_malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Called then, too: glibc keeps what was freed, and a vector is freed as a message, as a list and
-as a point, by other threads than the ones that made it. That was 15 MB and more of 95."""
 
 _UNFINISHED, _COPY, _OLD, _GONE = ".new", ".copy", ".old", ".gone"
 """Behind a collection's name: being made; a copy that is being optimized; what such a copy is about
@@ -123,8 +118,9 @@ class EdgeShelf:
         if entry.unflushed >= FLUSH_EVERY:
             entry.shard.flush()
             entry.unflushed = 0
-            if _malloc_trim is not None:
-                _malloc_trim(0)
+            # A vector is freed as a message, as a list and as a point, by other threads than those
+            # that made it: that was 15 MB and more of 95.
+            allocator.give_back()
 
     def drop(self, name: str) -> None:
         """Remove the collection, all at once for who comes later."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import structlog
 
+from deeplens_streams import allocator
 from deeplens_streams.errors import StorageFull
 from deeplens_streams.vectors import (
     CollectionStatus,
@@ -39,7 +40,7 @@ async def test_freed_memory_is_given_back_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    monkeypatch.setattr(edge_shelf, "_malloc_trim", kept.append)
+    monkeypatch.setattr(allocator, "_malloc_trim", kept.append)
     vectors = EdgeVectors(tmp_path, max_open=1)
     await crowd(vectors, edge_shelf.FLUSH_EVERY - 1, 8)
     assert kept == []

@@ -5,6 +5,8 @@ import io
 import re
 import resource
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,16 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "_RESTART_WAIT_S", 0.01)
 
 
-def child(program: str = "hostile_process") -> ChildFeatures:
+@asynccontextmanager
+async def loaded(program: str = "hostile_process") -> AsyncIterator[ChildFeatures]:
+    """Yield the model in a process that runs `program` and is ready."""
     settings = Settings(weights="untrained", log_format="json", threads=2)
-    return ChildFeatures(settings, UNTRAINED, program=f"tests.model.{program}")
+    features = ChildFeatures(settings, UNTRAINED, program=f"tests.model.{program}")
+    try:
+        await features.ready()
+        yield features
+    finally:
+        await features.close()
 
 
 def left(features: ChildFeatures) -> int:
@@ -44,9 +53,7 @@ def left(features: ChildFeatures) -> int:
 
 @pytest.mark.parametrize("kind", [NEEDY, MUTE])
 async def test_who_finds_no_memory_beside_a_greedy_picture_comes_through(kind: bytes) -> None:
-    features = child()
-    try:
-        await features.ready()
+    async with loaded() as features:
         pid = features.process_id
         greedy = asyncio.create_task(features.extract(picture(GREEDY)))
         await until(lambda: left(features) < 10_000_000)
@@ -63,53 +70,37 @@ async def test_who_finds_no_memory_beside_a_greedy_picture_comes_through(kind: b
             await features.extract(picture(GREEDY))
         await a_vector(features, 0)
         assert features.process_id == again
-    finally:
-        await features.close()
 
 
 async def test_a_picture_without_memory_is_a_dead_letter_of_a_service_that_goes_on() -> None:
     """And no second service has to find it out."""
-    behind = child()
-    try:
-        async with over_http(behind) as (remote, statuses):
-            (letter,), _ = await letter_of(remote, picture(FULL))
-            assert letter.data.errorCode == "UNDECODABLE_IMAGE"
-            assert "more memory" in letter.data.errorMessage
-            assert statuses.count(400) == 1
-            await a_vector(remote, 0)
-    finally:
-        await behind.close()
+    async with loaded() as behind, over_http(behind) as (remote, statuses):
+        (letter,), _ = await letter_of(remote, picture(FULL))
+        assert letter.data.errorCode == "UNDECODABLE_IMAGE"
+        assert "more memory" in letter.data.errorMessage
+        assert statuses.count(400) == 1
+        await a_vector(remote, 0)
 
 
 async def test_a_picture_that_the_network_has_no_memory_for_is_no_model_that_is_away() -> None:
-    features = child()
-    try:
-        await features.ready()
+    async with loaded() as features:
         others = [asyncio.create_task(a_vector(features, each)) for each in range(8)]
         (letter,), _ = await letter_of(features, picture(HEAVY))
         assert letter.data.errorCode == "UNDECODABLE_IMAGE"
         await asyncio.gather(*others)
-    finally:
-        await features.close()
 
 
 async def test_a_network_that_found_no_memory_is_asked_again_when_nothing_is_decoded() -> None:
-    features = child()
-    try:
-        await features.ready()
+    async with loaded() as features:
         pid = features.process_id
         assert (await features.extract(picture(HEAVY_ONCE))).vector.shape == (2048,)
         assert features.process_id == pid
-    finally:
-        await features.close()
 
 
 async def test_a_real_picture_that_its_container_has_no_room_for_fails_alone() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (7000, 7000)).save(buffer, "PNG", compress_level=1)
-    features = child("limited_process")
-    try:
-        await features.ready()
+    async with loaded("limited_process") as features:
         large = asyncio.create_task(features.extract(buffer.getvalue()))
         small = [photograph(name).data for name in ("coffee", "china", "rocket", "chelsea")] * 3
         found = await asyncio.gather(*(features.extract(each, thumbnail_px=256) for each in small))
@@ -117,5 +108,3 @@ async def test_a_real_picture_that_its_container_has_no_room_for_fails_alone() -
         with pytest.raises(UndecodableImage, match="more memory"):
             await large
         await features.extract(small[0])
-    finally:
-        await features.close()

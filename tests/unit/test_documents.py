@@ -2,7 +2,6 @@
 
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -10,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 import deeplens_streams.metrics
 import deeplens_streams.web.metrics
 from deeplens_streams.cli.groups import OUR_COMMANDS
-from deeplens_streams.errors import DeepLensError
+from deeplens_streams.errors import DeepLensError, every_error
 
 DOCS = Path(__file__).parents[2] / "docs"
 CODE = DOCS.parent / "deeplens_streams"
@@ -25,12 +24,6 @@ def test_every_command_is_documented() -> None:
     pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     assert [name for name in OUR_COMMANDS if f"deeplens {name}" not in text] == []
-
-
-def every_error(base: type[DeepLensError] = DeepLensError) -> Iterator[type[DeepLensError]]:
-    yield base
-    for each in base.__subclasses__():
-        yield from every_error(each)
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:

@@ -82,11 +82,18 @@ def with_key() -> Tenant:
     return row
 
 
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Return the topic that every reader reads."""
+    made = Log()
+    monkeypatch.setattr(registry_module, "AIOKafkaConsumer", made.consumer)
+    return made
+
+
 async def test_old_rows_are_not_believed_while_all_are_read_again(
-    monkeypatch: pytest.MonkeyPatch,
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, registry = Log(), Registry(publish)
-    monkeypatch.setattr(registry_module, "AIOKafkaConsumer", log.consumer)
+    registry = Registry(publish)
     monkeypatch.setattr(registry_module, "_RETRY_S", 0.0)
     seen: list[str | None] = []
     registry.on_change(lambda row: seen.append(row.keys[0].revokedAt))
@@ -126,10 +133,9 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
 
 
 async def test_a_worker_starts_also_where_the_tenants_cannot_be_read(
-    monkeypatch: pytest.MonkeyPatch,
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, registry = Log(), Registry(publish)
-    monkeypatch.setattr(registry_module, "AIOKafkaConsumer", log.consumer)
+    registry = Registry(publish)
     monkeypatch.setattr(registry_module, "PATIENCE_S", 0.05)
     log.write(with_key())
     async with RegistryReader(load_settings(weights="untrained"), registry):
