@@ -18,7 +18,7 @@ that is refused, which costs most of a core.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
@@ -125,7 +125,10 @@ class Consumer(aiokafka.Consumer):
 
 
 class Producer(aiokafka.Producer):
-    """Rests between its looks for a Kafka that is away, and tells what it does not know yet."""
+    """Rests between its looks for a Kafka that is away, and tells what it does not know yet.
+
+    A send that nobody waits for any more fails in silence: who gave up on it has said so.
+    """
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         """Return the partition that a key belongs to.
@@ -140,10 +143,23 @@ class Producer(aiokafka.Producer):
         except (NotReady, TypeError):  # the client counts partitions that are None
             raise KeyError(topic) from None
 
+    async def send(self, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        """Hand a record to the client; what is returned is done when Kafka has it."""
+        return heard(cast(asyncio.Future[Any], await super().send(*args, **kwargs)))
+
     def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
         rest_between_looks(producer.client)
         return producer
+
+
+def heard(sent: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    """Return a send whose failure is known even where whoever waited for it has given up.
+
+    Else asyncio writes a line for each one, when its garbage is collected.
+    """
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return sent
 
 
 def rest_between_looks(client: AIOKafkaClient) -> None:

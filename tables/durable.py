@@ -12,6 +12,7 @@ import faust
 from faust.types import TP, FutureMessage
 
 from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.transport import heard
 
 
 class DurableTable(faust.Table[bytes, Any]):
@@ -32,6 +33,7 @@ class DurableTable(faust.Table[bytes, Any]):
         self, partition: int | None, key: Any, value: Any, *args: Any, **kwargs: Any
     ) -> FutureMessage:
         sent = super().send_changelog(partition, key, value, *args, **kwargs)
+        heard(sent)
         self._unsettled[key] = {"partition": sent.message.partition, "value": value, **kwargs}
         self._sent.append(sent)
         return sent

@@ -10,6 +10,7 @@ from faust.types import TP, FutureMessage, RecordMetadata
 
 from deeplens_streams.errors import BrokerUnavailable
 from tables.durable import DurableTable
+from tests.complaints import complaints_of
 
 CHANGELOG = "t-rows-changelog"
 
@@ -120,3 +121,17 @@ async def test_who_is_cancelled_cancels_no_change(table: DurableTable) -> None:
     with pytest.raises(asyncio.CancelledError):
         await settled
     assert not producer(table).taken[0].cancelled()
+
+
+async def test_a_change_that_fails_behind_who_gave_up_says_nothing_by_itself(
+    table: DurableTable,
+) -> None:
+    async def given_up() -> None:
+        table.send_changelog(0, b"a", 1)
+        settled = asyncio.create_task(table.settled())
+        await asyncio.sleep(0)
+        settled.cancel()
+        await asyncio.wait([settled])
+        producer(table).taken.pop().set_exception(RequestTimedOutError())
+
+    assert await complaints_of(given_up) == []

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import RequestTimedOutError
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 from mode import Service
 
 from deeplens_streams import transport
 from deeplens_streams.transport import Consumer, Producer
+from tests.complaints import complaints_of
 
 A, B = TP("a", 0), TP("a", 1)
 
@@ -254,3 +256,24 @@ async def test_a_producer_that_has_not_heard_of_a_topic_says_so() -> None:
         producer._producer = connecting  # type: ignore[assignment]
         with pytest.raises(KeyError):
             producer.key_partition("some-changelog", b"a key")
+
+
+async def test_a_send_that_fails_behind_who_gave_up_says_nothing_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[asyncio.Future[None]] = []
+
+    async def send(_self: Any, *_record: Any) -> asyncio.Future[None]:
+        sent.append(asyncio.get_running_loop().create_future())
+        return sent[-1]
+
+    monkeypatch.setattr(aiokafka.Producer, "send", send)
+    producer = Producer.__new__(Producer)
+
+    async def given_up(send_one: Callable[..., Any]) -> None:
+        await send_one("a topic", b"a key", b"a value")
+        sent.pop().set_exception(RequestTimedOutError())
+
+    assert await complaints_of(partial(given_up, producer.send)) == []
+    # And it would be said.
+    assert len(await complaints_of(partial(given_up, partial(send, producer)))) == 1
