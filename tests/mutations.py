@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from pillow_heif import register_heif_opener
 
+from tests.header_bombs import header_bombs
 from tests.photographs import photographs
 
 register_heif_opener()
@@ -19,6 +20,7 @@ register_heif_opener()
 _SMALL = (200, 150)
 #: The share of bombs.
 _BOMBS = 0.005
+_HEADER_BYTES = 500_000
 #: Numbers that make sizes, counts and offsets overflow, or nothing at all.
 _EDGES = (
     b"\xff" * 4,
@@ -88,6 +90,7 @@ def bombs(max_pixels: int) -> tuple[bytes, ...]:
         ("1", "PNG", 1, {}),
         ("RGB", "TIFF", 1, {"compression": "tiff_lzw"}),
         ("L", "GIF", 1, {}),
+        ("L", "GIF", 1, {"disposal": 2}),
         ("RGB", "WEBP", 4, {"lossless": True, "method": 0}),
         ("RGB", "AVIF", 3, {"speed": 10}),
         ("RGB", "HEIF", 2, {"quality": 1}),
@@ -108,6 +111,7 @@ def mutants(seed: int, count: int, *, max_pixels: int) -> Iterator[Mutant]:
     dice = random.Random(seed)
     ways = (_truncated, _flipped, _spliced, _overwritten, _repeated, _lying, _stuffed, _noise)
     certain = [Mutant("bomb", each) for each in bombs(max_pixels)]
+    certain += [Mutant("header", each) for each in header_bombs(_HEADER_BYTES).values()]
     certain += [Mutant("whole", each) for each in originals()]
     for number in range(count):
         if number < len(certain):

@@ -28,7 +28,7 @@ from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
 from deeplens_streams.features.limits import OUT_OF_MEMORY
-from deeplens_streams.features.work import Request, Work
+from deeplens_streams.features.pending import PendingRequests, Request
 
 _SETTINGS = {
     "weights", "device", "batch_size", "batch_wait_ms", "threads", "max_pixels", "log_format"
@@ -80,7 +80,7 @@ class ChildFeatures:
         self._model = model
         self._decode_s, self._silence_s, self._look_s = decode_s, silence_s, look_s
         self._program = program
-        self._work = Work()
+        self._pending = PendingRequests()
         self._writer: asyncio.StreamWriter | None = None
         self._sending = asyncio.Lock()
         self._open = asyncio.Event()
@@ -122,15 +122,15 @@ class ChildFeatures:
     ) -> Extraction:
         began = time.perf_counter()
         await self.start()
-        digest = await self._work.check(data)
+        digest = await self._pending.check(data)
         self._check_usable()
-        request = self._work.add({"thumbnail_px": thumbnail_px, "urgent": urgent}, data, digest)
+        request = self._pending.add({"thumbnail_px": thumbnail_px, "urgent": urgent}, data, digest)
         try:
             if self._open.is_set():
                 await self._send(request)
             answer, body = await asyncio.shield(request.answer)
         finally:
-            self._work.leave(request)
+            self._pending.leave(request)
         size = self._model.dimension * np.dtype(np.float32).itemsize
         return Extraction(
             vector=np.frombuffer(body, np.float32, self._model.dimension),
@@ -162,7 +162,7 @@ class ChildFeatures:
     def _fail_all(self, error: DeepLensError) -> None:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
-        self._work.fail_all(error.message)
+        self._pending.fail_all(error.message)
 
     async def _keep(self) -> None:
         """Run one process after another until one says that it can never answer."""
@@ -183,7 +183,7 @@ class ChildFeatures:
                 return self._fail_all(
                     ConfigurationError(f"The model's process ends while it loads ({status}).")
                 )
-            self._work.process_ended(
+            self._pending.process_ended(
                 hung=self._hung, decoding=self._decoding, out_of_memory=self._out_of_memory
             )
             await asyncio.sleep(wait)
@@ -192,18 +192,20 @@ class ChildFeatures:
     async def _run_once(self) -> str:
         """Start a process, serve until it ends, and say how it ended."""
         ours, theirs = socket.socketpair()
-        with ExitStack() as ours_unless_connected, theirs, shared_memory() as memory:
-            ours_unless_connected.enter_context(ours)
+        with ExitStack() as unless_started, theirs, shared_memory() as memory:
+            unless_started.enter_context(ours)
             board = Board(memory.fileno())
             inherited = theirs.fileno(), memory.fileno()
+            # Before there is a process: one that is there is waited for below, come what may.
+            reader, writer = await asyncio.open_connection(sock=ours)
+            unless_started.callback(writer.close)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self._program, *map(str, inherited)),
                 pass_fds=inherited,
                 stdin=DEVNULL,
                 stdout=DEVNULL,
             )
-            reader, writer = await asyncio.open_connection(sock=ours)
-            ours_unless_connected.pop_all()
+            unless_started.pop_all()
         self._hung = set()
         tasks = [asyncio.create_task(self._watch(self._process, board))]
         try:
@@ -248,7 +250,7 @@ class ChildFeatures:
             looks = {number: looks.get(number, 0) + 1 for number in board.read()}
             hung = {each for each, seen in looks.items() if seen * self._look_s > self._decode_s}
             self._quiet += 1
-            if not self._work.in_hand():
+            if not self._pending.in_hand():
                 self._quiet = 0
             if hung or self._quiet * self._look_s > self._silence_s:
                 log.error("the model's process hangs; it is ended", pid=process.pid)
@@ -266,15 +268,15 @@ class ChildFeatures:
             raise _LOAD_ERRORS.get(header["failed"], DeepLensError)(header["message"])
         else:
             self._quiet = 0
-            self._work.answered(header, body)
+            self._pending.answered(header, body)
 
     async def _feed(self) -> None:
         """Send what waits: first each picture that is under suspicion, alone, then the rest."""
-        for request in [each for each in self._work.waiting() if each.suspicion]:
+        for request in [each for each in self._pending.waiting() if each.suspicion]:
             await self._send(request)
             await asyncio.wait({request.answer})
         self._open.set()
-        for request in self._work.waiting():
+        for request in self._pending.waiting():
             await self._send(request)
 
     async def _send(self, request: Request) -> None:

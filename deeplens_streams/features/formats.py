@@ -8,7 +8,9 @@ HEAD_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class PictureFormat:
-    """Attributes
+    """A format of pictures that is taken.
+
+    Attributes
     ----------
     name : Pillow's name for the format, and ours.
     content_type : IANA media type.

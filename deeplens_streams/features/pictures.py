@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageCms, ImageFile
-from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat
 from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
+from deeplens_streams.features.headers import open_header
 
-# Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
-# settings is checked here instead, before any pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-register_heif_opener(thumbnails=False)
-
+#: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
+_EXIF_BYTES = 256 * 1024
+#: Where Pillow has it: as it is, or as hexadecimal text.
+_EXIF_BLOCKS = ("exif", "Raw profile type exif")
 _EXIF_TAGS = 64
 _EXIF_TEXT = 200
 _EXIF_NUMBERS = 16
@@ -115,9 +114,8 @@ def open_picture(
     found = identify(file.read(HEAD_BYTES))
     if found is None:
         raise UnsupportedFormat
-    file.seek(0)
     try:
-        with Image.open(file, formats=[found.name]) as image:
+        with open_header(file, found) as image:
             check_pixels(image, found, max_pixels, turned=orientation(image) != UPRIGHT)
             yield image, found
     except (TooLarge, MemoryError):
@@ -141,6 +139,8 @@ def orientation(image: Image.Image) -> int:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
+    if any(len(image.info.get(each) or "") > _EXIF_BYTES for each in _EXIF_BLOCKS):
+        return Image.Exif()
     # A PNG may carry its EXIF after its pixels: its own method would decode all of them.
     return Image.Image.getexif(image) if image.format == PNG.name else image.getexif()
 
@@ -208,5 +208,5 @@ def _number(value: Any) -> int | float | None:
 
 
 def _text(value: str, limit: int) -> str | None:
-    printable = "".join(char for char in value if char.isprintable())
+    printable = "".join(char for char in value[: 10 * limit] if char.isprintable())
     return printable.encode(errors="ignore").decode().strip()[:limit] or None

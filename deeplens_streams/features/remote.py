@@ -13,7 +13,7 @@ import orjson
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.features.balance import Balance, NoAnswer, no_answer
+from deeplens_streams.features.balancer import LoadBalancer, NoAnswer, no_answer
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.failures import PICTURE_ERRORS, ExtractionFailed
 
@@ -49,7 +49,7 @@ class RemoteFeatures:
     ----------
     timeout_s : how long one service may have a picture, as long as it answers pings.
     ping_s : how long it may take to answer one.
-    look_s, rest_s : as for `Balance`.
+    look_s, rest_s : as for `LoadBalancer`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RemoteFeatures:
     ) -> None:
         self._model = model
         self._ping_timeout = aiohttp.ClientTimeout(total=ping_s)
-        self._services = Balance(
+        self._services = LoadBalancer(
             settings.extractor_url, self._ping, timeout_s=timeout_s, look_s=look_s, rest_s=rest_s
         )
         self._session: aiohttp.ClientSession | None = None

@@ -4,40 +4,53 @@ import asyncio
 import base64
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 import structlog
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from deeplens_streams import __version__
-from deeplens_streams.config import Settings
+from deeplens_streams.config import Settings, is_loopback
 from deeplens_streams.errors import (
-    BadRequest,
     ConfigurationError,
     DeepLensError,
     ExtractorUnavailable,
     TooLarge,
+    UploadTooSlow,
 )
 from deeplens_streams.features import FeatureExtractor, open_features
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.failures import ExtractionFailed
+from deeplens_streams.features.form import read_form
 from deeplens_streams.logs import configure_logging
 
 _SERVICE = "deeplens-extractor"
-_FIELD_BYTES = 1000
-_THUMBNAIL_PX = range(16, 2049)
-_FALSE, _TRUE = {"", "false", "0", "no", "off"}, {"true", "1", "yes", "on"}
-#: Client errors that are no 413 are 400 here, whatever the upload view makes of them.
-_BAD_REQUEST, _TOO_LARGE, _CLIENT_ERRORS = 400, 413, range(400, 500)
+#: Seconds that a form may take to come: workers are near.
+_FORM_S = 60.0
+#: Forms that are in memory at once, if that is not less than two batches; more wait unread.
+_IN_MEMORY = 64
+_RETRY_AFTER_S = 1
+#: Other client errors are 400 here, whatever the upload view makes of them.
+_CLIENT_ERRORS, _BAD_REQUEST = range(400, 500), 400
+_TOLD_CLIENT_ERRORS = {UploadTooSlow.http_status, TooLarge.http_status}
 _SHUTDOWN_TIMEOUT_S = 5.0
 
 log = structlog.get_logger()
 
 
-def build_app(features: FeatureExtractor, settings: Settings) -> web.Application:
-    """Return the service; it starts and closes `features`."""
-    handlers = _Handlers(features, settings)
+def build_app(
+    features: FeatureExtractor, settings: Settings, *, form_s: float = _FORM_S
+) -> web.Application:
+    """Return the service; it starts and closes `features`.
+
+    Parameters
+    ----------
+    form_s : how long a form may take to come, in seconds.
+    """
+    handlers = _Handlers(features, settings, form_s)
     app = web.Application(middlewares=[_answer_errors])
     app.router.add_post("/extract-features", handlers.extract)
     app.router.add_get("/health", handlers.health)
@@ -57,14 +70,30 @@ def run(settings: Settings) -> None:
     Raises
     ------
     ConfigurationError
-        The address cannot be listened on, or the model can never be loaded.
+        The address cannot be listened on, or strangers could reach it, or the model can never be
+        loaded.
     """
+    check_address(settings)
     configure_logging(settings)
     if settings.extractor_url:
         raise ConfigurationError(
             "DEEPLENS_EXTRACTOR_URL is set: an extraction service does not call another one."
         )
     asyncio.run(_serve(settings))
+
+
+def check_address(settings: Settings) -> None:
+    """Raise `ConfigurationError` if others could reach the service and nobody said that they may.
+
+    It asks for no keys.
+    """
+    host = settings.extractor_host
+    if not is_loopback(host) and not settings.insecure:
+        raise ConfigurationError(
+            f"DEEPLENS_EXTRACTOR_HOST {host} can be reached by others, and the extraction service "
+            "asks for no keys: see that only workers reach it, and say so with "
+            "DEEPLENS_INSECURE=true."
+        )
 
 
 async def _serve(settings: Settings) -> None:
@@ -109,29 +138,45 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> None:
 
 
 class _Handlers:
-    def __init__(self, features: FeatureExtractor, settings: Settings) -> None:
+    def __init__(self, features: FeatureExtractor, settings: Settings, form_s: float) -> None:
         self._features = features
         self._limit = settings.max_upload_bytes
+        self._form_s = form_s
+        self._in_hand, self._most = 0, settings.max_uploads
+        self._in_memory = asyncio.Semaphore(max(_IN_MEMORY, 2 * settings.batch_size))
 
     async def extract(self, request: web.Request) -> web.Response:
+        with self._turn():
+            async with self._in_memory:
+                return await self._extract(request)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._in_hand >= self._most:
+            error = ExtractorUnavailable(
+                f"The extraction service has {self._most} pictures in hand; try again later."
+            )
+            error.retry_after = _RETRY_AFTER_S
+            raise error
+        self._in_hand += 1
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+
+    async def _extract(self, request: web.Request) -> web.Response:
         began = time.perf_counter()
-        data, fields = await self._read_form(request)
-        if not data:
-            raise BadRequest("The form needs a field named file with a picture in it.")
-        if "image_id" not in fields:
-            raise BadRequest("The form needs a field named image_id.")
-        wants_metadata = _flag(fields.get("return_metadata", ""))
-        thumbnail_px = _pixels(fields.get("thumbnail_px", ""))
-        found = await self._features.extract(data, thumbnail_px=thumbnail_px)
-        answer = _answer(fields["image_id"], self._features.model, found)
+        form = await read_form(request, max_bytes=self._limit, within_s=self._form_s)
+        found = await self._features.extract(form.picture, thumbnail_px=form.thumbnail_px)
+        answer = _answer(form.image_id, self._features.model, found)
         answer["processing_time_ms"] = round((time.perf_counter() - began) * 1000, 3)
-        if wants_metadata:
+        if form.wants_metadata:
             answer |= {
                 "image_width": found.width,
                 "image_height": found.height,
                 "image_format": found.format,
             }
-        if thumbnail_px is not None:
+        if form.thumbnail_px is not None:
             answer["thumbnail"] = base64.b64encode(found.thumbnail or b"").decode()
         return _json(answer)
 
@@ -154,32 +199,6 @@ class _Handlers:
             return _json(answer, error.http_status)
         return _json(answer)
 
-    async def _read_form(self, request: web.Request) -> tuple[bytes, dict[str, str]]:
-        """Read the form as it streams in; no more than the limit is ever kept."""
-        if not request.content_type.startswith("multipart/"):
-            raise BadRequest("The request must be multipart/form-data.")
-        data, fields = b"", dict[str, str]()
-        try:
-            async for part in await request.multipart():
-                if not isinstance(part, BodyPartReader) or part.name is None:
-                    raise BadRequest("The form is nested or has a field without a name.")
-                if part.name == "file":
-                    data = await self._read_part(part, self._limit)
-                else:
-                    value = await self._read_part(part, _FIELD_BYTES)
-                    fields[part.name] = value.decode(errors="replace").strip()
-        except (ValueError, AssertionError) as error:
-            raise BadRequest("The multipart form is malformed.") from error
-        return data, fields
-
-    async def _read_part(self, part: BodyPartReader, limit: int) -> bytes:
-        read = bytearray()
-        while chunk := await part.read_chunk(1 << 16):
-            read += chunk
-            if len(read) > limit:
-                raise TooLarge(f"The field {part.name} has more than {limit:,} bytes.")
-        return bytes(read)
-
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -188,9 +207,12 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return response
     except DeepLensError as error:
         status = error.http_status
-        if status in _CLIENT_ERRORS and status != _TOO_LARGE:
+        if status in _CLIENT_ERRORS and status not in _TOLD_CLIENT_ERRORS:
             status = _BAD_REQUEST
-        return _json({"detail": error.message, "error_code": error.code}, status)
+        answer = _json({"detail": error.message, "error_code": error.code}, status)
+        if error.retry_after is not None:
+            answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
     except web.HTTPException as error:
         return _json({"detail": error.reason, "error_code": f"HTTP_{error.status}"}, error.status)
     except ConnectionError:
@@ -211,21 +233,6 @@ def _answer(image_id: str, model: ModelSpec, found: Extraction) -> dict[str, Any
         "model_name": model.name,
         "model_version": model.version,
     }
-
-
-def _flag(value: str) -> bool:
-    if value.lower() not in _FALSE | _TRUE:
-        raise BadRequest("return_metadata is true or false.")
-    return value.lower() in _TRUE
-
-
-def _pixels(value: str) -> int | None:
-    """Return how long a thumbnail's longer side is to be, or None if none is wanted."""
-    if not value:
-        return None
-    if not value.isascii() or not value.isdigit() or int(value) not in _THUMBNAIL_PX:
-        raise BadRequest("thumbnail_px is a whole number from 16 to 2048.")
-    return int(value)
 
 
 def _json(answer: dict[str, Any], status: int = 200) -> web.Response:

@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 from deeplens_streams.errors import UndecodableImage
 
+#: Once may be somebody else's doing: the machine ran out of memory, or the process was killed.
 _TWICE = 2
-"""Once may be somebody else's doing: the machine ran out of memory, or the process was killed."""
 
 
 class Suspects:

@@ -137,6 +137,14 @@ async def test_a_body_that_is_no_form_is_400(client: TestClient) -> None:
         assert (await response.json())["error_code"] == "BAD_REQUEST"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_body_that_cannot_be_decoded_is_400(client: TestClient, coding: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Encoding": coding}
+    response = await client.post("/extract-features", data=b"garbage", headers=headers)
+    assert response.status == 400
+    assert (await response.json())["error_code"] == "BAD_REQUEST"
+
+
 async def test_unknown_routes_answer_as_errors_do(client: TestClient) -> None:
     response = await client.get("/nowhere")
     assert response.status == 404

@@ -79,6 +79,8 @@ def test_extractors_fit_their_callers(
     )
     assert settings.extractor_url == ()  # a service that calls another one does not start
     assert container(found["extractor"])["args"] == ["extractor"]
+    assert settings.insecure, "it can be reached by others, and asks for no keys"
+    assert not caller.insecure
     assert (settings.weights, settings.max_pixels) == (caller.weights, caller.max_pixels)
     assert not list(secrets(found["extractor"]))
 

@@ -53,6 +53,8 @@ def test_extractors_fit_their_callers(name: str, services: Services, settings_of
     assert services[name]["command"] == ["extractor"]
     assert settings.extractor_url == ()  # a service that calls another one does not start
     assert settings.extractor_port == 8001
+    assert settings.insecure, "it can be reached by others, and asks for no keys"
+    assert not caller.insecure
     assert settings.weights == caller.weights
     assert settings.max_pixels == caller.max_pixels
     assert settings.max_upload_bytes == caller.max_upload_bytes

@@ -21,7 +21,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.vectors.memory import MemoryVectors
 from tests.contract.test_http_mutants import REFUSED, RESOLVED
@@ -73,7 +73,7 @@ def services_of(settings: Settings, features: ChildFeatures) -> Services:
         settings=settings,
         storage=ObjectImages(blobs),
         claims=DuplicateClaims(blobs),
-        letters=LetterShelf(blobs),
+        letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
         model=features.model,

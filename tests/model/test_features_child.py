@@ -38,7 +38,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def in_hand(features: ChildFeatures, other_than: int | None = None) -> int:
     """Wait until a process has been sent a picture, and return its ID."""
-    await until(lambda: features.process_id not in {None, other_than} and features._work.in_hand())
+    await until(
+        lambda: features.process_id not in {None, other_than} and features._pending.in_hand()
+    )
     assert features.process_id is not None
     return features.process_id
 

@@ -179,7 +179,7 @@ async def letter_of(features: FeatureExtractor, data: bytes) -> tuple[list[Proce
         return [Message(COMPLETED, event)]
 
     outbox = Outbox()
-    stage = Stage("feature_extraction", FeatureExtractionRequested, process, outbox, breakers)
+    stage = Stage("feature_extraction", FeatureExtractionRequested, process, outbox.send, breakers)
     async with asyncio.timeout(30):
         await stage.run(Stream(codec.encode(with_policy())))
     assert not breakers["extractor"].is_open

@@ -35,7 +35,7 @@ class Request:
     suspicion: int = 0
 
 
-class Work:
+class PendingRequests:
     """All pictures that are not answered yet.
 
     With which alone the process crashes twice, or which hangs twice, is undecodable, now and when

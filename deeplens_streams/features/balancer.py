@@ -59,7 +59,7 @@ class _Service:
                 deadline.reschedule(asyncio.get_running_loop().time())
 
 
-class Balance:
+class LoadBalancer:
     """Asks the service that has the fewest requests in hand, and the next one if it is away.
 
     One that failed rests, longer each time, and is used again when it answers a ping. While

@@ -1,0 +1,135 @@
+"""Pillow's readers of headers, bounded: they run before anybody can look at a picture's size.
+
+By itself Pillow keeps every piece of a header, decodes tags of any length, and prepares what comes
+after the first frame: forty bytes then take gigabytes. The bounds are the same for all settings.
+"""
+
+import math
+from typing import IO, Any, BinaryIO, Final, cast
+
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, TiffTags
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
+from pillow_heif import register_heif_opener
+
+from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.features.boxes import check_items
+from deeplens_streams.features.formats import AVIF, GIF, HEIF, PictureFormat
+
+# Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
+# settings is checked when the header is read, before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Texts are unpacked when they are met, a thousandfold.
+PngImagePlugin.MAX_TEXT_MEMORY = 16 * 1024 * 1024
+register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+#: Pieces that a header is read in, at the most. A comment of megabytes fits; Pillow keeps up to a
+#: hundred bytes for each.
+_PIECES: Final = 65_536
+#: Numbers of a tag, at the most.
+_NUMBERS: Final = 16
+#: Where more belong to a picture: its palette, and where its strips or tiles are.
+_MORE_NUMBERS: Final[dict[int, int]] = {
+    ExifTags.Base.ColorMap: 768,
+    ExifTags.Base.StripOffsets: 65_536,
+    ExifTags.Base.StripByteCounts: 65_536,
+    ExifTags.Base.TileOffsets: 65_536,
+    ExifTags.Base.TileByteCounts: 65_536,
+}
+#: Types of tags that are kept as they are.
+_PLAIN_TYPES: Final = {TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED}
+#: The marker of a JPEG's segments of EXIF and XMP.
+_APP1: Final = 0xFFE1
+_KNOWN_TAGS: Final = TiffTags.TAGS_V2.keys() | ExifTags.TAGS.keys() | ExifTags.GPSTAGS.keys()
+
+
+def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
+    """Open a picture of a known format; of its pixels nothing is read or prepared.
+
+    Raises
+    ------
+    UndecodableImage
+        Reading the header would take more than any picture's does.
+    Exception
+        Pillow cannot make anything of it.
+    """
+    if found in {AVIF, HEIF}:
+        check_items(file)
+    file.seek(0)
+    pieces = _Pieces(file)
+    source = cast(BinaryIO, pieces)
+    if found is GIF:
+        image: ImageFile.ImageFile = _FirstFrame(source)
+    else:
+        image = Image.open(source, formats=[found.name])
+    pieces.left = math.inf  # what follows are pixels
+    return image
+
+
+class _Pieces:
+    """A file that is read in so many pieces and no more."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.left: float = _PIECES
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UndecodableImage
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _FirstFrame(GifImageFile):
+    """A GIF's first frame.
+
+    The area that the next one would begin with is not made: it would be at open, of the size that
+    the header tells, and before anybody can look at that.
+    """
+
+    @property
+    def disposal_method(self) -> int:
+        return 0
+
+    @disposal_method.setter
+    def disposal_method(self, _told: int) -> None: ...
+
+
+class _Directory(TiffImagePlugin.ImageFileDirectory_v2):
+    """A directory of TIFF or EXIF without the tags that nobody looks at or that are too long.
+
+    Pillow decodes a tag when it is asked for, which takes thirty times its length for fractions.
+    """
+
+    def load(self, fp: IO[bytes]) -> None:
+        super().load(fp)
+        for tag, data in list(self._tagdata.items()):
+            kind = self.tagtype[tag]
+            numbers = 0 if kind in _PLAIN_TYPES else len(data) // self._load_dispatch[kind][0]
+            if tag not in _KNOWN_TAGS or numbers > _MORE_NUMBERS.get(tag, _NUMBERS):
+                del self[tag]
+
+
+def _read_first_exif(self: JpegImageFile, marker: int) -> None:
+    """Read a segment; EXIF is one, and each more would be copied behind all before it."""
+    first = self.info.get("exif")
+    APP(self, marker)
+    if first is not None:
+        self.info["exif"] = first
+
+
+def _read_only_frame(self: JpegImageFile, marker: int) -> None:
+    """Read the frame's header; each more would add to the list of its components."""
+    if self.layer:
+        raise UndecodableImage
+    SOF(self, marker)
+
+
+# Every reader of EXIF makes its directories by this name, those of JPEG, AVIF and HEIC at open.
+TiffImagePlugin.ImageFileDirectory_v2 = _Directory  # type: ignore[misc] # it is one
+MARKER[_APP1] = (*MARKER[_APP1][:2], _read_first_exif)
+for _marker in [each for each, (*_, reader) in MARKER.items() if reader is SOF]:
+    MARKER[_marker] = (*MARKER[_marker][:2], _read_only_frame)
