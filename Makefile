@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-hostile check audit-packages bench bench-full check-weights docs lock relock
+.PHONY: help run test test-faults test-hostile check audit-packages bench bench-full check-weights docs readme lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -29,7 +29,7 @@ run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no
 	@exec $(BIN)/deeplens up --with-parent $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
-	@exec $(BIN)/python -m pytest -q $(ARGS)
+	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # Most of them wait, each on a Kafka of its own: four at once. Then those that need both cores. With
 # ARGS one of the two may find nothing to run, which pytest says with 5.
@@ -57,14 +57,16 @@ bench: $(VENV)/.dev ## Measure throughput and latency.
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 bench-full: $(VENV)/.dev ## The same, then 20,000 pictures through the real model; ARGS='--pictures 300'.
-	@$(BIN)/python -m benchmarks
-	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
+	@$(BIN)/python -m benchmarks; bench=$$?; $(BIN)/python -m benchmarks.soak $(ARGS) && exit $$bench
 
 check-weights: $(VENV)/.dev ## Test search with the pretrained weights, where they are.
 	@exec $(BIN)/python -m pytest -q -rs tests/weights $(ARGS)
 
 docs: $(VENV)/.dev ## Write the pages that are made from the code.
 	@exec $(BIN)/python docs/generate_configuration.py
+
+readme: $(VENV)/.dev ## Write the answers that README shows anew; beside make run ARGS=--no-demo on a new folder.
+	@exec $(BIN)/python docs/run_readme.py
 
 lock: $(VENV)/.uv ## Bring requirements*.lock up to date with setup.cfg, changing as little as needed.
 	@$(COMPILE) --extra model --extra embedded --output-file requirements.lock $(ARGS)

@@ -1,17 +1,19 @@
 """DeadLetterKeeper: keeps what failed where a person can find it, and says so."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from deeplens_streams.letters import kept_as
 from deeplens_streams.metrics import count_letter_read
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.replay import note_retried
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import FAILED, Message, Publisher
+from deeplens_streams.topics import FAILED, Message
 from models.events import ProcessingFailed, utc_now
 from models.letters import DeadLetter
 
@@ -87,10 +89,13 @@ def _time(timestamp: str) -> str:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    async def one(event: ProcessingFailed) -> list[Message]:
-        return await process(event, services)
-
-    stage = Stage("dead_letters", ProcessingFailed, one, publisher, services.breakers)
+    stage = Stage(
+        "dead_letters",
+        ProcessingFailed,
+        partial(process, services=services),
+        publisher.send,
+        services.breakers,
+    )
 
     @app.agent(publisher.channel(FAILED), name="DeadLetterKeeper", concurrency=2)
     async def dead_letters(stream: "faust.StreamT[bytes]") -> None:

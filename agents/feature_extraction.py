@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agents.gone import dropped, is_stored
 from deeplens_streams.errors import DimensionMismatch, UndecodableImage, UnknownModel
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage import ImageStorage
-from deeplens_streams.topics import EXTRACTION, INDEXING, Message, Publisher
+from deeplens_streams.topics import EXTRACTION, INDEXING, Message
 from models.events import (
     FeatureExtractionRequested,
     VectorIndexingData,
@@ -63,14 +64,9 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         if not await is_stored(image, services):
             take_back = partial(_take_back, event, image.uploadedAt, services.storage)
             return await dropped(STEP, event, services, take_back)
-    vector = VectorIndexingRequested(
-        eventType=VectorIndexingRequested.EVENT_TYPE,
-        eventId=derived_id("index", image.imageId, model.name, event.generation),
-        timestamp=utc_now(),
-        tenantId=event.tenantId,
-        correlationId=event.correlationId,
-        generation=event.generation,
-        data=VectorIndexingData(
+    vector = VectorIndexingRequested.following(
+        event,
+        VectorIndexingData(
             imageId=image.imageId,
             modelName=model.name,
             # float32 as it is: half the bytes of a list of Python floats.
@@ -87,6 +83,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
             },
             uploadedAt=image.uploadedAt,
         ),
+        eventId=derived_id("index", image.imageId, model.name, event.generation),
     )
     thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED
     reports = [
@@ -110,14 +107,11 @@ async def _take_back(
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    async def one(event: FeatureExtractionRequested) -> list[Message]:
-        return await process(event, services)
-
     stage = Stage(
         STEP.value,
         FeatureExtractionRequested,
-        one,
-        publisher,
+        partial(process, services=services),
+        publisher.send,
         services.breakers,
         teller(STEP, by_model=True),
     )

@@ -1,14 +1,16 @@
 """ImageProcessingWorker: an uploaded picture becomes one extraction request for each model."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.gone import dropped
 from deeplens_streams.errors import UnknownModel
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.topics import EXTRACTION, UPLOADED, Message, Publisher
+from deeplens_streams.topics import EXTRACTION, UPLOADED, Message
 from models.events import (
     ExtractionOptions,
     FeatureExtractionData,
@@ -16,7 +18,6 @@ from models.events import (
     ImageUploaded,
     RetryPolicy,
     derived_id,
-    utc_now,
 )
 from models.status import Step, StepStatus
 
@@ -42,14 +43,9 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
         if name != model.name:
             raise UnknownModel(f"This system has no model {name!r}; it has {model.name}.")
         requests.append(
-            FeatureExtractionRequested(
-                eventType=FeatureExtractionRequested.EVENT_TYPE,
-                eventId=derived_id("extract", image.imageId, name, event.generation),
-                timestamp=utc_now(),
-                tenantId=event.tenantId,
-                correlationId=event.correlationId,
-                generation=event.generation,
-                data=FeatureExtractionData(
+            FeatureExtractionRequested.following(
+                event,
+                FeatureExtractionData(
                     imageId=image.imageId,
                     imagePath=image.originalKey,
                     modelName=model.name,
@@ -58,6 +54,7 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
                     extractionOptions=ExtractionOptions(),
                     uploadedAt=image.uploadedAt,
                 ),
+                eventId=derived_id("extract", image.imageId, name, event.generation),
                 retryPolicy=RetryPolicy(),
             )
         )
@@ -69,14 +66,11 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    async def one(event: ImageUploaded) -> list[Message]:
-        return await process(event, services)
-
     stage = Stage(
         STEP.value,
         ImageUploaded,
-        one,
-        publisher,
+        partial(process, services=services),
+        publisher.send,
         services.breakers,
         teller(STEP),
     )

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from deeplens_streams.metrics import PROCESSING_SECONDS, known_or_other
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.topics import COMPLETED, Message, Publisher
+from deeplens_streams.topics import COMPLETED, Message
 from models.events import ProcessingCompleted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ async def process(event: ProcessingCompleted) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage("notifications", ProcessingCompleted, process, publisher, services.breakers)
+    stage = Stage("notifications", ProcessingCompleted, process, publisher.send, services.breakers)
 
     @app.agent(publisher.channel(COMPLETED), name="Notifier", concurrency=2)
     async def notifications(stream: "faust.StreamT[bytes]") -> None:

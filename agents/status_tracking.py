@@ -1,39 +1,17 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from agents import announcements
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import (
-    COMPLETED,
-    PROGRESS,
-    STATUS,
-    TENANT_CHANGES,
-    Message,
-    Publisher,
-)
-from models.events import (
-    CompletedStep,
-    ProcessingCompleted,
-    ProcessingCompletedData,
-    new_event_id,
-    utc_now,
-)
-from models.status import (
-    FINAL_STATES,
-    Ending,
-    ImageProgress,
-    ImageRow,
-    ImageState,
-    ImageStatusChanged,
-    StepStatus,
-)
-from models.tenants import ChangeKind, TenantChange, TenantChangeData
+from deeplens_streams.topics import PROGRESS, STATUS, Message
+from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
 from tables import image_status
 from tables.durable import DurableTable
 from tables.faults import table_faults
@@ -44,7 +22,7 @@ if TYPE_CHECKING:
     from deeplens_streams.application import RoleApp
 
 #: Rows that are announced together, at the most.
-BUNCH = 64
+BATCH = 64
 
 
 class Rows(Protocol):
@@ -90,16 +68,16 @@ async def process(
         assert before is not None, "else there is nothing to say"
         with table_faults():
             rows[key] = before
-        return [*_announcements(before), *_usage(before, event)]
+        return [*announcements.of_row(before), *announcements.of_usage(before, event)]
     with table_faults():
         rows[key] = after
-    usage = _usage(after, event)
+    usage = announcements.of_usage(after, event)
     if before is not None and _ended(before) and before.generation == after.generation:
         # A late report; the end was announced.
-        return [Message(STATUS, _changed(after)), *usage]
+        return [Message(STATUS, announcements.changed(after)), *usage]
     if _ended(after):
         FINISHED.labels(after.status).inc()
-    return [*_announcements(after), *usage]
+    return [*announcements.of_row(after), *usage]
 
 
 def _purged(event: ImageProgress, row: ImageRow | None, rows: Rows) -> list[Message]:
@@ -110,37 +88,6 @@ def _purged(event: ImageProgress, row: ImageRow | None, rows: Rows) -> list[Mess
     with table_faults(), suppress(KeyError):
         del rows[event.data.imageId.encode()]
     return [Message(STATUS, event, is_tombstone=True)]
-
-
-def _usage(row: ImageRow, event: ImageProgress) -> list[Message]:
-    """Return what the registry of tenants is told of a picture that came or went."""
-    counts = image_status.counts(row, event)
-    if not counts:
-        return []
-    change = TenantChange(
-        eventType=TenantChange.EVENT_TYPE,
-        eventId=new_event_id(),
-        timestamp=utc_now(),
-        tenantId=row.tenantId,
-        data=TenantChangeData(kind=ChangeKind.COUNT.value, partition=event.place[0], counts=counts),
-    )
-    return [Message(TENANT_CHANGES, change)]
-
-
-def together(messages: list[Message]) -> list[Message]:
-    """Return the messages with one count for each tenant and partition of the rows."""
-    kept: list[Message] = []
-    by_place: dict[tuple[str, int | None], TenantChangeData] = {}
-    for message in messages:
-        event = message.event
-        if isinstance(event, TenantChange) and event.data.counts:
-            place = (event.tenantId, event.data.partition)
-            if place in by_place:
-                (by_place[place].counts or []).extend(event.data.counts)
-                continue
-            by_place[place] = event.data
-        kept.append(message)
-    return kept
 
 
 async def _owns(event: ImageProgress, services: Services) -> bool:
@@ -211,59 +158,6 @@ def _ended(row: ImageRow) -> bool:
     return row.status in FINAL_STATES
 
 
-def _announcements(row: ImageRow) -> list[Message]:
-    """Return what others are told of a row."""
-    messages = [Message(STATUS, _changed(row))]
-    if row.status in {ImageState.COMPLETED, ImageState.PARTIAL}:
-        messages.append(Message(COMPLETED, _completed(row)))
-    return messages
-
-
-def _completed(row: ImageRow) -> ProcessingCompleted:
-    assert row.searchableAfter is not None, "a picture with a stored vector is searchable"
-    return ProcessingCompleted(
-        eventType=ProcessingCompleted.EVENT_TYPE,
-        eventId=image_status.completed_event_id(row),
-        timestamp=utc_now(),
-        tenantId=row.tenantId,
-        correlationId=row.correlationId,
-        generation=row.generation,
-        data=ProcessingCompletedData(
-            imageId=row.imageId,
-            status="partial" if row.status == ImageState.PARTIAL else "success",
-            totalProcessingTimeMs=_milliseconds(row.uploadedAt, row.lastUpdated),
-            searchableAfter=row.searchableAfter,
-            processingSteps=[
-                CompletedStep(
-                    step=step.step,
-                    status=step.status,
-                    duration=step.duration,
-                    modelName=step.modelName,
-                    collectionName=step.collectionName,
-                )
-                for step in row.steps
-            ],
-        ),
-    )
-
-
-def _milliseconds(start: str, end: str) -> float:
-    seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    return round(seconds * 1000, 3)
-
-
-def _changed(row: ImageRow) -> ImageStatusChanged:
-    return ImageStatusChanged(
-        eventType=ImageStatusChanged.EVENT_TYPE,
-        eventId=new_event_id(),
-        timestamp=row.lastUpdated,
-        tenantId=row.tenantId,
-        correlationId=row.correlationId,
-        generation=row.generation,
-        data=row,
-    )
-
-
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     table = cast(DurableTable, app.tables[image_status.NAME])
 
@@ -277,10 +171,10 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         "status_tracking",
         ImageProgress,
         one,
-        publisher,
+        publisher.send,
         services.breakers,
-        bunch=BUNCH,
-        fold=together,
+        batch_size=BATCH,
+        coalesce=announcements.together,
         settled=table.settled,
     )
 

@@ -1,14 +1,15 @@
 """TenantKeeper: owns the table of tenants, hands out their room, and tells every api process."""
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.errors import MalformedEvent, StorageUnavailable
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message, Publisher
-from models.events import new_event_id
+from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
 from models.tenants import SYSTEM, ChangeKind, Tenant, TenantChange, TenantChanged
 from tables import tenants
 from tables.durable import DurableTable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import faust
 
 #: Changes whose rows are announced together, at the most.
-BUNCH = 64
+BATCH = 64
 
 
 class Rows(Protocol):
@@ -82,13 +83,7 @@ def _copy(row: Tenant) -> Tenant:
 
 
 def announced(row: Tenant) -> TenantChanged:
-    return TenantChanged(
-        eventType=TenantChanged.EVENT_TYPE,
-        eventId=new_event_id(),
-        timestamp=row.updatedAt,
-        tenantId=row.tenantId,
-        data=row,
-    )
+    return TenantChanged.new(row.tenantId, row, timestamp=row.updatedAt)
 
 
 def last_of_each(messages: list[Message]) -> list[Message]:
@@ -102,17 +97,14 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
     table = cast(DurableTable, app.tables[tenants.NAME])
     is_open = operator_key(services.settings) is None
 
-    async def one(event: TenantChange) -> list[Message]:
-        return await process(event, table, services, is_open=is_open)
-
     stage = Stage(
         "tenants",
         TenantChange,
-        one,
-        publisher,
+        partial(process, rows=table, services=services, is_open=is_open),
+        publisher.send,
         services.breakers,
-        bunch=BUNCH,
-        fold=last_of_each,
+        batch_size=BATCH,
+        coalesce=last_of_each,
         settled=table.settled,
     )
 

@@ -10,10 +10,11 @@ import numpy as np
 from agents.gone import dropped, is_stored
 from deeplens_streams.errors import DimensionMismatch, UnknownModel
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.topics import INDEXING, Message, Publisher
+from deeplens_streams.topics import INDEXING, Message
 from deeplens_streams.vectors import VectorPoint, VectorStore, collection_name
 from models.events import VectorIndexingRequested
 from models.images import StoredImage
@@ -93,14 +94,11 @@ def _payload(image: StoredImage) -> dict[str, Any]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    async def one(event: VectorIndexingRequested) -> list[Message]:
-        return await process(event, services)
-
     stage = Stage(
         STEP.value,
         VectorIndexingRequested,
-        one,
-        publisher,
+        partial(process, services=services),
+        publisher.send,
         services.breakers,
         teller(STEP, by_model=True),
     )

@@ -1,4 +1,7 @@
-"""``make bench``: throughput against the bare loop, and what a client waits for."""
+"""``make bench``: throughput against the bare loop, and what a client waits for.
+
+Exits with 1 when a figure misses its limit.
+"""
 
 import argparse
 import asyncio
@@ -17,6 +20,22 @@ from deeplens_streams.kafka.server import KafkaServer
 from tests.integration.system import Client, System, Worker
 
 MEGABYTE = 1_000_000
+
+
+class Limits:
+    """Says of a figure whether its limit holds, and counts those that do not."""
+
+    missed = 0
+
+    def at_most(self, figure: float, limit: float) -> str:
+        return f"at most {limit}: {self._verdict(holds=figure <= limit)}"
+
+    def at_least(self, figure: float, limit: float) -> str:
+        return f"at least {limit}: {self._verdict(holds=figure >= limit)}"
+
+    def _verdict(self, *, holds: bool) -> str:
+        self.missed += not holds
+        return "held" if holds else "missed"
 
 
 def bare_loop(folder: Path) -> float:
@@ -114,24 +133,26 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-async def measure(worker: Worker, client: Client, arguments: argparse.Namespace) -> None:
+async def measure(worker: Worker, client: Client, arguments: argparse.Namespace) -> int:
+    """Measure and print everything; return how many limits were missed."""
+    limits = Limits()
     small = list(photographs(arguments.pictures, width=1152, height=864))
     large = of_bytes(2 * MEGABYTE)
     print(f"pictures: {len(small)} of 1152 x 864, {sum(map(len, small)) / len(small):.0f} bytes")
     print(f"large picture: {len(large)} bytes")
     await throughput(client, small[:40])  # what is compiled and cached at first use
 
-    times = await idle_uploads(client, large, 20)
-    print(f"upload of 2 MB, idle: median {statistics.median(times):.1f} ms (limit 50)")
-    times = await searchable_after(client, small[0], 20)
-    print(f"searchable after it, idle: median {statistics.median(times):.0f} ms (limit 500)")
+    median = statistics.median(await idle_uploads(client, large, 20))
+    print(f"upload of 2 MB, idle: median {median:.1f} ms ({limits.at_most(median, 50)})")
+    median = statistics.median(await searchable_after(client, small[0], 20))
+    print(f"searchable after it, idle: median {median:.0f} ms ({limits.at_most(median, 500)})")
 
     backlog = await upload_all(client, small[:300])
-    times = await uploads_at_once(client, large, 50)
+    p95 = percentile(await uploads_at_once(client, large, 50), 0.95)
     waiting = (await client.status(backlog[-1]))["status"] != "completed"
     print(
         f"50 uploads of 2 MB at once, extraction {'busy' if waiting else 'IDLE'}: "
-        f"p95 {percentile(times, 0.95):.0f} ms (limit 700)"
+        f"p95 {p95:.0f} ms ({limits.at_most(p95, 700)})"
     )
     await client.until_final(backlog, 300, poll_s=0.25)
     await asyncio.sleep(5)
@@ -152,17 +173,18 @@ async def measure(worker: Worker, client: Client, arguments: argparse.Namespace)
             )
             each = (f"{name} {1000 * used / len(small):.1f}" for name, used in spent.items())
             print(f"CPU ms a picture: {', '.join(each)}")
-        print(
-            f"ratio, median of {len(ratios)} rounds: {statistics.median(ratios):.2f} (limit 0.70)"
-        )
+        median = statistics.median(ratios)
+        verdict = limits.at_least(median, 0.7)
+        print(f"ratio, median of {len(ratios)} rounds: {median:.3f} ({verdict})")
     print(f"resident memory of the worker: {worker.rss() / 2**20:.0f} MiB")
+    return limits.missed
 
 
-async def run(broker: str, folder: Path, arguments: argparse.Namespace) -> None:
+async def run(broker: str, folder: Path, arguments: argparse.Namespace) -> int:
     system = System(broker, "bench", folder, extractor_url="")
     try:
         worker = await system.started()
-        await measure(worker, system.client(worker), arguments)
+        return await measure(worker, system.client(worker), arguments)
     finally:
         await system.close()
 
@@ -173,7 +195,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, KafkaServer(Path(name) / "kafka") as kafka:
-        asyncio.run(run(f"kafka://{kafka.bootstrap}", Path(name), arguments))
+        missed = asyncio.run(run(f"kafka://{kafka.bootstrap}", Path(name), arguments))
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ one process to several, or back, rereads nothing.
 
 from typing import Any, cast
 
-from aiohttp.web import Application, AppRunner
+from aiohttp.web import Application, BaseSite, TCPSite
 from faust.app.base import App
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
@@ -20,13 +20,14 @@ from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.lag import LagReader, group_id
 from deeplens_streams.logs import configure_structlog, logging_config
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
-from deeplens_streams.topics import Publisher
-from deeplens_streams.transport import Transport
+from deeplens_streams.transport import SESSION_TIMEOUT_S, Transport
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
+from deeplens_streams.web.pending_deletions import PendingDeletions
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.registry import Registry, RegistryReader
@@ -35,8 +36,6 @@ from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants
 from tables.durable import DurableTable
 
-#: Seconds without a sign of life after which a worker's partitions go to others.
-SESSION_TIMEOUT_S = 10.0
 #: What an event waits for others, to be sent with them in one request: a client that uploads
 #: waits, too; between two stages it costs the picture little and saves much CPU under load.
 UPLOAD_LINGER_MS, STAGE_LINGER_MS = 5, 20
@@ -47,7 +46,12 @@ class LimitedWeb(Web):
 
     def __init__(self, app: "RoleApp", **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
-        self._runner = AppRunner(self.web_app, access_log=None, **web.server_options(app.settings))
+        self._settings = app.settings
+        self._runner = web.Runner(self.web_app, access_log=None, **web.server_options(app.settings))
+
+    def _create_site(self) -> BaseSite:
+        """Listen where the settings say, whatever Faust is told: they alone are checked."""
+        return TCPSite(self._runner, self._settings.web_host, self._settings.web_port)
 
 
 class RoleApp(App):
@@ -61,6 +65,7 @@ class RoleApp(App):
     #: What the web server of this app needs to run beside it; None without the api role.
     feed: KafkaStatusFeed | None = None
     lag: LagReader | None = None
+    deletions: PendingDeletions | None = None
     tenants: tuple[Service, ...] = ()
     registry: Registry | None = None
 
@@ -97,6 +102,8 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
     app = RoleApp(
         group_id(role, settings.namespace),
         version=1,
+        # Faust would take WEB_BIND, BROKER_URL and dozens more of the environment before these.
+        env={},
         broker=[URL(url) for url in settings.broker.split(";") if url],
         broker_credentials=faust_credentials(settings),
         autodiscover=False,
@@ -116,7 +123,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         producer_max_request_size=topics.FAILED.max_bytes,
         producer_request_timeout=30.0,
         producer_linger_ms=UPLOAD_LINGER_MS if serves_web else STAGE_LINGER_MS,
-        # A vector is 22 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each
+        # A vector is 25 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each
         # partition were a tenth of the whole process.
         stream_buffer_maxsize=64 if role is Role.INDEX else 256,
         consumer_max_fetch_size=(256 if role is Role.INDEX else 1024) * 1024,
@@ -147,6 +154,7 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     settings = app.settings
     feed = app.feed = KafkaStatusFeed(settings)
     lag = app.lag = LagReader(settings)
+    app.deletions = PendingDeletions(app.services, publisher.send)
     is_open = operator_key(settings) is None
     registry = app.registry = Registry(publisher.send, is_open=is_open)
     quotas = Quotas(settings, registry)

@@ -7,33 +7,31 @@ pictures are on their way is looked at twice where a moment could explain it.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from deeplens_streams import deletion
+from deeplens_streams.deleted_images import DeletedImages
 from deeplens_streams.ledger import (
-    GRACE_S,
     IN_FLIGHT,
-    PAGE,
     UNKNOWN,
     Fault,
     Found,
     Ledger,
     Repair,
+    Rows,
     column,
+    pages_of,
+    rows_of,
 )
 from deeplens_streams.letters import letter_id
-from deeplens_streams.orphans import AllRows, Backlog, Orphans, RowOrphans, Rows, dropped, is_stored
-from deeplens_streams.replay import Publish, event_id, uploaded_event
+from deeplens_streams.orphans import AllRows, Orphans, RowOrphans, dropped, is_stored
+from deeplens_streams.replay import event_id, uploaded_event
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
-from deeplens_streams.topics import UPLOADED, Message
-from models.deletion import Tombstone
-from models.events import utc_now
+from deeplens_streams.stillness import Stillness, Watermark
+from deeplens_streams.topics import UPLOADED, Message, Publish
+from models.events import utc_now, wire_time
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
-
-T = TypeVar("T")
 
 
 class Audit:
@@ -45,17 +43,16 @@ class Audit:
         rows: Rows,
         all_rows: AllRows,
         publish: Publish,
-        backlog: Backlog,
+        watermark: Watermark,
         *,
         repair: bool,
     ) -> None:
         self._services, self._rows, self._publish = services, rows, publish
-        self._backlog, self._repair = backlog, repair
-        self._row_orphans = RowOrphans(services, rows, all_rows, backlog)
+        self._still, self._repair = Stillness(watermark), repair
+        self._row_orphans = RowOrphans(services, rows, all_rows, Stillness(watermark))
+        self._deleted = DeletedImages(services, rows, publish, self._still)
         self._orphans = Orphans(services, rows)
         self._at: tuple[str | None, Ledger] = (None, Ledger())
-        #: What moved last before it is not on its way; None while that is not known.
-        self._still_before: datetime | None = None
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -71,42 +68,45 @@ class Audit:
         is_all : these are all that there are, so rows of any other are orphans. Pointers, which are
             by image alone, are looked at only then.
         """
-        read_up_to = self._backlog.read_up_to
+        read_up_to = self._still.read_up_to
         ledgers = {tenant: Ledger() for tenant in tenants}
         only = None if is_all else set(tenants)
         async with aclosing(self._row_orphans.walk(only, self._at[1])) as rows:
             async for row in rows:
                 ledger = ledgers.setdefault(row.tenantId, Ledger())
                 found = self._row_orphaned(row, ledger)
-                yield await self._said(row.tenantId, ledger, row.imageId, found)
+                yield await self._finding(row.tenantId, ledger, row.imageId, found)
         if is_all:
             async with aclosing(self._orphans.pointers(self._at[1])) as pointers:
                 async for tenant, image_id, found in pointers:
                     ledger = ledgers.setdefault(tenant, Ledger())
-                    yield await self._said(tenant, ledger, image_id, found)
+                    yield await self._finding(tenant, ledger, image_id, found)
+            if self._services.vectors is not None:
+                # Storage knows nobody of whom it has nothing.
+                for tenant in await self._services.vectors.tenants():
+                    ledgers.setdefault(tenant, Ledger())
         total = Ledger()
         for tenant, ledger in ledgers.items():
             self._at = (tenant, ledger)
             # Tombstones first: what is deleted meanwhile is counted once at the most.
-            for walk in (self._tombstones, self._images, self._orphans.walk):
+            for walk in (self._deleted.walk, self._images, self._orphans.walk):
                 async with aclosing(walk(tenant, ledger)) as findings:
                     async for image_id, found in findings:
-                        yield await self._said(tenant, ledger, image_id, found)
+                        yield await self._finding(tenant, ledger, image_id, found)
             total.add(ledger)
             yield {"type": "tenant", "tenantId": tenant, **ledger.as_wire()}
         yield {
             "type": "total",
             "tenants": len(ledgers),
             "vectorsChecked": self._services.vectors is not None,
-            "readUpTo": None
-            if read_up_to is None
-            else read_up_to.isoformat(timespec="milliseconds"),
+            "readUpTo": None if read_up_to is None else wire_time(read_up_to),
             **total.as_wire(),
         }
 
-    async def _said(
+    async def _finding(
         self, tenant: str, ledger: Ledger, image_id: str, found: Found
     ) -> dict[str, Any]:
+        """Count what was found, mend it if that is asked for, and return its line."""
         fault, detail, repair = found
         ledger.faults[fault.value] += 1
         repaired = self._repair and repair is not None
@@ -138,7 +138,7 @@ class Audit:
 
     async def _images(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
         survey = self._services.storage.survey(tenant=tenant)
-        async with aclosing(_pages(survey)) as pages:
+        async with aclosing(pages_of(survey)) as pages:
             async for page in pages:
                 ledger.checked += len(page)
                 for found in await self._checked(tenant, page, ledger):
@@ -147,8 +147,8 @@ class Audit:
     async def _checked(
         self, tenant: str, page: list[tuple[str, StoredImage | None]], ledger: Ledger
     ) -> list[tuple[str, Found]]:
-        self._note_still()
-        rows = await self._rows_of(tenant, page)
+        self._still.note()
+        rows = await rows_of(self._rows, tenant, page)
         done = [each for each, row in rows.items() if row.status == ImageState.COMPLETED]
         there = await self._there(tenant, done)
         findings = []
@@ -164,11 +164,6 @@ class Audit:
             if found is not None:
                 findings.append((image_id, found))
         return findings
-
-    async def _rows_of(self, tenant: str, page: list[tuple[str, Any]]) -> dict[str, ImageRow]:
-        """Return the rows of a tenant's images; one that names another tenant is none."""
-        found = await self._rows.rows([image_id for image_id, _ in page])
-        return {image_id: row for image_id, row in found.items() if row.tenantId == tenant}
 
     async def _is_deleted(self, image_id: str) -> bool:
         """Tell whether it was deleted, perhaps while it was looked at."""
@@ -196,7 +191,7 @@ class Audit:
             return UNKNOWN, (Fault.STUCK, "it is stored, and its row says deleted", None)
         found = await self._fault(image, row, there, self._again(image, row, ledger))
         if row is None:
-            return UNKNOWN if self._is_still(None, image) else IN_FLIGHT, found
+            return UNKNOWN if self._still.has(image.uploadedAt) else IN_FLIGHT, found
         return column(row), found
 
     async def _fault(
@@ -216,14 +211,13 @@ class Audit:
                 return (Fault.THUMBNAIL_MISSING, f"{image.thumbnailKey} is not there", again)
         elif state is ImageState.FAILED and row is not None:
             # The letter goes another way than the row, and may be later.
-            if not await self._has_letter(row) and self._is_still(row.lastUpdated, image):
+            if not await self._has_letter(row) and self._still.has(row.lastUpdated):
                 code = row.errorCode or "unknown"
                 return (Fault.LETTER_MISSING, f"it failed with {code}", again)
-        elif state not in FINAL_STATES and self._is_still(row.lastUpdated if row else None, image):
-            since = (
-                f"since {row.lastUpdated}" if row else f"since {image.uploadedAt}; it has no row"
-            )
-            return (Fault.STUCK, f"nothing moved {since}", again)
+        elif state not in FINAL_STATES:
+            moved, note = (row.lastUpdated, "") if row else (image.uploadedAt, "; it has no row")
+            if self._still.has(moved):
+                return (Fault.STUCK, f"nothing moved since {moved}{note}", again)
         return None
 
     async def _lost_thumbnail(self, image: StoredImage, row: ImageRow) -> bool:
@@ -242,16 +236,6 @@ class Audit:
                     return True
         return False
 
-    def _note_still(self) -> None:
-        """Note what can be told to be still, before rows are read: they may move behind that."""
-        at = self._backlog.read_up_to
-        self._still_before = None if at is None else at - timedelta(seconds=GRACE_S)
-
-    def _is_still(self, moved_at: str | None, image: StoredImage | Tombstone) -> bool:
-        """Tell whether nothing can be under way for the image."""
-        moved = datetime.fromisoformat(moved_at or image.uploadedAt)
-        return self._still_before is not None and moved < self._still_before
-
     def _again(self, image: StoredImage, row: ImageRow | None, ledger: Ledger) -> Repair:
         """Return what processes an image anew, as its next generation."""
 
@@ -269,59 +253,3 @@ class Audit:
                 ledger.settle(IN_FLIGHT)
 
         return repair
-
-    # What is deleted ----------------------------------------------------------------------
-
-    async def _tombstones(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        survey = self._services.tombstones.survey(tenant=tenant)
-        async with aclosing(_pages(survey)) as pages:
-            async for page in pages:
-                ledger.checked += len(page)
-                self._note_still()
-                rows = await self._rows_of(tenant, page)
-                for image_id, tombstone in page:
-                    is_told = (row := rows.get(image_id)) and row.status == ImageState.DELETED
-                    found = await self._deleted(tenant, image_id, tombstone, bool(is_told), ledger)
-                    if found is not None:
-                        yield image_id, found
-
-    async def _deleted(
-        self,
-        tenant: str,
-        image_id: str,
-        tombstone: Tombstone | None,
-        is_told: bool,
-        ledger: Ledger,
-    ) -> Found | None:
-        uploaded_at = tombstone.uploadedAt if tombstone else None
-        has_image = await is_stored(self._services, tenant, image_id, uploaded_at)
-        may_move = tombstone is not None and not self._is_still(tombstone.requestedAt, tombstone)
-        outcome = ImageState.DELETED if is_told or may_move else UNKNOWN
-        if not has_image:  # else it is counted as an image
-            ledger.accept(outcome)
-        if tombstone is None:
-            return (Fault.METADATA_DAMAGED, "its tombstone cannot be read", None)
-        left = len(deletion.left(tombstone))
-        if may_move or not (left or has_image or not is_told):
-            return None
-
-        async def repair() -> None:
-            await self._services.storage.remove_metadata(tombstone)
-            await self._publish(*deletion.messages(tombstone))
-            if not has_image and outcome == UNKNOWN:
-                ledger.settle(ImageState.DELETED)
-
-        detail = f"{left} steps are left" if left else "its row or its metadata do not say so"
-        return (Fault.PURGE_UNFINISHED, detail, repair)
-
-
-async def _pages(items: AsyncGenerator[T]) -> AsyncGenerator[list[T]]:
-    page: list[T] = []
-    async with aclosing(items):
-        async for item in items:
-            page.append(item)
-            if len(page) == PAGE:
-                yield page
-                page = []
-    if page:
-        yield page

@@ -2,6 +2,10 @@
 
 While a dependency is away, those who need it are told so at once instead of each finding out,
 and one call at a time, later and later, finds out whether it is back.
+
+A call may also fail because of what it asks for: a file with a disk error, a damaged collection.
+Where an error does not tell, the dependency is pinged: if it answers, its breaker stays closed,
+and the failure is that one caller's.
 """
 
 import asyncio
@@ -23,8 +27,11 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: Failures without a success between them after which a breaker opens.
+#: Failures without a success between them after which a breaker opens, and those of one call,
+#: while the dependency answers a ping, after which the call is what is wrong.
 TRIES = 3
+#: Seconds that a ping may take.
+PING_S = 5.0
 #: Seconds until the first call that finds out, doubling up to the second figure.
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
@@ -47,10 +54,13 @@ class Breaker:
     Attributes
     ----------
     reason : why it is open, a sentence; None while it is closed.
+    ping : asks the dependency itself, past the breaker; None where that cannot be.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.ping: Callable[[], Awaitable[None]] | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._failures = 0
         self._error: DependencyUnavailable | None = None
         self._opened_at = self._next_at = 0.0
@@ -118,14 +128,18 @@ class Breaker:
                 self._asking = False
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, tries: int = 0) -> AsyncIterator[None]:
         """Wait until it is back, or until it is this caller's turn to find out.
 
         Where calls of the dependency are guarded, they tell: what the caller does inside may
         end without one. Else it is back when the caller succeeds.
+
+        Parameters
+        ----------
+        tries : of this caller, that failed while it answered others.
         """
         if not self.is_open:  # it failed, but not often enough
-            await asyncio.sleep(FIRST_WAIT_S * _jitter())
+            await asyncio.sleep(min(FIRST_WAIT_S * 2**tries, LONGEST_WAIT_S) * _jitter())
             yield
             return
         async with self._turn:
@@ -156,6 +170,30 @@ class Breaker:
             return
         error.noted = True
         BREAKER_FAILURES.labels(self.name).inc()
+        if not error.doubtful or self.ping is None:
+            self._count(error)
+        elif self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._find_out(error, self.ping))
+
+    async def answers(self) -> bool:
+        """Tell whether it is there, after a failure that may have been one object's."""
+        if self._pinging is not None:
+            await asyncio.wait({self._pinging})
+        return self._failures == 0 and not self.is_open
+
+    async def _find_out(
+        self, error: DependencyUnavailable, ping: Callable[[], Awaitable[None]]
+    ) -> None:
+        try:
+            async with asyncio.timeout(PING_S):
+                await ping()
+        except (DependencyUnavailable, TimeoutError):
+            self._count(error)
+        else:
+            log.debug("a dependency answers, but not this call", **self._about(error))
+            self._answered()
+
+    def _count(self, error: DependencyUnavailable) -> None:
         self._failures += 1
         now = time.monotonic()
         if self._error is not None:
@@ -218,6 +256,8 @@ class Breakers:
         self,
         work: Callable[[], Awaitable[T]],
         on_wait: Callable[[DependencyUnavailable], Awaitable[None]] | None = None,
+        *,
+        may_be_at_fault: bool = False,
     ) -> T:
         """Do `work`; while a dependency is away, wait behind its breaker and do it again.
 
@@ -225,17 +265,27 @@ class Breakers:
         ----------
         on_wait : called with the reason to wait: the first one, when another dependency is the
             reason, and every `REMIND_S`.
+        may_be_at_fault : whether to give up where the dependency answers everybody else.
+
+        Raises
+        ------
+        DependencyUnavailable
+            It answers everybody else.
         """
         breaker, told, told_at = None, "", 0.0
+        alone = 0
         while True:
             try:
                 if breaker is None:
                     return await work()
-                async with breaker.turn():
+                async with breaker.turn(alone):
                     return await work()
             except DependencyUnavailable as error:
                 breaker = self[error.dependency]
                 breaker.note(error)
+                alone = alone + 1 if error.doubtful and await breaker.answers() else 0
+                if may_be_at_fault and alone == TRIES:
+                    raise
                 now = time.monotonic()
                 is_news = error.dependency != told or now - told_at >= REMIND_S
                 if on_wait is not None and is_news:

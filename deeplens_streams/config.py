@@ -21,19 +21,23 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Role(StrEnum):
-    """What a worker process can run."""
+    """What a worker process can run; `ROLE_PURPOSES` says what that is."""
 
     API = "api"
-    """HTTP, websockets, the status table, tenants, notifications and dead letters."""
     PROCESS = "process"
-    """From an upload to one extraction request for each model."""
     EXTRACT = "extract"
-    """Decoding, thumbnails and feature vectors."""
     INDEX = "index"
-    """Vectors into the vector engine, and the removal of deleted pictures."""
 
 
 ALL_ROLES = tuple(Role)
+
+ROLE_PURPOSES = {
+    Role.API: "HTTP, websockets, the status table, tenants, notifications and dead letters",
+    Role.PROCESS: "from an upload to one extraction request for each model",
+    Role.EXTRACT: "decoding, thumbnails and feature vectors",
+    Role.INDEX: "vectors into the vector engine, and the removal of deleted pictures",
+}
+"""What each role runs, as docs/configuration.md shows it."""
 
 
 class Settings(BaseSettings):
@@ -124,7 +128,7 @@ class Settings(BaseSettings):
     """A file with the operator's key, instead of ``DEEPLENS_ADMIN_KEY``."""
     insecure: bool = False
     """Listen on other addresses than loopback without asking for keys: everybody who reaches the
-    port may do everything."""
+    port may do everything. An extraction service asks for none, so there it takes this."""
 
     tenant_max_images: int | None = Field(default=None, ge=0)
     """Pictures that a tenant may have, where its own limits do not say. Default: no limit."""
@@ -168,13 +172,19 @@ class Settings(BaseSettings):
     max_uploads: int = Field(default=256, ge=1)
     """Uploads that one process has in hand at once, from their first byte to their answer, and
     bodies of searches that it reads. Where there are more, the slowest body makes room if it is
-    slow; otherwise the newest is told when to come again."""
+    slow; otherwise the newest is told when to come again. As many searches by picture may wait for
+    the model beside them. An extraction service has as many pictures in hand."""
     max_uploads_per_address: int | None = Field(default=None, ge=1)
     """The same for each client address. Set it only where clients connect directly: behind a
     proxy all of them have the proxy's address. Default: no limit of its own."""
     min_upload_rate: int = Field(default=4096, ge=1)
     """Bytes a second that a client has to send, on average over each ten seconds that it is waited
     for; one that is slower is dropped."""
+    max_downloads: int = Field(default=256, ge=1)
+    """Pictures that one process sends at once; who asks for another is told to come again."""
+    max_websockets: int = Field(default=1024, ge=1)
+    """Clients that follow a status by websocket at one process; further ones are told to come
+    again, and may ask for the status instead."""
     idle_timeout_s: float = Field(default=75.0, gt=0)
     """How long a connection may be silent between requests, and how long the line and the headers
     of a request may take. Longer than a proxy in front keeps its own."""
@@ -199,8 +209,9 @@ class Settings(BaseSettings):
 
     retention_days: int = Field(default=7, ge=1)
     """How long topics of events are kept."""
+    # tests/unit/test_vector_event.py measures one.
     vector_retention_days: int = Field(default=2, ge=1)
-    """How long vectors stay on their topic; 44 KB a picture."""
+    """How long vectors stay on their topic; 25 KB a picture."""
     failed_retention_days: int = Field(default=30, ge=1)
     """How long dead letters stay on their topic; in storage they stay."""
 
@@ -287,12 +298,7 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        if self.web_host == "localhost":
-            return True
-        try:
-            return ip_address(self.web_host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.web_host)
 
     @property
     def canonical_url(self) -> str:
@@ -312,6 +318,16 @@ class Settings(BaseSettings):
     @property
     def untrained(self) -> bool:
         return self.weights == "untrained"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(**overrides: Any) -> Settings:

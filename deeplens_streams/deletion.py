@@ -5,7 +5,7 @@ work at that moment looks again behind its last write, and takes that back.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from contextlib import aclosing
 
 import structlog
 
@@ -13,11 +13,12 @@ from deeplens_streams.letters import letter_id
 from deeplens_streams.replay import event_id
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
-from deeplens_streams.topics import DELETED, Message
+from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.topics import DELETED, Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
 from models.events import derived_id, utc_now
 from models.images import StoredImage
-from models.status import Ending, ImageProgress, Step
+from models.status import Ending, Step
 
 log = structlog.get_logger()
 
@@ -25,14 +26,90 @@ log = structlog.get_logger()
 async def begin(
     image: StoredImage, services: Services, *, generation: int = 1, refused: bool = False
 ) -> Tombstone:
-    """Make an image be gone for everybody; its parts are still to be purged.
+    """Make an image be gone for everybody, certainly: `announce` has its parts purged.
+
+    Should that not be done, because the process is killed or Kafka is away, `finish` does it.
 
     Parameters
     ----------
     generation : the last of the image, as far as that is known.
     refused : its upload was refused, though Kafka may have its event.
     """
-    tombstone = Tombstone(
+    tombstone = _tombstone(image, generation=generation, refused=refused)
+    # 1. what is begun
+    await services.tombstones.begin(tombstone)
+    # 2. tombstone, 3. metadata object
+    await _bury(tombstone, services)
+    return tombstone
+
+
+async def announce(tombstone: Tombstone, services: Services, publish: Publish) -> None:
+    """Tell Kafka of a deletion that was begun; from here on the purge is Kafka's to remember.
+
+    Raises
+    ------
+    BrokerUnavailable, StorageUnavailable
+        It may know or not; `finish` tells it again.
+    """
+    # 4. event
+    await publish(*messages(tombstone))
+    # 5. that it was begun goes
+    await services.tombstones.sent(tombstone.imageId)
+
+
+async def finish(services: Services, publish: Publish) -> int:
+    """Announce every deletion that was begun and not announced; return how many there were.
+
+    One that its own worker is just announcing may be among them: twice is as good as once.
+
+    Raises
+    ------
+    BrokerUnavailable, StorageUnavailable
+        The others are left to the next time.
+    """
+    count = 0
+    async with aclosing(services.tombstones.begun()) as begun:
+        async for image_id, tombstone in begun:
+            count += 1
+            await _finish(image_id, tombstone, services, publish)
+    return count
+
+
+async def _finish(
+    image_id: str, begun: Tombstone | None, services: Services, publish: Publish
+) -> None:
+    try:
+        # In this order: the tombstone is there before the metadata object goes.
+        image = await services.storage.find(image_id)
+        tombstone = await services.tombstones.find(image_id)
+    except DamagedMetadata:
+        image, tombstone = None, begun
+    if tombstone is None and image is not None:
+        tombstone = begun
+    if tombstone is None or tombstone.completedAt is not None:
+        # Nothing is left of it, or it never was begun in a way that anybody can read.
+        await services.tombstones.sent(image_id)
+        return
+    if image is not None or tombstone is begun:
+        await _bury(tombstone, services)
+    await announce(tombstone, services, publish)
+
+
+async def bury(image: StoredImage, services: Services) -> Tombstone:
+    """Make an image be gone for everybody, as a part of a purge that Kafka remembers."""
+    tombstone = _tombstone(image)
+    await _bury(tombstone, services)
+    return tombstone
+
+
+async def _bury(tombstone: Tombstone, services: Services) -> None:
+    # The tombstone is first. The pointer of the metadata object stays, and leads to it.
+    await services.tombstones.put(tombstone)
+    await services.storage.remove_metadata(tombstone)
+
+
+def _tombstone(image: StoredImage, *, generation: int = 1, refused: bool = False) -> Tombstone:
+    return Tombstone(
         imageId=image.imageId,
         tenantId=image.tenantId,
         correlationId=image.correlationId,
@@ -49,34 +126,27 @@ async def begin(
         fileSize=None if refused else image.fileSize,
         lease=None if refused else image.lease,
     )
-    # 1. tombstone
-    await services.tombstones.put(tombstone)
-    # 2. metadata object; its pointer stays, and leads to the tombstone
-    await services.storage.remove_metadata(image)
-    return tombstone
 
 
 def messages(tombstone: Tombstone) -> list[Message]:
     """Return what has a deleted image purged, and its row say that it is deleted."""
-    event = ImageDeleted(
-        eventType=ImageDeleted.EVENT_TYPE,
+    event = ImageDeleted.new(
+        tombstone.tenantId,
+        ImageDeletedData(imageId=tombstone.imageId),
         eventId=derived_id("deleted", tombstone.imageId),
-        timestamp=utc_now(),
-        tenantId=tombstone.tenantId,
         correlationId=tombstone.correlationId,
-        data=ImageDeletedData(imageId=tombstone.imageId),
     )
-    end = ending(event, Ending.DELETED, tombstone.uploadedAt)
-    # For a picture that does not count yet: its room is free again.
-    said = cast(ImageProgress, end.event).data
-    said.fileSize, said.lease = tombstone.fileSize, tombstone.lease
-    return [Message(DELETED, event), end]
+    return [Message(DELETED, event), ended(tombstone)]
+
+
+def ended(tombstone: Tombstone) -> Message:
+    """Return what has the row of a deleted image say so."""
+    return ending(tombstone, Ending.DELETED, uploaded_at=tombstone.uploadedAt)
 
 
 def forgotten(tombstone: Tombstone) -> Message:
     """Return what has the row of a purged image go, because its tenant goes."""
-    event = messages(tombstone)[0].event
-    return ending(event, Ending.PURGED)
+    return ending(tombstone, Ending.PURGED)
 
 
 async def purge(tombstone: Tombstone, services: Services) -> None:

@@ -337,6 +337,14 @@ class TooManyUploads(DeepLensError):
     retryable = True
 
 
+class TooManyRequests(DeepLensError):
+    """As many requests of this kind as may be are under way; try again in a few seconds."""
+
+    code = "TOO_MANY_REQUESTS"
+    http_status = 429
+    retryable = True
+
+
 class CollectionLimit(DeepLensError):
     """This tenant has as many collections as it may have; delete one, or ask for a higher limit."""
 
@@ -362,6 +370,9 @@ class DependencyUnavailable(DeepLensError):
     noted = False
     #: Whether its breaker refused it: then nothing was asked of the dependency.
     untried = False
+    #: Whether it may be the fault of one object, as far as the error tells: the dependency itself
+    #: is asked before anybody else is refused for it.
+    doubtful = False
     #: What was being done, for the log.
     action: str | None = None
 

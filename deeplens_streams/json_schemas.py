@@ -14,7 +14,6 @@ INTEGER: Final[Schema] = {"type": "integer"}
 NUMBER: Final[Schema] = {"type": "number"}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
 NULL: Final[Schema] = {"type": "null"}
-ANY_OBJECT: Final[Schema] = {"type": "object"}
 
 _SIMPLE: Final[dict[Any, Schema]] = {
     str: STRING,

@@ -1,18 +1,18 @@
 """What an audit counts and finds."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from models.status import FINAL_STATES, ImageRow, ImageState
 
+T = TypeVar("T")
+
 #: Images that are looked at together.
 PAGE = 200
-#: What moved within so many seconds may be on its way: an upload has a minute to be stored, and
-#: some seconds until its event is sent; the rest is for clocks that differ.
-GRACE_S = 120.0
 #: Columns beside those that are called as the state at which a row ended.
 ACCEPTED, IN_FLIGHT, UNKNOWN = "accepted", "inFlight", "unknown"
 
@@ -42,11 +42,17 @@ class Fault(StrEnum):
     """A dead letter waits whose image is gone or has moved on."""
     FILE_ORPHANED = "file_orphaned"
     """An original or a thumbnail of no image."""
+    WRITE_UNFINISHED = "write_unfinished"
+    """A killed process left a file, whole or in part, that no listing shows."""
     CLAIM_ORPHANED = "claim_orphaned"
     """Bytes are said to be an image's that is gone."""
     POINTER_ORPHANED = "pointer_orphaned"
     """An image ID leads to an image that there never was: its upload was killed."""
 
+
+_OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATES), IN_FLIGHT)
+#: Of a ledger, in the order in which they are written.
+COLUMNS = (ACCEPTED, *_OUTCOMES, UNKNOWN)
 
 Repair = Callable[[], Awaitable[None]]
 #: A fault, what there is to say of it, and what mends it.
@@ -56,6 +62,31 @@ Found = tuple[Fault, str, Repair | None]
 def column(row: ImageRow) -> str:
     """Return where the image of a row counts."""
     return row.status if row.status in FINAL_STATES else IN_FLIGHT
+
+
+class Rows(Protocol):
+    """What is used of the status table, as seen from any worker."""
+
+    async def rows(self, image_ids: list[str]) -> dict[str, ImageRow]: ...
+
+
+async def rows_of(rows: Rows, tenant: str, page: list[tuple[str, Any]]) -> dict[str, ImageRow]:
+    """Return the rows of a tenant's images; one that names another tenant is none."""
+    found = await rows.rows([image_id for image_id, _ in page])
+    return {image_id: row for image_id, row in found.items() if row.tenantId == tenant}
+
+
+async def pages_of(items: AsyncGenerator[T]) -> AsyncGenerator[list[T]]:
+    """Yield items in lists of `PAGE`."""
+    page: list[T] = []
+    async with aclosing(items):
+        async for item in items:
+            page.append(item)
+            if len(page) == PAGE:
+                yield page
+                page = []
+    if page:
+        yield page
 
 
 @dataclass(slots=True)
@@ -91,14 +122,11 @@ class Ledger:
         self.repaired += other.repaired
 
     def as_wire(self) -> dict[str, Any]:
-        names = [state.value for state in ImageState if state in FINAL_STATES]
-        outcomes = {name: self.counts[name] for name in (*sorted(names), IN_FLIGHT)}
         accepted, unknown = self.counts[ACCEPTED], self.counts[UNKNOWN]
+        known = sum(self.counts[name] for name in _OUTCOMES)
         return {
-            ACCEPTED: accepted,
-            **outcomes,
-            UNKNOWN: unknown,
-            "balanced": accepted == sum(outcomes.values()) and not unknown,
+            **{name: self.counts[name] for name in COLUMNS},
+            "balanced": accepted == known and not unknown,
             "faults": dict(self.faults),
             "repaired": self.repaired,
         }

@@ -12,7 +12,7 @@ from deeplens_streams.errors import DeepLensError, MalformedEvent
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS
 from deeplens_streams.topics import FAILED, Message
-from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id, utc_now
+from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id
 
 log = structlog.get_logger()
 
@@ -69,14 +69,9 @@ def dead_letter(
     known = known_error(error)
     DEAD_LETTERS.labels(step, known.code).inc()
     log.warning("dead letter", stage=step, code=known.code, reason=known.message)
-    letter = ProcessingFailed(
-        eventType=ProcessingFailed.EVENT_TYPE,
-        eventId=_failure_id(step, event.eventId or _origin(incoming)),
-        timestamp=utc_now(),
-        tenantId=event.tenantId,
-        correlationId=event.correlationId,
-        generation=event.generation,
-        data=ProcessingFailedData(
+    letter = ProcessingFailed.following(
+        event,
+        ProcessingFailedData(
             imageId=event.image_id,
             failedStep=step,
             errorCode=known.code,
@@ -87,6 +82,7 @@ def dead_letter(
             canRetry=known is not error or known.retryable,
             originalEvent=event.to_wire(),
         ),
+        eventId=_failure_id(step, event.eventId or _origin(incoming)),
     )
     return Message(FAILED, letter)
 
@@ -105,13 +101,9 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
         partition=raw.partition,
         offset=raw.offset,
     )
-    letter = ProcessingFailed(
-        eventType=ProcessingFailed.EVENT_TYPE,
-        eventId=_failure_id(step, _origin(incoming)),
-        timestamp=utc_now(),
-        tenantId=tenant,
-        correlationId=codec.header_text(incoming.headers, "correlationId"),
-        data=ProcessingFailedData(
+    letter = ProcessingFailed.new(
+        tenant,
+        ProcessingFailedData(
             imageId=image_id,
             failedStep=step,
             errorCode=MalformedEvent.code,
@@ -127,6 +119,8 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
                 "valueBytes": len(incoming.value or b""),
             },
         ),
+        eventId=_failure_id(step, _origin(incoming)),
+        correlationId=codec.header_text(incoming.headers, "correlationId"),
     )
     return Message(FAILED, letter)
 

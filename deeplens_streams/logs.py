@@ -19,11 +19,16 @@ _QUIET = ("aiokafka", "kafka", "faust", "mode", "httpx", "aiohttp.access", "asyn
 #: a hundred a second while no broker answers.
 _REPEATING = ("aiokafka", "kafka", "faust", "mode")
 _SILENCE_S = 300.0
+#: What aiohttp raises for requests that are no HTTP, and bodies that are not what they say.
+_CLIENTS_FAULTS = frozenset({"aiohttp.http_exceptions", "aiohttp.web_protocol"})
 _SEVERAL_LINES = frozenset({"event", "exception", "stack"})
 
 
 class OnceInAWhile(logging.Filter):
-    """Lets a library say the same thing once in five minutes, and how often it did not."""
+    """Lets a library say the same thing once in five minutes, and how often it did not.
+
+    So that a client cannot fill the log, aiohttp's lines of what clients do wrong are among them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +37,9 @@ class OnceInAWhile(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         library = record.name.partition(".")[0]
-        if library not in _REPEATING or record.levelno >= logging.CRITICAL:
+        is_clients = library == "aiohttp" and _tell_clients_fault(record)
+        is_known = is_clients or library in _REPEATING
+        if not is_known or record.levelno >= logging.CRITICAL:
             return True
         key, now = (record.name, str(record.msg)[:200]), time.monotonic()
         at, held_back = self._said.get(key, (-_SILENCE_S, 0))
@@ -47,6 +54,16 @@ class OnceInAWhile(logging.Filter):
         return True
 
 
+def _tell_clients_fault(record: logging.LogRecord) -> bool:
+    """Tell whether a line is of a client's fault, and make it a warning without a stack trace."""
+    kind = (record.exc_info or (None,))[0]
+    if kind is None or kind.__module__ not in _CLIENTS_FAULTS:
+        return False
+    record.msg, record.exc_info = f"{record.msg}: {kind.__name__}", None
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return a `logging.config.dictConfig` for this process; level INFO, on stderr."""
     as_json = settings.log_format == "json" or (
@@ -55,10 +72,18 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # Its own would show each frame's variables: keys, and what clients sent.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
-    final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    final.append(structlog.processors.format_exc_info if as_json else _escape)
+    final: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+    ]
+    if not as_json:
+        final.append(_escape)
     return {
         "version": 1,
         "disable_existing_loggers": False,

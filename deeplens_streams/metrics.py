@@ -34,6 +34,11 @@ BREAKER_FAILURES = Counter(
 LOG_LINES_HELD_BACK = Counter(
     "deeplens_log_lines_held_back", "Lines that a library repeated and nobody needs", ["library"]
 )
+OFFSETS_NOT_NOTED = Counter(
+    "deeplens_table_offsets_not_noted",
+    "Changes of a table that are in its changelog, and of which this disk does not say so",
+    ["table"],
+)
 PURGED = Counter("deeplens_images_purged", "Deleted pictures of which nothing is left")
 CONSUMER_LAG = Gauge(
     "deeplens_consumer_lag",

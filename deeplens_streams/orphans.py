@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import compress
-from typing import Protocol
 
-from deeplens_streams.ledger import GRACE_S, PAGE, Fault, Found, Ledger, Repair
+from deeplens_streams.ledger import PAGE, Fault, Found, Ledger, Repair, Rows
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
+from deeplens_streams.stillness import Stillness, is_old
+from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import Message
-from models.deletion import ImageDeleted, ImageDeletedData
-from models.events import derived_id, utc_now
+from deeplens_streams.vectors import VectorStore
+from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.status import Ending, ImageRow, ImageState
 
@@ -22,23 +23,6 @@ _AT_ONCE = 16
 
 #: Yields every row of the status table, in pages.
 AllRows = Callable[[], AsyncGenerator[list[ImageRow]]]
-
-
-class Rows(Protocol):
-    """What is used of the status table, as seen from any worker."""
-
-    async def rows(self, image_ids: list[str]) -> dict[str, ImageRow]: ...
-
-
-class Backlog(Protocol):
-    """What is used of what stages have still to read."""
-
-    @property
-    def read_up_to(self) -> datetime | None:
-        """What moved last before it and is not at its end is not on its way any more.
-
-        None while that is not known.
-        """
 
 
 async def is_stored(
@@ -60,9 +44,9 @@ class RowOrphans:
     The row of a refused upload is none of them: it has ended, as these do when they are repaired.
     """
 
-    def __init__(self, services: Services, rows: Rows, all_rows: AllRows, backlog: Backlog) -> None:
+    def __init__(self, services: Services, rows: Rows, all_rows: AllRows, still: Stillness) -> None:
         self._services, self._rows, self._all_rows = services, rows, all_rows
-        self._backlog = backlog
+        self._still = still
 
     async def walk(
         self, tenants: Collection[str] | None, ledger: Ledger
@@ -79,9 +63,8 @@ class RowOrphans:
                         yield row
 
     async def _is_one(self, row: ImageRow) -> bool:
-        moved, read_up_to = datetime.fromisoformat(row.lastUpdated), self._backlog.read_up_to
-        may_move = read_up_to is None or moved >= read_up_to - timedelta(seconds=GRACE_S)
-        if may_move or row.status == ImageState.DELETED:
+        self._still.note()
+        if not self._still.has(row.lastUpdated) or row.status == ImageState.DELETED:
             return False
         if await is_stored(self._services, row.tenantId, row.imageId, row.uploadedAt):
             return False
@@ -98,15 +81,7 @@ class RowOrphans:
 
 def dropped(row: ImageRow) -> Message:
     """Return what ends a row of no image."""
-    event = ImageDeleted(
-        eventType=ImageDeleted.EVENT_TYPE,
-        eventId=derived_id("dropped", row.imageId),
-        timestamp=utc_now(),
-        tenantId=row.tenantId,
-        correlationId=row.correlationId,
-        data=ImageDeletedData(imageId=row.imageId),
-    )
-    return ending(event, Ending.DROPPED)
+    return ending(row, Ending.DROPPED)
 
 
 class Orphans:
@@ -117,15 +92,24 @@ class Orphans:
 
     async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
         """Yield each with the image that it was of."""
-        for walk in (self._vectors, self._letters, self._files, self._claims):
+        for walk in (self._vectors, self._letters, self._files, self._claims, self._unfinished):
             async with aclosing(walk(tenant, ledger)) as findings:
                 async for found in findings:
                     yield found
 
     async def _vectors(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        vectors, model = self._services.vectors, self._services.model.name
+        """Look at those of every model: one of an older is somebody's as long as its image."""
+        vectors = self._services.vectors
         if vectors is None:
             return
+        for model in await vectors.models_of(tenant=tenant):
+            async with aclosing(self._vectors_of(vectors, tenant, model, ledger)) as findings:
+                async for found in findings:
+                    yield found
+
+    async def _vectors_of(
+        self, vectors: VectorStore, tenant: str, model: str, ledger: Ledger
+    ) -> AsyncGenerator[tuple[str, Found]]:
         after = None
         while True:
             page = await vectors.page(tenant=tenant, model=model, limit=PAGE, after=after)
@@ -135,18 +119,17 @@ class Orphans:
                     await is_stored(self._services, tenant, image_id, uploaded_at)
                     or await self._is_at_work(image_id)
                 ):
-                    repair = self._remove(tenant, image_id)
+                    repair = self._remove(vectors, tenant, model, image_id)
                     yield image_id, (Fault.VECTOR_ORPHANED, f"a vector of {model}", repair)
             after = page.after
             if after is None:
                 return
 
-    def _remove(self, tenant: str, image_id: str) -> Repair:
+    def _remove(self, vectors: VectorStore, tenant: str, model: str, image_id: str) -> Repair:
         async def repair() -> None:
-            assert self._services.vectors is not None, "it was found there"
-            await self._services.vectors.delete(
-                [image_id], tenant=tenant, model=self._services.model.name
-            )
+            # Storage that does not work is no proof: it looks as if it had nothing.
+            await self._services.storage.ping()
+            await vectors.delete([image_id], tenant=tenant, model=model)
 
         return repair
 
@@ -188,7 +171,7 @@ class Orphans:
                     continue
                 # An upload stores the bytes first.
                 written = await storage.written_at(tenant=tenant, key=key)
-                if written is not None and _age_s(written) > GRACE_S:
+                if written is not None and is_old(written):
                     yield image_id, (Fault.FILE_ORPHANED, key, self._unlink(tenant, key))
 
     def _unlink(self, tenant: str, key: str) -> Repair:
@@ -197,17 +180,35 @@ class Orphans:
 
         return repair
 
+    async def _unfinished(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
+        storage = self._services.storage
+        async with aclosing(storage.walk_unfinished(tenant=tenant)) as writes:
+            async for key, at in writes:
+                ledger.checked += 1
+                if is_old(at):
+                    repair = self._cut(tenant, key)
+                    yield layout.read_image_id(key), (Fault.WRITE_UNFINISHED, key, repair)
+
+    def _cut(self, tenant: str, key: str) -> Repair:
+        async def repair() -> None:
+            await self._services.storage.remove_listed(tenant=tenant, key=key)
+
+        return repair
+
     async def _claims(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
         async with aclosing(self._services.claims.walk(tenant=tenant)) as claims:
             async for checksum, claim in claims:
                 ledger.checked += 1
-                if await is_stored(
-                    self._services, tenant, claim.image_id, claim.uploaded_at
-                ) or await self._is_at_work(claim.image_id):
+                is_damaged = not claim.image_id
+                if not is_damaged and (
+                    await is_stored(self._services, tenant, claim.image_id, claim.uploaded_at)
+                    or await self._is_at_work(claim.image_id)
+                ):
                     continue
-                if _age_s(datetime.fromisoformat(claim.at)) > GRACE_S:
+                if is_damaged or is_old(datetime.fromisoformat(claim.at)):
                     repair = self._release(tenant, checksum, claim.image_id)
-                    yield claim.image_id, (Fault.CLAIM_ORPHANED, f"of {checksum}", repair)
+                    detail = f"of {checksum}" + ("; it cannot be read" if is_damaged else "")
+                    yield claim.image_id, (Fault.CLAIM_ORPHANED, detail, repair)
 
     def _release(self, tenant: str, checksum: str, image_id: str) -> Repair:
         async def repair() -> None:
@@ -225,7 +226,7 @@ class Orphans:
                     continue
                 # An upload stores the pointer before the metadata object.
                 written = await storage.pointer_written_at(image_id)
-                if written is not None and _age_s(written) > GRACE_S:
+                if written is not None and is_old(written):
                     detail = "neither an image nor that it was deleted is stored"
                     repair = self._unpoint(image_id)
                     yield tenant, image_id, (Fault.POINTER_ORPHANED, detail, repair)
@@ -240,7 +241,3 @@ class Orphans:
         """Tell whether a purge will come to it."""
         tombstone = await self._services.tombstones.find(image_id)
         return tombstone is not None and tombstone.completedAt is None
-
-
-def _age_s(moment: datetime) -> float:
-    return (datetime.now(UTC) - moment).total_seconds()

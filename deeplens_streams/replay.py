@@ -14,7 +14,7 @@ from deeplens_streams.letters import letter_id
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED, Message, Topic
+from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED, Message, Publish, Topic
 from models.deletion import Tombstone
 from models.events import (
     Event,
@@ -41,10 +41,6 @@ class Rows(Protocol):
     """What is used of the status table, as seen from any worker."""
 
     async def row(self, image_id: str) -> ImageRow | None: ...
-
-
-class Publish(Protocol):
-    async def __call__(self, *messages: Message) -> None: ...
 
 
 class Replay:
@@ -166,13 +162,9 @@ def event_id(
 
 def uploaded_event(image: StoredImage) -> ImageUploaded:
     """Return the event with which a picture's way begins."""
-    return ImageUploaded(
-        eventType=ImageUploaded.EVENT_TYPE,
-        eventId=image.correlationId,
-        correlationId=image.correlationId,
-        timestamp=image.uploadedAt,
-        tenantId=image.tenantId,
-        data=ImageUploadedData(
+    return ImageUploaded.new(
+        image.tenantId,
+        ImageUploadedData(
             imageId=image.imageId,
             fileName=image.fileName,
             filePath=image.originalKey,
@@ -183,6 +175,9 @@ def uploaded_event(image: StoredImage) -> ImageUploaded:
             metadata=image.metadata,
             uploadedAt=image.uploadedAt,
         ),
+        eventId=image.correlationId,
+        correlationId=image.correlationId,
+        timestamp=image.uploadedAt,
         processingOptions=image.processingOptions,
     )
 

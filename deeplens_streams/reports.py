@@ -1,14 +1,23 @@
 """What stages say of a picture's steps, as messages to the progress topic."""
 
 import time
-from typing import Any, cast
+from typing import Any
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.stage import Tell
 from deeplens_streams.topics import PROGRESS, Message
-from models.events import Event, new_event_id, utc_now
+from models.deletion import Tombstone
+from models.events import Event, utc_now
 from models.images import StoredImage
-from models.status import Ending, ImageProgress, ImageProgressData, Step, StepReport, StepStatus
+from models.status import (
+    Ending,
+    ImageProgress,
+    ImageProgressData,
+    ImageRow,
+    Step,
+    StepReport,
+    StepStatus,
+)
 
 
 def report(
@@ -46,14 +55,9 @@ def progress(event: Event, reports: list[StepReport], image: StoredImage | None 
     uploaded_at = image.uploadedAt if image else getattr(event.data, "uploadedAt", None)
     return Message(
         PROGRESS,
-        ImageProgress(
-            eventType=ImageProgress.EVENT_TYPE,
-            eventId=new_event_id(),
-            timestamp=utc_now(),
-            tenantId=event.tenantId,
-            correlationId=event.correlationId,
-            generation=event.generation,
-            data=ImageProgressData(
+        ImageProgress.following(
+            event,
+            ImageProgressData(
                 imageId=event.image_id,
                 reports=reports,
                 models=options.models if options else None,
@@ -65,12 +69,31 @@ def progress(event: Event, reports: list[StepReport], image: StoredImage | None 
     )
 
 
-def ending(event: Event, ending: Ending, uploaded_at: str | None = None) -> Message:
-    """Return the message that ends the row of `event`'s picture without a result."""
-    message = progress(event, [])
-    data = cast(ImageProgress, message.event).data
-    data.ending, data.uploadedAt = ending.value, uploaded_at
-    return message
+def ending(
+    ended: Event | ImageRow | Tombstone, how: Ending, *, uploaded_at: str | None = None
+) -> Message:
+    """Return the message that ends the row of a picture without a result.
+
+    Parameters
+    ----------
+    ended : names the picture.
+    uploaded_at : ISO-8601 UTC, where the picture may have no row yet.
+    """
+    tombstone = ended if isinstance(ended, Tombstone) else None
+    image_id = ended.image_id if isinstance(ended, Event) else ended.imageId
+    assert image_id is not None
+    data = ImageProgressData(
+        imageId=image_id,
+        reports=[],
+        ending=how.value,
+        uploadedAt=uploaded_at,
+        # For a picture that does not count yet: its room is free again.
+        fileSize=tombstone.fileSize if tombstone else None,
+        lease=tombstone.lease if tombstone else None,
+    )
+    return Message(
+        PROGRESS, ImageProgress.new(ended.tenantId, data, correlationId=ended.correlationId)
+    )
 
 
 def teller(step: Step, *, by_model: bool = False) -> Tell:

@@ -8,7 +8,7 @@ from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model,
 from deeplens_streams.storage import ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.vectors import VectorStore, open_vectors
 
@@ -28,7 +28,7 @@ class Services:
     settings: Settings
     storage: ImageStorage
     claims: DuplicateClaims
-    letters: LetterShelf
+    letters: DeadLetterStore
     tombstones: Tombstones
     actions: AdminLog
     model: ModelSpec
@@ -66,12 +66,16 @@ def build_services(settings: Settings) -> Services:
     has_vectors = has_engine and roles & {Role.API, Role.INDEX}
     vectors = open_vectors(settings) if has_vectors else None
     breakers = Breakers()
-    blobs = breakers.guard(open_blobs(settings), "storage")
+    unguarded = open_blobs(settings)
+    blobs = breakers.guard(unguarded, "storage")
+    breakers["storage"].ping = ObjectImages(unguarded).ping
+    if vectors is not None:
+        breakers["vectors"].ping = vectors.ping
     return Services(
         settings=settings,
         storage=ObjectImages(blobs),
         claims=DuplicateClaims(blobs),
-        letters=LetterShelf(blobs),
+        letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
         # Choosing may read a whole file of weights, for its name: once is enough.

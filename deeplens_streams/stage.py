@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ from deeplens_streams.breakers import Breakers
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
 from deeplens_streams.letters import Incoming
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
-from deeplens_streams.topics import Message
+from deeplens_streams.topics import Message, Publish
 from models.events import Event, RetryPolicy
 from models.status import ImageProgress, StepStatus
 
@@ -39,10 +39,6 @@ MAX_BACKOFF_S, MAX_ATTEMPTS = 60.0, 10
 MAX_POSTPONED = 64
 #: Seconds before what a mistake in this file broke is tried again.
 MISTAKE_WAIT_S = 15.0
-
-
-class Sender(Protocol):
-    async def send(self, *messages: Message) -> None: ...
 
 
 #: What a stage says of an event that is retrying or has failed, with the reason and the attempt.
@@ -62,23 +58,23 @@ class Stage(Generic[E]):
     name : of the step, as dead letters call it.
     record : the events that its topic carries.
     process : one event to what is to be sent.
-    sender : sends it.
+    publish : sends it.
     breakers : of this process's dependencies.
     tell : what to send when an event has to wait or has failed, so that its row says so, too.
-    bunch : events whose results are sent together, at the most, as long as more are waiting.
-        A stage that bunches keeps to the order of its events.
-    fold : makes fewer messages of a bunch's.
+    batch_size : events whose results are sent together, at the most, as long as more are waiting.
+        A stage with batches keeps to the order of its events.
+    coalesce : makes fewer messages of a batch's.
     settled : returns when what `process` wrote beside its results is durable.
     """
 
     name: str
     record: type[E]
     process: Callable[[E], Awaitable[list[Message]]]
-    sender: Sender
+    publish: Publish
     breakers: Breakers
     tell: Tell = lambda _event, _status, _error, _attempt: []
-    bunch: int = 1
-    fold: Callable[[list[Message]], list[Message]] = list
+    batch_size: int = 1
+    coalesce: Callable[[list[Message]], list[Message]] = list
     settled: Callable[[], Awaitable[None]] = _at_once
 
     async def run(self, stream: Any) -> None:
@@ -88,7 +84,7 @@ class Stage(Generic[E]):
         stops; so events are acknowledged here, when they are at their end.
         """
         stream.enable_acks = False
-        aside = _Aside(self.name)
+        postponed = _Postponed(self.name)
         handled: list[Incoming] = []
         results: list[Message] = []
         try:
@@ -96,21 +92,21 @@ class Stage(Generic[E]):
                 # At once, because Faust's tables go by the event that came last.
                 work = _Work(self, message)
                 found = await self._surely(work.attempt)
-                if found is None and self.bunch == 1 and aside.has_room:
-                    aside.take(self._later(work))
+                if found is None and self.batch_size == 1 and postponed.has_room:
+                    postponed.take(self._later(work))
                     continue
                 while found is None:
                     found = await self._surely(work.next_attempt)
                 results += found
                 handled.append(message)
-                if len(handled) < self.bunch and not stream.channel.empty():
+                if len(handled) < self.batch_size and not stream.channel.empty():
                     continue
                 await self._finish(results, handled)
                 handled, results = [], []
-            await aside.done()
+            await postponed.done()
         finally:
             # Unfinished, they are unacknowledged: whoever reads on will read them.
-            aside.cancel()
+            postponed.cancel()
 
     async def _later(self, work: "_Work[E]") -> None:
         """Bring an event whose attempt failed to its end."""
@@ -121,10 +117,8 @@ class Stage(Generic[E]):
 
     async def _finish(self, results: list[Message], handled: list[Incoming]) -> None:
         if results:
-            messages = self.fold(results)
-            await self._surely(
-                partial(self.breakers.patiently, partial(self.sender.send, *messages))
-            )
+            messages = self.coalesce(results)
+            await self._surely(partial(self.breakers.patiently, partial(self.publish, *messages)))
         await self._surely(partial(self.breakers.patiently, self.settled))
         for each in handled:
             each.ack()
@@ -171,7 +165,7 @@ class _Work(Generic[E]):
         self._attempt += 1
         try:
             results = await self.stage.breakers.patiently(
-                partial(self.stage.process, event), self._waits
+                partial(self.stage.process, event), self._waits, may_be_at_fault=True
             )
         except Exception as error:
             return await self._failed(event, error)
@@ -208,7 +202,7 @@ class _Work(Generic[E]):
         messages = self.stage.tell(event, StepStatus.RETRYING, error, self._attempt)
         if messages and not self.stage.breakers[BrokerUnavailable.dependency].reason:
             try:
-                await self.stage.sender.send(*messages)
+                await self.stage.publish(*messages)
             except BrokerUnavailable as broker:
                 self.stage.breakers[broker.dependency].note(broker)
 
@@ -218,7 +212,7 @@ class _Work(Generic[E]):
 
 
 @dataclass(slots=True)
-class _Aside:
+class _Postponed:
     """Events that wait for their next attempt, beside the loop."""
 
     stage: str

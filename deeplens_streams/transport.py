@@ -28,6 +28,9 @@ from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
+#: Seconds without a sign of life after which a worker's partitions go to others, and those after
+#: which others have them, recovered, unless there is much to recover.
+SESSION_TIMEOUT_S, TAKEN_OVER_S = 10.0, 20.0
 #: Seconds between two reads while there is something to read: messages gather meanwhile. The
 #: first message after a silence does not wait.
 REST_S = 0.03

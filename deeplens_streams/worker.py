@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import faust
 import structlog
 from mode import Service, ServiceT
+from yarl import URL
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import BrokerUnavailable, DeepLensError
+from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
 from deeplens_streams.listening import require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
-from deeplens_streams.topics import ensure_topics
+from deeplens_streams.topic_creation import ensure_topics
 
 if TYPE_CHECKING:
     from deeplens_streams.application import RoleApp
@@ -102,10 +103,9 @@ class DeepLensWorker(faust.Worker):
             other.finalize()
             other.beacon.reattach(siblings.beacon)
             other.in_worker = True
+        app = self.role_app
         beside: list[ServiceT] = [
-            each
-            for each in (self.role_app.feed, self.role_app.lag, *self.role_app.tenants)
-            if each is not None
+            each for each in (app.feed, app.lag, app.deletions, *app.tenants) if each is not None
         ]
         return chain([Foundation(self), *beside, siblings], super().on_init_dependencies())
 
@@ -128,6 +128,7 @@ class DeepLensWorker(faust.Worker):
 
     async def _prepare(self, settings: Settings) -> None:
         """Do what may be refused, before anything joins a consumer group."""
+        self._require_no_other_address(settings)
         require_port(settings, "DEEPLENS_WEB_PORT")
         # First, because loading the model is the longest part of a start.
         await self.collaborators.start()
@@ -136,6 +137,18 @@ class DeepLensWorker(faust.Worker):
         except DeepLensError:
             await self.collaborators.close()  # so that the reason is the last that is said
             raise
+
+    def _require_no_other_address(self, settings: Settings) -> None:
+        """Refuse Faust's options of the web server, which nothing checks."""
+        conf = self.role_app.conf
+        told = (conf.web_bind, conf.web_port, conf.web_transport.scheme, conf.canonical_url)
+        ours = (settings.web_host, settings.web_port, "tcp", URL(settings.canonical_url))
+        if told != ours:
+            raise ConfigurationError(
+                "The web server takes none of --web-bind, --web-port, --web-host and "
+                "--web-transport: set DEEPLENS_WEB_HOST, DEEPLENS_WEB_PORT and "
+                "DEEPLENS_ADVERTISED_URL instead."
+            )
 
     def _run(self) -> NoReturn:
         try:

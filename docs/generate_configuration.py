@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, get_args
 
-from deeplens_streams.config import Role, Settings
+from deeplens_streams.config import ROLE_PURPOSES, Role, Settings
 
 _HEAD = """# Configuration
 
@@ -34,13 +34,6 @@ Commands read these, too; they are no settings of the system:
 | `DEEPLENS_TRACEBACK` | Anything: a command that ends by a fault of its own shows where. |
 """
 
-_ROLES = {
-    Role.API: "HTTP, websockets, the status table, tenants, notifications and dead letters",
-    Role.PROCESS: "from an upload to one extraction request for each model",
-    Role.EXTRACT: "decoding, thumbnails and feature vectors",
-    Role.INDEX: "vectors into the vector engine, and the removal of deleted pictures",
-}
-
 
 def page() -> str:
     """Return the page's text."""
@@ -48,7 +41,7 @@ def page() -> str:
         f"| `DEEPLENS_{name.upper()}` | {_default(field)} | {_meaning(field)} |"
         for name, field in Settings.model_fields.items()
     ]
-    roles = [f"| `{role.value}` | {_ROLES[role]} |" for role in Role]
+    roles = [f"| `{role.value}` | {ROLE_PURPOSES[role]} |" for role in Role]
     return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(roles) + "\n" + _COMMANDS
 
 
@@ -57,6 +50,8 @@ def _default(field: Any) -> str:
     if isinstance(value, tuple):
         is_all = value and all(isinstance(each, Role) for each in value)
         value = "all" if is_all else ",".join(str(each) for each in value)
+    if isinstance(value, bool):
+        value = str(value).lower()
     return f"`{value}`" if value not in {None, ""} else "none"
 
 

@@ -1,6 +1,6 @@
 """Runs the commands of README's "Use it" and of administering.md, and writes down the answers.
 
-``python docs/run_readme.py`` while ``make run ARGS=--no-demo`` runs on a new folder.
+``make readme`` while ``make run ARGS=--no-demo`` runs on a new folder.
 """
 
 import json
@@ -26,6 +26,8 @@ _BLOCK = re.compile(
     r"```sh\n(?P<commands>.*?)```(?:\n\n```(?:json|text)\n(?P<answers>.*?)```)?", re.DOTALL
 )
 _SECRET = re.compile(r"(dlk_[a-z0-9]+)_[\w-]+")
+#: Its lines are long, and name this machine's folders.
+_TRACE = re.compile(r"(Traceback \(most recent call last\):\\n)(?:[^\"\\]|\\.)*")
 _MARK = "<<<end of block>>>"
 
 
@@ -56,7 +58,7 @@ def run(commands: Sequence[str], *, api: str = API, python: str | None = None) -
     printed = done.stdout.split(f"{_MARK}\n")
     if done.stderr or len(printed) != len(commands) + 1:
         raise RuntimeError(f"the commands said: {done.stderr[-2000:]}{done.stdout[-500:]}")
-    return [_SECRET.sub(r"\1_…", each) for each in printed[:-1]]
+    return [_TRACE.sub(r"\1…", _SECRET.sub(r"\1_…", each)) for each in printed[:-1]]
 
 
 def answers(printed: str) -> list[Any]:

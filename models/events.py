@@ -8,7 +8,7 @@ other one may be missing on reading and is always written.
 import random
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, Self
 
 from models.records import WireRecord
 
@@ -26,7 +26,12 @@ _RANDOM = random.Random()  # noqa: S311 - an event's ID is a name, not a secret 
 
 def utc_now() -> str:
     """Return the time now as ISO-8601 UTC with milliseconds, ending in ``Z``."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return wire_time(datetime.now(UTC))
+
+
+def wire_time(moment: datetime) -> str:
+    """Return a moment as every time is written: ISO-8601 UTC, milliseconds, ending in ``Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_event_id() -> str:
@@ -37,6 +42,14 @@ def new_event_id() -> str:
 def derived_id(*parts: object) -> str:
     """Return the UUID (version 5) that belongs to `parts`, the same each time."""
     return str(uuid.uuid5(ID_NAMESPACE, "/".join(str(part) for part in parts)))
+
+
+class Cause(Protocol):
+    """What an event follows from: another event, or a picture's row."""
+
+    tenantId: str
+    correlationId: str
+    generation: int
 
 
 class Event(WireRecord, abstract=True, include_metadata=False):
@@ -57,6 +70,23 @@ class Event(WireRecord, abstract=True, include_metadata=False):
     timestamp: str = ""
     #: Opened by a retry: a step of a higher generation wins over every lower one.
     generation: int = 1
+
+    @classmethod
+    def new(cls, tenant: str, data: Any, **fields: Any) -> Self:
+        """Return an event of now; `fields` are those of the envelope that are not as usual."""
+        usual = {"eventId": new_event_id(), "timestamp": utc_now()}
+        return cls(eventType=cls.EVENT_TYPE, tenantId=tenant, data=data, **(usual | fields))
+
+    @classmethod
+    def following(cls, cause: "Cause", data: Any, **fields: Any) -> Self:
+        """Return an event that `cause` brought about: of its tenant, upload and generation."""
+        return cls.new(
+            cause.tenantId,
+            data,
+            correlationId=cause.correlationId,
+            generation=cause.generation,
+            **fields,
+        )
 
     @property
     def image_id(self) -> str | None:

@@ -45,6 +45,7 @@ class Step(StrEnum):
 class StepStatus(StrEnum):
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
+    """Of the contract; no stage reports it."""
     RETRYING = "retrying"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -63,17 +64,6 @@ STEP_RANK: dict[StepStatus, int] = {
 
 #: Ranks from here on are the end of a step.
 FINAL_RANK = STEP_RANK[StepStatus.SKIPPED]
-
-#: Allowed moves of the whole picture within one generation, derived states included.
-#: A higher generation may move from any state but ``deleted`` to ``processing``.
-TRANSITIONS: dict[ImageState, frozenset[ImageState]] = {
-    ImageState.UPLOADED: frozenset({ImageState.PROCESSING}) | FINAL_STATES,
-    ImageState.PROCESSING: FINAL_STATES,
-    ImageState.COMPLETED: frozenset({ImageState.DELETED}),
-    ImageState.PARTIAL: frozenset({ImageState.DELETED}),
-    ImageState.FAILED: frozenset({ImageState.DELETED}),
-    ImageState.DELETED: frozenset(),
-}
 
 
 class Ending(StrEnum):

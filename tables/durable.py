@@ -9,25 +9,39 @@ import asyncio
 from typing import Any
 
 import faust
+import structlog
 from faust.types import TP, FutureMessage
 
 from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.metrics import OFFSETS_NOT_NOTED
 from deeplens_streams.transport import heard
+
+log = structlog.get_logger()
 
 
 class DurableTable(faust.Table[bytes, Any]):
-    """Attributes
+    """A table that keeps its changes at hand until its changelog has them.
+
+    Attributes
     ----------
     _unsettled : by key, the last change that may not be in the changelog.
     _sent : changes on their way there.
+    _cannot_note : whether the last change that arrived there could not be noted on this disk.
     """
 
     _unsettled: dict[bytes, dict[str, Any]]
     _sent: list[FutureMessage]
+    _cannot_note: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Faust would hold back 1,000 changes of a standby's, and ask how far its copy is before it
+        # writes them: who takes over would read them again.
+        super().__init__(*args, **(kwargs | {"standby_buffer_size": 1}))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._unsettled, self._sent = {}, []
+        self._cannot_note = False
 
     def send_changelog(
         self, partition: int | None, key: Any, value: Any, *args: Any, **kwargs: Any
@@ -37,6 +51,28 @@ class DurableTable(faust.Table[bytes, Any]):
         self._unsettled[key] = {"partition": sent.message.partition, "value": value, **kwargs}
         self._sent.append(sent)
         return sent
+
+    def _on_changelog_sent(self, fut: FutureMessage) -> None:
+        """Note on disk how far the changelog is that this table has.
+
+        What cannot be noted, because the disk is full, is noted with the partition's next change.
+        Whoever starts before that reads the changelog from the older offset, and has the same rows
+        as before: nothing is lost by it but the time that it takes. Out of here an error would
+        only be a line of asyncio's for each change.
+        """
+        try:
+            super()._on_changelog_sent(fut)
+        except Exception as error:  # RocksDB's are of no class of their own
+            OFFSETS_NOT_NOTED.labels(self.name).inc()
+            if not self._cannot_note:
+                self._cannot_note = True
+                log.warning(
+                    "a table cannot note how far it is; it does with its next change",
+                    table=self.name,
+                    reason=str(error)[:300],
+                )
+        else:
+            self._cannot_note = False
 
     async def settled(self) -> None:
         """Return when the changelog has every change that was made so far.

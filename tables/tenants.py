@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from deeplens_streams.topics import TENANT_PARTITIONS
+from models.events import wire_time
 from models.tenants import (
     SYSTEM,
     ApiKey,
@@ -159,16 +160,12 @@ def _add_key(row: Tenant, data: TenantChangeData, event: TenantChange) -> None:
 
 def _forget_ended(row: Tenant, now: str) -> None:
     """Forget keys that ended long ago, or before many others: a row has to fit into a message."""
-    first = _text(datetime.fromisoformat(now) - timedelta(days=ENDED_DAYS))
+    first = wire_time(datetime.fromisoformat(now) - timedelta(days=ENDED_DAYS))
     ended = sorted(
         (at, key.keyId) for key in row.keys if (at := key.ended_at(now)) is not None and at > first
     )
     kept = {key_id for _, key_id in ended[-MAX_ENDED:]}
     row.keys = [key for key in row.keys if key.ended_at(now) is None or key.keyId in kept]
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _expire_key(row: Tenant, data: TenantChangeData, event: TenantChange) -> str | None:

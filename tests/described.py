@@ -25,6 +25,12 @@ def _validator(method: str, path: str, status: int, media_type: str) -> Draft202
     return Draft202012Validator({**schema, "components": described()["components"]})
 
 
+def breaches_of(name: str, value: object) -> list[str]:
+    """Return what a value has that the schema of that name does not say."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": described()["components"]}
+    return [error.message for error in Draft202012Validator(schema).iter_errors(value)]
+
+
 def breaches(request: web.Request, response: web.StreamResponse) -> list[str]:
     """Return what this answer has that the document does not say; empty is right."""
     resource = request.match_info.route.resource

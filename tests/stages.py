@@ -83,4 +83,4 @@ def _stage(topic: Topic, outbox: Outbox, services: Services) -> Stage[Any]:
         return await process(event, services)
 
     tell = teller(Step(name), by_model=by_model)
-    return Stage(name, record, work, outbox, services.breakers, tell)
+    return Stage(name, record, work, outbox.send, services.breakers, tell)

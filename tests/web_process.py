@@ -15,7 +15,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.logs import configure_logging
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
-from deeplens_streams.web import server_options
+from deeplens_streams.web import Runner, server_options
 from tests.web_server import Web
 
 
@@ -45,7 +45,7 @@ async def main(folder: Path) -> None:
         features=MemoryFeatures(model=choose_model(settings)),
         vectors=MemoryVectors(),
     )
-    runner = web.AppRunner(served.application(), access_log=None, **server_options(settings))
+    runner = Runner(served.application(), access_log=None, **server_options(settings))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)  # noqa: T201 -- the test reads it

@@ -25,12 +25,19 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.topics import DELETED, PROGRESS, TENANT_CHANGES, UPLOADED, Message
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from deeplens_streams.vectors.memory import MemoryVectors
-from deeplens_streams.web import Check, WebContext, application_options, register, server_options
+from deeplens_streams.web import (
+    Check,
+    Runner,
+    WebContext,
+    application_options,
+    register,
+    server_options,
+)
 from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
 from deeplens_streams.web.outages import Outages
@@ -253,7 +260,7 @@ class Web:
             settings=self.settings,
             storage=self.storage,
             claims=self.claims,
-            letters=LetterShelf(self.blobs),
+            letters=DeadLetterStore(self.blobs),
             tombstones=Tombstones(self.blobs),
             actions=AdminLog(self.blobs),
             model=self.model,
@@ -324,7 +331,7 @@ class Web:
 
     async def purge(self, event: Any) -> None:
         """Do the stream side's work for a deletion; rows are told, too."""
-        for message in await purging.process(event, self.context.services, self):
+        for message in await purging.process(event, self.context.services, self.send):
             row = image_status.joined(self.rows.held.get(event.image_id), cast(Any, message.event))
             if row is not None:
                 before = self.rows.held.get(event.image_id)
@@ -373,6 +380,13 @@ class Web:
         self.feed.tell(row)
 
 
+class Server(TestServer):
+    """aiohttp's server for tests, with the connections that a worker's has."""
+
+    async def _make_runner(self, **kwargs: Any) -> Runner:
+        return Runner(self.app, **kwargs)
+
+
 @asynccontextmanager
 async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Web]:
     """Start the web layer; `options` are settings, or parts by name."""
@@ -384,7 +398,7 @@ async def running(tmp_path: Path, **options: Any) -> AsyncIterator[Web]:
         **{"data_dir": tmp_path, "storage_url": "memory://", "weights": "untrained"} | options
     )
     found = Web(settings=settings, blobs=blobs or open_blobs(settings), **parts)
-    server = TestServer(found.application())
+    server = Server(found.application())
     await server.start_server(**server_options(settings))
     async with TestClient(server) as client:
         found.client = client

@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
+import aiohttp
 
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.cli.client import connect
@@ -25,7 +26,7 @@ from deeplens_streams.topics import TOPICS
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
 Result = tuple[str, str]
 
-_PROBE_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _LITTLE_ROOM_GB = 2.0
 _NO_ROOM_GB = 0.5
 _NEWEST_PYTHON = (3, 13)
@@ -201,14 +202,17 @@ async def extractor(settings: Settings) -> Result:
 
 async def _probe(url: str, setting: str) -> Result:
     try:
-        async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S) as client:
-            answer = await client.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        async with (
+            aiohttp.ClientSession(timeout=_PROBE_TIMEOUT) as client,
+            client.get(url) as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         reason = str(error) or type(error).__name__
         return "fail", f"{url} does not answer ({reason}); start it, or correct {setting}"
-    if answer.is_success:
+    if status == HTTPStatus.OK:
         return "ok", f"{url} answers"
-    return "fail", f"{url} answers {answer.status_code}"
+    return "fail", f"{url} answers {status}"
 
 
 def _needs_model(settings: Settings) -> bool:

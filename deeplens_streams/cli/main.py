@@ -16,7 +16,6 @@ from deeplens_streams.cli.groups import OUR_COMMANDS, CommandGroup
 from deeplens_streams.errors import DeepLensError, DependencyUnavailable
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 

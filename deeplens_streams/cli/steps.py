@@ -1,6 +1,5 @@
 """What a start is doing now: a spinner on a terminal, a line a step elsewhere."""
 
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -36,11 +35,6 @@ class Steps:
             self._status.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()

@@ -10,7 +10,8 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.topics import TOPICS, Topic, ensure_topics
+from deeplens_streams.topic_creation import ensure_topics
+from deeplens_streams.topics import TOPICS, Topic
 
 
 @click.command()

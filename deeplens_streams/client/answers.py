@@ -15,7 +15,9 @@ FINAL_STATES = frozenset({"completed", "partial", "failed", "deleted"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Attributes
+    """What the system answered, as far as this version knows it.
+
+    Attributes
     ----------
     raw : the object as it came, with the fields that this version does not know.
     """

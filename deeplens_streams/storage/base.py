@@ -45,10 +45,13 @@ class ImageStorage(Protocol):
     ) -> None:
         """Store an uploaded picture: its bytes, then the pointer, then the metadata object.
 
-        When it fails or is cancelled, some of these may be there, and no more will come.
+        By the pointer, ``index/<uuid>``, an image ID alone finds its metadata object; with that,
+        the image exists. When it fails or is cancelled, some of these may be there, and no more
+        will come.
 
         Parameters
         ----------
+        source : the bytes, or their file, which is read in bounded memory or moved away.
         claim : written first; where that fails, nothing else is.
 
         Raises
@@ -56,20 +59,6 @@ class ImageStorage(Protocol):
         AlreadyThere
             Somebody else has made this claim.
         """
-
-    async def put_original(
-        self, *, tenant: str, key: str, source: Path | bytes, content_type: str
-    ) -> None:
-        """Store the bytes, or those of the file at `source`, in bounded memory.
-
-        The file may be moved away rather than copied.
-        """
-
-    async def put_pointer(self, *, tenant: str, image_id: str, uploaded_at: str) -> None:
-        """Store ``index/<uuid>``, by which an image ID alone finds its metadata."""
-
-    async def put_metadata(self, image: StoredImage) -> None:
-        """Store the metadata object: from here on the image exists."""
 
     async def put_thumbnail(self, *, tenant: str, key: str, data: bytes) -> None: ...
 
@@ -93,7 +82,7 @@ class ImageStorage(Protocol):
     def stream(
         self, *, tenant: str, key: str, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` to before `end` in chunks of at most 1 MiB."""
+        """Yield the bytes from `start` to before `end` in chunks of at most 128 KiB."""
 
     async def list_images(self, *, tenant: str, limit: int, cursor: str | None = None) -> ListPage:
         """Return up to `limit` images, newest first, after `cursor`.
@@ -119,6 +108,19 @@ class ImageStorage(Protocol):
     def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
         """Yield key and image ID of every original and thumbnail, as `survey` does."""
 
+    def walk_keys(self, *, tenant: str) -> AsyncGenerator[str]:
+        """Yield the key of all that is stored of a tenant, as `survey` does.
+
+        Also of what cannot be read, of what no code here has written, and of writes that have not
+        ended.
+        """
+
+    def walk_unfinished(self, *, tenant: str) -> AsyncGenerator[tuple[str, datetime]]:
+        """Yield key and time of each of a tenant's writes that has not ended, as `survey` does.
+
+        Where the time is long ago, its process was killed.
+        """
+
     def walk_pointers(self) -> AsyncGenerator[tuple[str, str, bool]]:
         """Yield image ID and tenant of every pointer, of all tenants, as `survey` does.
 
@@ -139,6 +141,9 @@ class ImageStorage(Protocol):
 
     async def delete_object(self, *, tenant: str, key: str) -> None:
         """Remove one object; what is gone is no error."""
+
+    async def remove_listed(self, *, tenant: str, key: str) -> None:
+        """Remove what `walk_keys` or `walk_unfinished` named, and the tenant's pointer to it."""
 
     async def forget_tenant(self, *, tenant: str) -> None:
         """Remove what is left of a tenant that has no object any more: empty folders."""

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 
-_CHUNK = MIB
-"""Bytes of one piece that `stream` yields, at the most."""
+#: Bytes of one piece that `stream` yields, at the most: so many are held for each slow client.
+_CHUNK = MIB // 8
+#: Objects of a listing that are in memory together; S3 tells of 1,000 in one answer.
 _LISTED = 500
-"""Objects of a listing that are in memory together; S3 tells of 1,000 in one answer."""
+#: Up to here a remote object is one request: one round trip, and nothing left if it fails.
 _WHOLE_MAX = 16 * MIB
-"""Up to here a remote object is one request: one round trip, and nothing left if it fails."""
+#: A part of a larger one; S3 takes none under 5 MiB.
 _PART = 8 * MIB
-"""A part of a larger one; S3 takes none under 5 MiB."""
 _PARTS_AT_ONCE = 2
+#: Of all uploads in flight; what the allocator keeps beside it is about as much again.
 _BUDGET_MIB = 32
-"""Of all uploads in flight; what the allocator keeps beside it is about as much again."""
 
 
 class AlreadyThere(Exception):
@@ -152,7 +152,7 @@ class Blobs:
     async def stream(
         self, key: str, *, start: int = 0, end: int | None = None, action: str
     ) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` to before `end` in chunks of at most 1 MiB."""
+        """Yield the bytes from `start` to before `end` in chunks of at most 128 KiB."""
         if end is not None and end <= start:
             return
         with storage_faults(action):
@@ -184,6 +184,17 @@ class Blobs:
             async for listed in obstore.list(self._store, path, chunk_size=_LISTED):
                 for each in listed:
                     yield each["path"]
+
+    async def walk_unfinished(
+        self, path: str, *, action: str
+    ) -> AsyncGenerator[tuple[str, datetime]]:
+        """Yield key and time of every write below `path` that has not ended; `delete` takes these.
+
+        Where the time is long ago, its process was killed. Object stores show none.
+        """
+        nothing: Sequence[tuple[str, datetime]] = ()
+        for each in nothing:
+            yield each
 
     # Removing ----------------------------------------------------------------------------
 

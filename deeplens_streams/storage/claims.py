@@ -50,13 +50,16 @@ class DuplicateClaims:
         return None if raw is None else _read(raw)
 
     async def walk(self, *, tenant: str) -> AsyncGenerator[tuple[str, Claim]]:
-        """Yield checksum and claim of everything that a tenant has claimed."""
+        """Yield checksum and claim of everything that a tenant has claimed.
+
+        One that is damaged is of no image (``""``).
+        """
         folder = layout.claim_folder(tenant)
         async with aclosing(self._blobs.walk(folder, action="list claims")) as keys:
             async for key in keys:
                 checksum = key.rpartition("/")[2].removesuffix(".json")
                 claim = await self.find(tenant=tenant, checksum=checksum)
-                if claim is not None and claim.image_id:
+                if claim is not None:
                     yield checksum, claim
 
     @staticmethod

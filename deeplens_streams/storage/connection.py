@@ -14,18 +14,18 @@ from deeplens_streams.errors import ConfigurationError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
+#: One request to a remote backend; 10 MB in 15 s needs 5 Mbit/s.
 CLIENT: "ClientConfig" = {
     "connect_timeout": timedelta(seconds=2),
     "timeout": timedelta(seconds=15),
 }
-"""One request to a remote backend; 10 MB in 15 s needs 5 Mbit/s."""
 
+#: The library's own would go on for 3 minutes while a client waits for its upload.
 RETRIES: "RetryConfig" = {
     "max_retries": 2,
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
 }
-"""The library's own would go on for 3 minutes while a client waits for its upload."""
 
 
 def connect(url: str, *, ca: Path | None = None) -> "ObjectStore":

@@ -10,8 +10,8 @@ from deeplens_streams.storage.blobs import Blobs
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order, newest_first
 
+#: Levels below the folder: day, minute, object.
 _DEPTH = 3
-"""Levels below the folder: day, minute, object."""
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,18 +10,18 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from deeplens_streams.errors import StorageFull, StorageUnavailable
 
 _FULL_NUMBERS = {errno.ENOSPC, errno.EDQUOT}
+#: How the backends word that there is no room; the library has no class for it.
 _FULL_WORDS = (
     *(f"(os error {number})" for number in _FULL_NUMBERS),
     "InsufficientStorage",
     "QuotaExceeded",
     "StorageFull",
 )
-"""How the backends word that there is no room; the library has no class for it."""
 
+#: How the HTTP client words it, many lines below the one that goes to the log.
 _DISTRUST = re.compile(r"InvalidCertificate\(\s*(\w+)")
-"""How the HTTP client words it, many lines below the one that goes to the log."""
+#: S3's and Azure's word for it.
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-"""S3's and Azure's word for it."""
 
 
 def means_full(error: Exception) -> bool:
@@ -42,10 +42,14 @@ def _fault(error: Exception) -> StorageFull | StorageUnavailable:
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         code = _CODE.search(str(error))
         said = f" ({code[1]})" if code else ""
-        return StorageUnavailable(
+        refusal = StorageUnavailable(
             f"The image storage refuses access{said}; correct its credentials or permissions."
         )
-    return StorageUnavailable()
+    else:
+        refusal = StorageUnavailable()
+    # One object may be archived, have a key of its own, or lie on a bad part of a disk.
+    refusal.doubtful = True
+    return refusal
 
 
 @contextmanager

@@ -7,11 +7,16 @@ there are as few as can be.
 import fcntl
 import os
 import random
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+
+#: What a file is called while it is written: a number behind # keeps it out of every listing, as
+#: obstore calls its own.
+_UNFINISHED = re.compile(r"(?P<name>.+)#[0-9]+")
 
 
 def write_all(file: FileIO, data: bytes | memoryview) -> None:
@@ -67,6 +72,27 @@ def move_file(source: Path, path: Path) -> None:
         _made_aside(path, lambda new: shutil.copyfile(source, new), lambda new: new.replace(path))
 
 
+def finished_name(name: str) -> str | None:
+    """Return what a file that is being written will be called, or None if it is no such file."""
+    match = _UNFINISHED.fullmatch(name)
+    return match["name"] if match else None
+
+
+def unfinished(folder: Path) -> Iterator[tuple[Path, float]]:
+    """Yield each file at and below `folder` that is being written.
+
+    With each comes when it was last written to, in seconds since 1970: where that is long ago,
+    its process was killed.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from unfinished(folder / entry.name)
+            elif finished_name(entry.name) is not None:
+                with suppress(FileNotFoundError):  # finished meanwhile
+                    yield folder / entry.name, entry.stat(follow_symlinks=False).st_mtime
+
+
 def _aside(path: Path, data: bytes, put: Callable[[Path], object]) -> None:
     def write(new: Path) -> None:
         with new.open("xb", buffering=0) as file:
@@ -87,7 +113,6 @@ def _made_aside(path: Path, write: Callable[[Path], object], put: Callable[[Path
 
 
 def _beside(path: Path) -> Path:
-    # Called as obstore calls its own: a number behind # keeps it out of every listing.
     return path.with_name(f"{path.name}#{random.getrandbits(64)}")  # no secret  # nosec B311
 
 

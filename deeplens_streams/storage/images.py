@@ -47,22 +47,9 @@ class ObjectImages:
         ]
         await self._blobs.put(*writes, action="store a picture")
 
-    async def put_original(
-        self, *, tenant: str, key: str, source: Path | bytes, content_type: str
-    ) -> None:
-        write = Write(layout.check_key(tenant=tenant, key=key), source, content_type)
-        await self._blobs.put(write, action="store an original")
-
     async def put_thumbnail(self, *, tenant: str, key: str, data: bytes) -> None:
         write = Write(layout.check_key(tenant=tenant, key=key), data, "image/jpeg")
         await self._blobs.put(write, action="store a thumbnail")
-
-    async def put_pointer(self, *, tenant: str, image_id: str, uploaded_at: str) -> None:
-        pointer = objects.pointer(tenant=tenant, image_id=image_id, uploaded_at=uploaded_at)
-        await self._blobs.put(Write(*pointer), action="store a pointer")
-
-    async def put_metadata(self, image: StoredImage) -> None:
-        await self._blobs.put(Write(*objects.metadata_of(image)), action="store metadata")
 
     # Reading -----------------------------------------------------------------------------
 
@@ -131,22 +118,27 @@ class ObjectImages:
                 continue
             # The pointers' folders are called as a tenant may be, and one look at them whole
             # would list every image.
-            for folder in (
-                layout.metadata_folder(name),
-                layout.letter_folder(name),
-                layout.tombstone_folder(name),
-                layout.claim_folder(name),
-                *layout.file_folders(name),
-            ):
-                if await self._holds(folder):
+            # On a disk, folders may hold nothing but folders.
+            async with aclosing(self.walk_keys(tenant=name)) as keys:
+                if await anext(keys, None) is not None:
                     found.append(name)
-                    break
         return sorted(found)
 
-    async def _holds(self, folder: str) -> bool:
-        """Tell whether there is an object: on a disk, folders may hold nothing but folders."""
-        async with aclosing(self._blobs.walk(folder, action="list tenants")) as keys:
-            return await anext(keys, None) is not None
+    async def walk_keys(self, *, tenant: str) -> AsyncGenerator[str]:
+        for folder in layout.folders(tenant):
+            async with aclosing(self._blobs.walk(folder, action="list a tenant")) as keys:
+                async for key in keys:
+                    yield key
+        async with aclosing(self.walk_unfinished(tenant=tenant)) as writes:
+            async for key, _ in writes:
+                yield key
+
+    async def walk_unfinished(self, *, tenant: str) -> AsyncGenerator[tuple[str, datetime]]:
+        for folder in layout.folders(tenant):
+            writes = self._blobs.walk_unfinished(folder, action="list unfinished writes")
+            async with aclosing(writes):
+                async for each in writes:
+                    yield each
 
     async def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
         for folder in layout.file_folders(tenant):
@@ -235,6 +227,16 @@ class ObjectImages:
         await self._blobs.delete(
             layout.check_key(tenant=tenant, key=key), action="remove an object"
         )
+
+    async def remove_listed(self, *, tenant: str, key: str) -> None:
+        layout.check_listed(tenant=tenant, key=key)
+        pointer = layout.pointer_to(key)
+        if pointer is not None:
+            said = await self._blobs.get(pointer, action="read a pointer")
+            if said is not None and not objects.is_another_s(said, tenant=tenant):
+                # First: only by this key it is found again.
+                await self._blobs.delete(pointer, action="remove a pointer")
+        await self._blobs.delete(key, action="remove an object")
 
     async def forget_tenant(self, *, tenant: str) -> None:
         await self._blobs.prune(check_tenant_id(tenant), action="remove empty folders")

@@ -12,6 +12,7 @@
     failed/{letter's uuid}
     purged/{tenant}.json
     .admin/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{action's uuid}.json
+    .deleting/{uuid}.json
 
 A tenant may be called ``index``, ``failed`` or ``purged``: below a tenant there are only folders
 with names, below these only UUIDs or files, so they never meet. Dead letters of nobody, because
@@ -25,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.identifiers import IMAGE_ID_PREFIX, bare_uuid, check_image_id, check_tenant_id
 
+#: The ending of an original's key, by the picture's format.
 EXTENSIONS = {
     "JPEG": "jpg",
     "PNG": "png",
@@ -36,24 +38,26 @@ EXTENSIONS = {
     "HEIF": "heic",
     "HEIC": "heic",
 }
-"""The ending of an original's key, by the picture's format."""
 
+#: Written by the health check; no tenant can be called that.
 PING_KEY = ".ping"
-"""Written by the health check; no tenant can be called that."""
 
+#: Whose dead letters are of messages that could not be read.
 NOBODY = ".nobody"
-"""Whose dead letters are of messages that could not be read."""
 
+#: Where pointers lie; a tenant may be called that, too.
 POINTERS = "index"
-"""Where pointers lie; a tenant may be called that, too."""
 
+#: What operators did; no tenant can be called that.
 ACTIONS = ".admin"
-"""What operators did; no tenant can be called that."""
+
+#: Deletions that Kafka does not know of yet; no tenant can be called that.
+DELETING = ".deleting"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_DIGITS = 13
+#: Milliseconds since 1970 have fewer than this: until 2286.
 MS_LIMIT = 10**_MS_DIGITS
-"""Milliseconds since 1970 have fewer than this: until 2286."""
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _BELOW_TENANT = re.compile(
@@ -66,6 +70,7 @@ _BELOW_TENANT = re.compile(
 _FILE_NAME = re.compile(rf"(?P<uuid>{_UUID})\.[a-z]+", re.ASCII)
 _POINTER = re.compile(rf"{POINTERS}/(?P<uuid>{_UUID})", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DELETION = re.compile(rf"{re.escape(DELETING)}/(?P<uuid>{_UUID})\.json", re.ASCII)
 _DATED_NAME = re.compile(rf"(?P<ms>\d{{{_MS_DIGITS}}})-(?P<uuid>{_UUID})\.json", re.ASCII)
 _ACTION_CURSOR = re.compile(rf"(?P<ms>\d{{1,{_MS_DIGITS}}})-(?P<uuid>{_UUID})", re.ASCII)
 
@@ -122,6 +127,17 @@ def tombstone_folder(tenant: str) -> str:
     return f"{check_tenant_id(tenant)}/deleted"
 
 
+def deletion_key(image_id: str) -> str:
+    """Return the key of what is known of a deletion until Kafka knows of it."""
+    return f"{DELETING}/{_uuid(image_id)}.json"
+
+
+def read_deletion_key(key: str) -> str | None:
+    """Return the image that is being deleted, or None if it is no such key."""
+    match = _DELETION.fullmatch(key)
+    return f"{IMAGE_ID_PREFIX}{match['uuid']}" if match else None
+
+
 def purge_key(tenant: str) -> str:
     """Return the key of what is known of a tenant's last purge: it outlives the tenant."""
     return f"purged/{check_tenant_id(tenant)}.json"
@@ -165,6 +181,42 @@ def letter_pointer_key(letter_id: str) -> str:
     return f"failed/{_letter(letter_id)}"
 
 
+def folders(tenant: str) -> tuple[str, ...]:
+    """Return where all that is a tenant's lies; pointers are kept by an ID alone."""
+    return (
+        metadata_folder(tenant),
+        letter_folder(check_tenant_id(tenant)),
+        tombstone_folder(tenant),
+        claim_folder(tenant),
+        *file_folders(tenant),
+    )
+
+
+def check_listed(*, tenant: str, key: str) -> str:
+    """Return `key` if it lies in a folder of the tenant's, whatever its shape.
+
+    Raises
+    ------
+    InvalidKey
+        It does not.
+    """
+    inside = any(key.startswith(f"{folder}/") for folder in folders(tenant))
+    if not inside or ".." in key.split("/"):
+        raise InvalidKey(f"{key!r} is no key of tenant {tenant!r}")
+    return key
+
+
+def pointer_to(key: str) -> str | None:
+    """Return the key of the pointer that leads to an object of a tenant's, if one may."""
+    place = read_dated_key(key)
+    if place is None:
+        image_id = read_file_key(key)
+        return None if image_id is None else pointer_key(image_id)
+    if key.split("/")[1:2] == ["failed"]:
+        return letter_pointer_key(place[1])
+    return pointer_key(place[1])
+
+
 def file_folders(tenant: str) -> tuple[str, str]:
     """Return where a tenant's originals and thumbnails lie, by day."""
     return (f"{check_tenant_id(tenant)}/original", f"{tenant}/thumbnail")
@@ -188,6 +240,19 @@ def claim_key(*, tenant: str, checksum: str) -> str:
 
 def pointer_key(image_id: str) -> str:
     return f"{POINTERS}/{_uuid(image_id)}"
+
+
+def read_mark(*, tenant: str, key: str) -> str | None:
+    """Return the image of a metadata object or a tombstone, or None if it is no such key."""
+    place = read_dated_key(key)
+    marks = (f"{metadata_folder(tenant)}/", f"{tombstone_folder(tenant)}/")
+    return f"{IMAGE_ID_PREFIX}{place[1]}" if place and key.startswith(marks) else None
+
+
+def read_image_id(key: str) -> str:
+    """Return the image that a key of any kind names, or an empty text."""
+    found = re.search(rf"(?:/|-)({_UUID})(?![0-9a-f])", key, re.ASCII)
+    return f"{IMAGE_ID_PREFIX}{found[1]}" if found else ""
 
 
 def read_pointer_key(key: str) -> str | None:

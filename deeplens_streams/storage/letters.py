@@ -36,7 +36,7 @@ class LetterPage:
     looked: int
 
 
-class LetterShelf:
+class DeadLetterStore:
     """The dead letters of all tenants, and those of nobody (tenant ``""``)."""
 
     def __init__(self, blobs: Blobs) -> None:

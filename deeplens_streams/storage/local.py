@@ -2,23 +2,35 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
 from deeplens_streams.storage.faults import storage_faults
-from deeplens_streams.storage.files import make_file, move_file, put_file, swap_file
+from deeplens_streams.storage.files import (
+    finished_name,
+    make_file,
+    move_file,
+    put_file,
+    swap_file,
+    unfinished,
+)
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore
 
+#: Bytes that are read on the event loop: asking a thread for them takes ten times as long.
 _SMALL = 262_144
-"""Bytes that are read on the event loop: asking a thread for them takes ten times as long."""
+#: One event loop keeps no more of them busy.
 _THREADS = 2
-"""One event loop keeps no more of them busy."""
+#: Unfinished writes that are in memory together.
+_LISTED = 100
 
 T = TypeVar("T")
 
@@ -65,6 +77,24 @@ class LocalBlobs(Blobs):
             size = os.fstat(file.fileno()).st_size
             return file.read(size) if size <= _SMALL else await self._run(file.readall)
         return None
+
+    async def walk_unfinished(
+        self, path: str, *, action: str
+    ) -> AsyncGenerator[tuple[str, datetime]]:
+        found = unfinished(self._folder / path)
+        with storage_faults(action):
+            # Not in the threads that uploads wait for: a large folder takes a while.
+            while some := await asyncio.to_thread(lambda: list(islice(found, _LISTED))):
+                for file, at in some:
+                    key = file.relative_to(self._folder).as_posix()
+                    yield key, datetime.fromtimestamp(at, UTC)
+
+    async def delete(self, key: str, *, action: str) -> None:
+        if finished_name(key) is None:
+            await super().delete(key, action=action)
+            return
+        with storage_faults(action):  # obstore knows no such key
+            await self._run(partial((self._folder / key).unlink, missing_ok=True))
 
     async def prune(self, path: str, *, action: str) -> None:
         def prune() -> None:

@@ -19,15 +19,11 @@ class DamagedMetadata(DeepLensError):
     code = "DAMAGED_METADATA"
 
 
-def pointer(*, tenant: str, image_id: str, uploaded_at: str) -> tuple[str, bytes]:
-    """Return key and bytes of the pointer."""
-    layout.epoch_ms(uploaded_at)
-    said = {"tenantId": check_tenant_id(tenant), "uploadedAt": uploaded_at}
-    return layout.pointer_key(image_id), orjson.dumps(said)
-
-
 def pointer_of(image: StoredImage) -> tuple[str, bytes]:
-    return pointer(tenant=image.tenantId, image_id=image.imageId, uploaded_at=image.uploadedAt)
+    """Return key and bytes of the pointer."""
+    layout.epoch_ms(image.uploadedAt)  # it is read back by that
+    said = {"tenantId": check_tenant_id(image.tenantId), "uploadedAt": image.uploadedAt}
+    return layout.pointer_key(image.imageId), orjson.dumps(said)
 
 
 def metadata_of(image: StoredImage) -> tuple[str, bytes]:
@@ -50,6 +46,14 @@ def read_pointer(image_id: str, data: bytes) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError, DeepLensError) as error:
         log.error("a pointer is damaged", image_id=image_id, reason=str(error))
         raise DamagedMetadata from error
+
+
+def is_another_s(pointer: bytes, *, tenant: str) -> bool:
+    """Tell whether a pointer, of an image or a letter, says that it is of another tenant."""
+    try:
+        return bool(orjson.loads(pointer)["tenantId"] != tenant)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def read_own_metadata(key: str, data: bytes) -> StoredImage:

@@ -1,7 +1,7 @@
 """What remains of deleted images."""
 
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from datetime import datetime
 
 import orjson
@@ -46,6 +46,28 @@ class Tombstones:
         for each in (layout.pointer_key(tombstone.imageId), _key(tombstone)):
             await self._blobs.delete(each, action="remove a tombstone")
 
+    async def begin(self, tombstone: Tombstone) -> None:
+        """Write down that this one is to be put, and its image to be purged."""
+        write = Write(_deletion_key(tombstone), orjson.dumps(tombstone.to_wire()))
+        await self._blobs.put(write, action="begin a deletion")
+
+    async def begun(self) -> AsyncGenerator[tuple[str, Tombstone | None]]:
+        """Yield image ID and tombstone, None for a damaged one, of what is not `sent`."""
+        async with aclosing(self._blobs.walk(layout.DELETING, action="list deletions")) as keys:
+            async for key in keys:
+                image_id = layout.read_deletion_key(key)
+                raw = await self._blobs.get(key, action="read a deletion")
+                if image_id is None or raw is None:  # sent meanwhile
+                    continue
+                tombstone = None
+                with suppress(objects.DamagedMetadata):
+                    tombstone = _parsed(key, raw, _deletion_key)
+                yield image_id, tombstone
+
+    async def sent(self, image_id: str) -> None:
+        """Forget that a deletion began: Kafka knows, and has it done."""
+        await self._blobs.delete(layout.deletion_key(image_id), action="end a deletion")
+
     async def put_purge(self, purge: TenantPurge) -> None:
         write = Write(layout.purge_key(purge.tenantId), orjson.dumps(purge.to_wire()))
         await self._blobs.put(write, action="store a purge")
@@ -68,8 +90,12 @@ def _key(tombstone: Tombstone) -> str:
     return layout.tombstone_key(tenant=tombstone.tenantId, image_id=tombstone.imageId, ms=ms)
 
 
-def _parsed(key: str, raw: bytes) -> Tombstone:
-    """Return the tombstone at `key`.
+def _deletion_key(tombstone: Tombstone) -> str:
+    return layout.deletion_key(tombstone.imageId)
+
+
+def _parsed(key: str, raw: bytes, key_of: Callable[[Tombstone], str] = _key) -> Tombstone:
+    """Return the tombstone at `key`, where `key_of` would put it.
 
     Raises
     ------
@@ -80,7 +106,7 @@ def _parsed(key: str, raw: bytes) -> Tombstone:
     try:
         tombstone = Tombstone.from_wire(orjson.loads(raw))
         datetime.fromisoformat(tombstone.requestedAt)
-        if _key(tombstone) == key:
+        if key_of(tombstone) == key:
             return tombstone
     except (ValueError, DeepLensError) as error:
         reason = str(error)

@@ -1,12 +1,12 @@
-"""A tenant's metadata keys from the newest, without listing more than is asked for."""
+"""Walking through what is stored: in order, several at a time, no further than is asked for."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
+#: Requests in flight for one listing.
 MAX_AT_ONCE = 16
-"""Requests in flight for one listing."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

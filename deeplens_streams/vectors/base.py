@@ -184,6 +184,9 @@ class VectorStore(Protocol):
     async def models_of(self, *, tenant: str) -> list[str]:
         """Return the models that the tenant has a collection of, sorted."""
 
+    async def tenants(self) -> list[str]:
+        """Return every tenant that has a collection, sorted."""
+
     async def describe(self, *, tenant: str, model: str) -> Collection | None:
         """Return a collection's figures, or None if there is none."""
 

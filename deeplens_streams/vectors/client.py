@@ -32,8 +32,8 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 _NO_ACCESS = {401, 403}
 _LATER = {408, 429}
+#: Characters of the engine's own words that an error has, at the most.
 _REASON = 300
-"""Characters of the engine's own words that an error has, at the most."""
 _KEY = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
@@ -135,7 +135,9 @@ def _fault(status: int, said: str | None) -> DeepLensError:
         return DimensionMismatch()
     if said and 400 <= status < 500 and status not in _LATER:  # noqa: PLR2004 -- a class of codes
         return VectorsRefused(f"The vector engine refuses this: {said[:_REASON]}")
-    return VectorsUnavailable()
+    unavailable = VectorsUnavailable()
+    unavailable.doubtful = said is not None  # one collection may be damaged
+    return unavailable
 
 
 def _words(content: bytes) -> str | None:

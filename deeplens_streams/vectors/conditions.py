@@ -13,16 +13,16 @@ from deeplens_streams.errors import BadRequest
 from deeplens_streams.vectors.base import Hit, SearchFilter
 from deeplens_streams.vectors.places import TENANT_FIELD, Place
 
+#: The payload field that says once more, each as one text, what a point can be filtered by. One
+#: index serves every filter, and a tag may be called anything: in a payload's paths dots, brackets
+#: and quotes would mean something.
 TERMS = "_terms"
-"""The payload field that says once more, each as one text, what a point can be filtered by. One
-index serves every filter, and a tag may be called anything: in a payload's paths dots, brackets
-and quotes would mean something."""
 
 TIME_FIELD = "uploadedAt"
 
+#: The payload field that hardly two points have in common. An index of it takes 300 bytes a point,
+#: so the terms say only which of `_BUCKETS` a name falls into, and the field itself decides.
 FILE_NAME = "fileName"
-"""The payload field that hardly two points have in common. An index of it takes 300 bytes a point,
-so the terms say only which of `_BUCKETS` a name falls into, and the field itself decides."""
 
 _BUCKETS = 1024
 

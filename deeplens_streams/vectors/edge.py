@@ -25,8 +25,8 @@ from deeplens_streams.vectors.edge_collections import EdgeCollections
 from deeplens_streams.vectors.edge_filters import to_filter
 from deeplens_streams.vectors.places import Place
 
+#: Points in one call: the process does nothing else for about 5 ms.
 _BATCH = 64
-"""Points in one call: the process does nothing else for about 5 ms."""
 
 
 class EdgeVectors(EdgeCollections):
@@ -48,7 +48,7 @@ class EdgeVectors(EdgeCollections):
             self._engine.check_room()
             shard = self._shard(place, vectors[0].size)
             shard.update(edge.UpdateOperation.upsert_points(batch))
-            self._engine.shelf.changed(place.name, [str(each.id) for each in batch])
+            self._engine.shards.changed(place.name, [str(each.id) for each in batch])
 
         for begin in range(0, len(made), _BATCH):
             await self._engine.run(partial(write, made[begin : begin + _BATCH]))
@@ -73,7 +73,7 @@ class EdgeVectors(EdgeCollections):
         )
 
         def find() -> list[Hit]:
-            shard = self._engine.shelf.get(place.name)
+            shard = self._engine.shards.get(place.name)
             if shard is None:
                 return []
             return [to_hit(found.payload or {}, found.score) for found in shard.query(request)]
@@ -101,7 +101,7 @@ class EdgeVectors(EdgeCollections):
         )
 
         def read() -> PointPage:
-            shard = self._engine.shelf.get(place.name)
+            shard = self._engine.shards.get(place.name)
             if shard is None:
                 return PointPage([], None)
             found, following = shard.scroll(request)
@@ -119,10 +119,10 @@ class EdgeVectors(EdgeCollections):
 
         def remove() -> None:
             self._engine.check_room()
-            shard = self._engine.shelf.get(place.name)
+            shard = self._engine.shards.get(place.name)
             if shard is not None and gone.points:
                 shard.update(edge.UpdateOperation.delete_points_by_filter(wanted))
-                self._engine.shelf.changed(place.name, gone.points)
+                self._engine.shards.changed(place.name, gone.points)
 
         await self._engine.run(remove)
 
@@ -131,7 +131,7 @@ class EdgeVectors(EdgeCollections):
         request = edge.CountRequest(exact=True, filter=to_filter(all_points(place)))
 
         def read() -> int:
-            shard = self._engine.shelf.get(place.name)
+            shard = self._engine.shards.get(place.name)
             return shard.count(request) if shard else 0
 
         return await self._engine.run(read)
@@ -148,7 +148,7 @@ class EdgeVectors(EdgeCollections):
         )
 
         def read() -> list[edge.Record]:
-            shard = self._engine.shelf.get(place.name)
+            shard = self._engine.shards.get(place.name)
             return shard.scroll(request)[0] if shard and wanted.points else []
 
         return await self._engine.run(read)

@@ -11,8 +11,8 @@ import sys
 
 import qdrant_edge as edge
 
+#: Below what people wait for.
 _NICENESS = 10
-"""Below what people wait for."""
 _PR_SET_PDEATHSIG = 1
 
 

@@ -21,14 +21,17 @@ from deeplens_streams.vectors.places import (
     MARKER_FIELD,
     Place,
     is_of_other_tenancy,
+    is_shared,
+    owner_in,
     place_named,
     place_of,
+    tenant_in,
 )
 
 log = structlog.get_logger()
 
+#: Points removed in one job.
 _PAGE = 256
-"""Points removed in one job."""
 
 
 class EdgeCollections:
@@ -62,7 +65,7 @@ class EdgeCollections:
         ConfigurationError
             Another process has it, or it cannot be written.
         """
-        names = await self._engine.run(self._engine.shelf.names)
+        names = await self._engine.run(self._engine.shards.names)
         others = [name for name in names if is_of_other_tenancy(name, shared=self._shared)]
         if others:
             log.warning(
@@ -78,7 +81,7 @@ class EdgeCollections:
         name = collection_name(tenant=tenant, model=model)
 
         def make() -> bool:
-            there = self._engine.shelf.dimension(place.name)
+            there = self._engine.shards.dimension(place.name)
             if there is not None:
                 check_existing(name=name, dimension=there, asked=dimension)
             if self._is_there(place):
@@ -91,7 +94,7 @@ class EdgeCollections:
                     place.marker_id, [1.0] + [0.0] * (dimension - 1), {MARKER_FIELD: tenant}
                 )
                 shard.update(edge.UpdateOperation.upsert_points([marker]))
-                self._engine.shelf.changed(place.name, [place.marker_id])
+                self._engine.shards.changed(place.name, [place.marker_id])
             return True
 
         return await self._engine.run(make)
@@ -100,6 +103,20 @@ class EdgeCollections:
         check_tenant_id(tenant)
         places = await self._engine.run(partial(self._places, tenant))
         return sorted(place.model for place in places)
+
+    async def tenants(self) -> list[str]:
+        names = await self._engine.run(self._engine.shards.names)
+        if not self._shared:
+            return sorted({owner for owner in map(tenant_in, names) if owner is not None})
+        found = set[str]()
+        for name in filter(is_shared, names):
+            after: edge.PointId | None = None
+            while True:  # in steps, so that others get their turn
+                owners, after = await self._engine.run(partial(self._owners, name, after))
+                found |= owners
+                if after is None:
+                    break
+        return sorted(found)
 
     async def describe(self, *, tenant: str, model: str) -> Collection | None:
         place = self._place(tenant, model)
@@ -156,24 +173,36 @@ class EdgeCollections:
 
     def _shard(self, place: Place, dimension: int) -> edge.EdgeShard:
         """Return the place's collection, made if need be."""
-        shelf = self._engine.shelf
-        return shelf.get(place.name) or shelf.create(
+        shards = self._engine.shards
+        return shards.get(place.name) or shards.create(
             place.name, dimension=dimension, shared=place.shared
         )
 
     def _places(self, tenant: str) -> list[Place]:
         places = [
             place_named(name, tenant=tenant, shared=self._shared)
-            for name in self._engine.shelf.names()
+            for name in self._engine.shards.names()
         ]
         return [place for place in places if place and self._is_there(place)]
 
+    def _owners(
+        self, name: str, after: "edge.PointId | None"
+    ) -> tuple[set[str], "edge.PointId | None"]:
+        """Return whose some points of a shared collection are, and what continues behind them."""
+        shard = self._engine.shards.get(name)
+        if shard is None:
+            return set(), None
+        request = edge.ScrollRequest(offset=after, limit=_PAGE, with_payload=True)
+        points, following = shard.scroll(request)
+        owners = {owner_in(point.payload or {}) for point in points}
+        return {owner for owner in owners if owner is not None}, following
+
     def _is_there(self, place: Place) -> bool:
-        if self._engine.shelf.dimension(place.name) is None:
+        if self._engine.shards.dimension(place.name) is None:
             return False
         if not place.shared:
             return True
-        shard = self._engine.shelf.get(place.name)
+        shard = self._engine.shards.get(place.name)
         assert shard is not None, "it has a dimension"
         return bool(
             shard.retrieve([place.marker_id], False, False) or _count(shard, all_points(place))
@@ -181,8 +210,8 @@ class EdgeCollections:
 
     def _figures(self, place: Place, name: str) -> tuple[Collection, int]:
         """Return what Edge tells, and the points of the engine's collection."""
-        shelf = self._engine.shelf
-        shard = shelf.get(place.name)
+        shards = self._engine.shards
+        shard = shards.get(place.name)
         assert shard is not None, "it was there"
         vectors, info = _count(shard, all_points(place)), shard.info()
         trouble = self._optimizing.troubles.get(place.name)
@@ -195,21 +224,21 @@ class EdgeCollections:
             name=name,
             status=status,
             vectors=vectors,
-            dimension=shelf.dimension(place.name),
+            dimension=shards.dimension(place.name),
             indexed=share(min(info.indexed_vectors_count, total), vectors, total),
             trouble=trouble,
         )
         return found, total
 
     def _drop(self, place: Place) -> bool:
-        if self._engine.shelf.dimension(place.name) is None:
+        if self._engine.shards.dimension(place.name) is None:
             return False
-        self._engine.shelf.drop(place.name)
+        self._engine.shards.drop(place.name)
         return True
 
     def _drop_some(self, place: Place) -> bool:
         """Remove some of a tenant's points from a shared collection; True if there were any."""
-        shard = self._engine.shelf.get(place.name)
+        shard = self._engine.shards.get(place.name)
         if shard is None:
             return False
         self._engine.check_room()
@@ -217,7 +246,7 @@ class EdgeCollections:
         found, _ = shard.scroll(edge.ScrollRequest(limit=_PAGE, filter=wanted))
         ids: list[edge.PointId] = [each.id for each in found] or [place.marker_id]
         shard.update(edge.UpdateOperation.delete_points(ids))
-        self._engine.shelf.changed(place.name, [str(each) for each in ids])
+        self._engine.shards.changed(place.name, [str(each) for each in ids])
         return bool(found)
 
 

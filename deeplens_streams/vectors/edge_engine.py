@@ -19,25 +19,27 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.folder_lock import FolderLock
-from deeplens_streams.vectors.edge_shelf import EdgeShelf
+from deeplens_streams.vectors.edge_shards import ShardCache
 
+#: Free space below which nothing is written. Edge writes through mapped files, and a disk that
+#: fills up under one ends the process with SIGBUS; no error could be caught.
 RESERVE_BYTES = 256 * 1024 * 1024
-"""Free space below which nothing is written. Edge writes through mapped files, and a disk that
-fills up under one ends the process with SIGBUS; no error could be caught."""
 
 _T = TypeVar("_T")
 
 
 class EdgeEngine:
-    """Attributes
+    """Edge's folder, and the one thread that all work on it is done in.
+
+    Attributes
     ----------
     folder : taken by this process at the first job.
-    shelf : for jobs alone.
+    shards : for jobs alone.
     """
 
     def __init__(self, folder: Path, *, max_open: int, reserve_bytes: int) -> None:
         self.folder = folder
-        self.shelf = EdgeShelf(folder, max_open=max_open)
+        self.shards = ShardCache(folder, max_open=max_open)
         self._reserve = reserve_bytes
         self._lock = FolderLock(
             folder,
@@ -56,7 +58,7 @@ class EdgeEngine:
             self._lock.acquire()
             with _faults():
                 if not self._recovered:
-                    self.shelf.recover()
+                    self.shards.recover()
                     self._recovered = True
                 return job()
 
@@ -81,7 +83,7 @@ class EdgeEngine:
     def _let_go(self) -> None:
         try:
             with _faults():
-                self.shelf.close_all()
+                self.shards.close_all()
         finally:
             self._lock.release()
 
@@ -99,4 +101,6 @@ def _faults() -> Iterator[None]:
             raise DimensionMismatch(
                 f"The vector does not fit its collection: {reason.rpartition('error: ')[2]}."
             ) from error
-        raise VectorsUnavailable from error
+        unavailable = VectorsUnavailable()
+        unavailable.doubtful = True  # one collection may be damaged
+        raise unavailable from error

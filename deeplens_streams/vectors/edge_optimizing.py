@@ -21,12 +21,12 @@ from deeplens_streams.vectors.edge_engine import EdgeEngine
 
 log = structlog.get_logger()
 
+#: Changed points brought over in one job: the process does nothing else for about 20 ms.
 _BATCH = 64
-"""Changed points brought over in one job: the process does nothing else for about 20 ms."""
 _BLOCK = 1024 * 1024
 _ZEROS = bytes(_BLOCK)
+#: Times a collection's bytes that its copy and the optimized copy of that may take for a while.
 _NEEDED = 3
-"""Times a collection's bytes that its copy and the optimized copy of that may take for a while."""
 
 
 class EdgeOptimizing:
@@ -70,7 +70,7 @@ class EdgeOptimizing:
                 # 1. a copy, and a list of what changes from now on
                 await self._engine.run(partial(self._copy, name))
                 # 2. the work, elsewhere
-                if await _optimized(self._engine.shelf.copy_path(name)):
+                if await _optimized(self._engine.shards.copy_path(name)):
                     # 3. what has changed, and the copy in the collection's place
                     await self._bring_over(name)
                     log.info("a collection is optimized", collection=name)
@@ -89,22 +89,22 @@ class EdgeOptimizing:
                 await self._clean(name)
 
     def _copy(self, name: str) -> None:
-        shelf = self._engine.shelf
-        shard = shelf.get(name)
+        shards = self._engine.shards
+        shard = shards.get(name)
         if shard is None:
             raise VectorsUnavailable("The collection is gone.")
-        source, target = self._engine.folder / name, shelf.copy_path(name)
+        source, target = self._engine.folder / name, shards.copy_path(name)
         self._engine.check_room(_NEEDED * _disk_bytes(source))
         shard.flush()
         if target.exists():
             shutil.rmtree(target)
         shutil.copytree(source, target, copy_function=_copy_file)
-        shelf.begin_journal(name)
+        shards.begin_journal(name)
 
     async def _bring_over(self, name: str) -> None:
         """Repeat on the copy what has changed, then swap; new changes are seen until then."""
         fresh = await self._engine.run(
-            lambda: edge.EdgeShard.load(str(self._engine.shelf.copy_path(name)))
+            lambda: edge.EdgeShard.load(str(self._engine.shards.copy_path(name)))
         )
         try:
             while not await self._engine.run(partial(self._step, name, fresh)):
@@ -116,16 +116,16 @@ class EdgeOptimizing:
 
     def _step(self, name: str, fresh: edge.EdgeShard) -> bool:
         """Bring some changes over, or swap where there are none, and tell which."""
-        shelf = self._engine.shelf
-        journal = shelf.begin_journal(name)
+        shards = self._engine.shards
+        journal = shards.begin_journal(name)
         if not journal:
             fresh.flush()
             fresh.close()
-            shelf.replace(name)
-            shelf.end_journal(name)
+            shards.replace(name)
+            shards.end_journal(name)
             return True
         self._engine.check_room()
-        shard = shelf.get(name)
+        shard = shards.get(name)
         assert shard is not None, "its removal cancels this"
         ids: list[edge.PointId] = [journal.pop() for _ in range(min(_BATCH, len(journal)))]
         found = shard.retrieve(ids, True, True)
@@ -140,8 +140,8 @@ class EdgeOptimizing:
 
     async def _clean(self, name: str) -> None:
         def clean() -> None:
-            self._engine.shelf.end_journal(name)
-            shutil.rmtree(self._engine.shelf.copy_path(name), ignore_errors=True)
+            self._engine.shards.end_journal(name)
+            shutil.rmtree(self._engine.shards.copy_path(name), ignore_errors=True)
 
         with suppress(DeepLensError):  # closed: the next start does it
             await asyncio.shield(self._engine.run(clean))

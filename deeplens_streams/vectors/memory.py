@@ -36,7 +36,15 @@ from deeplens_streams.vectors.conditions import (
     stored_payload,
     to_hit,
 )
-from deeplens_streams.vectors.places import TENANT_FIELD, Place, place_named, place_of
+from deeplens_streams.vectors.places import (
+    TENANT_FIELD,
+    Place,
+    is_shared,
+    owner_in,
+    place_named,
+    place_of,
+    tenant_in,
+)
 
 _Row = tuple[npt.NDArray[np.float32], dict[str, Any]]
 
@@ -156,6 +164,16 @@ class MemoryVectors:
             place_named(name, tenant=tenant, shared=self._shared) for name in self._collections
         ]
         return sorted(place.model for place in places if place and self._is_there(place))
+
+    async def tenants(self) -> list[str]:
+        found = set[str]()
+        for name, stored in self._collections.items():
+            if self._shared and is_shared(name):
+                owners = (owner_in(payload) for _, payload in stored.rows.values())
+                found |= stored.markers | {owner for owner in owners if owner is not None}
+            elif not self._shared and (owner := tenant_in(name)):
+                found.add(owner)
+        return sorted(found)
 
     async def describe(self, *, tenant: str, model: str) -> Collection | None:
         place = self._place(tenant, model)

@@ -10,12 +10,12 @@ from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
 from deeplens_streams.vectors.base import collection_name
 from models.events import derived_id
 
+#: The payload field that says whose a point of a shared collection is.
 TENANT_FIELD = "_tenant"
-"""The payload field that says whose a point of a shared collection is."""
 
+#: The payload field of a marker: the point by which a tenant has a collection that may be empty,
+#: where collections are shared. It has no `TENANT_FIELD`, so nothing that a tenant asks finds it.
 MARKER_FIELD = "_collection"
-"""The payload field of a marker: the point by which a tenant has a collection that may be empty,
-where collections are shared. It has no `TENANT_FIELD`, so nothing that a tenant asks finds it."""
 
 _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 
@@ -95,6 +95,30 @@ def place_named(name: str, *, tenant: str, shared: bool) -> Place | None:
         case _:
             return None
     return Place(tenant, model, shared) if _MODEL.fullmatch(model) else None
+
+
+def tenant_in(name: str) -> str | None:
+    """Return whose the engine's collection `name` is; None where it is shared, or none of ours."""
+    match name.split("_"):
+        case ["tenant", owner, model, "vectors"] if is_tenant_id(owner) and _MODEL.fullmatch(model):
+            return owner
+        case _:
+            return None
+
+
+def is_shared(name: str) -> bool:
+    """Tell whether the engine's collection `name` is one that tenants share."""
+    match name.split("_"):
+        case ["shared", model, "vectors"]:
+            return _MODEL.fullmatch(model) is not None
+        case _:
+            return False
+
+
+def owner_in(payload: Mapping[str, Any]) -> str | None:
+    """Return whose a point of a shared collection is, be it a marker or a picture's."""
+    owner = payload.get(TENANT_FIELD, payload.get(MARKER_FIELD))
+    return owner if is_tenant_id(owner) else None
 
 
 def is_of_other_tenancy(name: str, *, shared: bool) -> bool:

@@ -20,8 +20,8 @@ from deeplens_streams.vectors.conditions import (
 from deeplens_streams.vectors.places import Place
 from deeplens_streams.vectors.server_collections import ServerCollections
 
+#: Points in one request; 2 MB of 2048 numbers each.
 _BATCH = 256
-"""Points in one request; 2 MB of 2048 numbers each."""
 
 
 class ServerVectors(ServerCollections):

@@ -1,6 +1,8 @@
 """What there is on a Qdrant server: collections made, listed, measured, optimized and removed."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from qdrant_client import AsyncQdrantClient, models
@@ -24,12 +26,17 @@ from deeplens_streams.vectors.places import (
     MARKER_FIELD,
     TENANT_FIELD,
     Place,
+    is_shared,
+    owner_in,
     place_named,
     place_of,
+    tenant_in,
 )
 
+#: The level of a server's telemetry at which it tells each shard's figures.
 _DETAILS = 3
-"""The level of a server's telemetry at which it tells each shard's figures."""
+#: Points that are looked at together.
+_PAGE = 1000
 
 
 class ServerCollections:
@@ -84,6 +91,19 @@ class ServerCollections:
             held = (await self._client.get_collections()).collections
         places = [place_named(each.name, tenant=tenant, shared=self._shared) for each in held]
         return sorted([each.model for each in places if each and await self._has_part(each)])
+
+    async def tenants(self) -> list[str]:
+        with faults():
+            held = [each.name for each in (await self._client.get_collections()).collections]
+        if not self._shared:
+            return sorted({owner for owner in map(tenant_in, held) if owner is not None})
+        found = set[str]()
+        for name in filter(is_shared, held):
+            with suppress(Missing):
+                async with aclosing(self._owners(name)) as pages:
+                    async for owners in pages:
+                        found |= owners
+        return sorted(found)
 
     async def describe(self, *, tenant: str, model: str) -> Collection | None:
         place = self._place(tenant, model)
@@ -211,6 +231,22 @@ class ServerCollections:
             return await self._count(place.name, all_points(place)) > 0
         except Missing:
             return False
+
+    async def _owners(self, name: str) -> AsyncGenerator[set[str]]:
+        """Yield whose the points of a shared collection are, page by page.
+
+        Counting them by an index would tell of the largest only, and of no marker.
+        """
+        after: models.ExtendedPointId | None = None
+        while True:
+            with faults():
+                points, after = await self._client.scroll(
+                    name, limit=_PAGE, offset=after, with_payload=[TENANT_FIELD, MARKER_FIELD]
+                )
+            owners = {owner_in(point.payload or {}) for point in points}
+            yield {owner for owner in owners if owner is not None}
+            if after is None:
+                return
 
     async def _count(self, name: str, wanted: Conditions) -> int:
         with faults():

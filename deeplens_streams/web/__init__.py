@@ -46,13 +46,18 @@ from deeplens_streams.web.context import (
 from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.gate import Gate
+from deeplens_streams.web.imports import Importer
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import (
     CONTEXT,
+    DOWNLOADS,
     ESTIMATES,
+    FOLLOWERS,
     GATE,
     HEALTH,
+    IMPORTER,
     INTAKE,
+    QUERIES,
     QUOTAS,
     READINESS,
     READING,
@@ -65,6 +70,7 @@ from deeplens_streams.web.origins import ORIGINS, Origins
 from deeplens_streams.web.readiness import Readiness
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.registry import Registry
+from deeplens_streams.web.server import Runner
 from deeplens_streams.web.spool import Spool
 from models.tenants import Scope
 
@@ -72,6 +78,7 @@ __all__ = [
     "Check",
     "HealthContext",
     "RowSource",
+    "Runner",
     "StatusFeed",
     "TableSource",
     "WebContext",
@@ -223,19 +230,24 @@ def server_options(settings: Settings) -> dict[str, Any]:
 
 def register(web_app: web.Application, context: WebContext) -> None:
     """Add every route of the api role, before the application starts."""
-    spool, estimates = Spool(context.services.settings.spool_path), Estimates()
+    settings, estimates = context.services.settings, Estimates()
+    spool, importer = Spool(settings.spool_path), Importer(settings)
     web_app[CONTEXT] = context
     web_app[SPOOL] = spool
     web_app[ESTIMATES] = estimates
-    web_app[GATE] = Gate(context.services.settings, context.backlog)
+    web_app[GATE] = Gate(settings, context.backlog)
     web_app[INTAKE] = Intake(context)
     web_app[QUOTAS] = context.quotas
-    web_app[READING] = Reading(context.services.settings)
+    web_app[READING] = Reading(settings)
+    web_app[IMPORTER] = importer
     web_app[SOCKETS] = set()
+    web_app[FOLLOWERS] = hub.turns(settings)
+    web_app[DOWNLOADS] = content.turns(settings)
+    web_app[QUERIES] = search.turns(settings)
     web_app[SEARCHES] = search.search_slots()
     web_app[DOCUMENTS] = Documents(
         openapi=as_asset(document(ROUTES)),
-        asyncapi=as_asset(asyncapi_document(context.services.settings)),
+        asyncapi=as_asset(asyncapi_document(settings)),
     )
     context.feed.on_change(estimates.watch)
 
@@ -243,13 +255,14 @@ def register(web_app: web.Application, context: WebContext) -> None:
         await spool.prepare()
 
     async def stop(_app: web.Application) -> None:
+        importer.close()
         spool.close()
 
     web_app.on_startup.append(start)
     web_app.on_shutdown.append(hub.close_all)
     web_app.on_cleanup.append(stop)
     _add(web_app, ROUTES, context, context.registry)
-    origins.allow(web_app, context.services.settings)
+    origins.allow(web_app, settings)
 
 
 def register_health(web_app: web.Application, context: HealthContext) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.access import CALLER, DOOR, INTERNAL, Caller, Route, route_of
-from deeplens_streams.web.answers import Handler, json_answer, request_id
+from deeplens_streams.web.answers import Handler, as_ours, json_answer, request_id
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 from models.admin import AdminAction
@@ -36,8 +36,8 @@ async def listing(request: web.Request) -> web.Response:
     """Answer what operators did, newest first."""
     query = request.query
     limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
-    shelf = request.app[CONTEXT].services.actions
-    page = await shelf.page(limit=limit, cursor=query.get("cursor") or None)
+    actions = request.app[CONTEXT].services.actions
+    page = await actions.page(limit=limit, cursor=query.get("cursor") or None)
     answer = {
         **BLANK,
         "success": True,
@@ -86,8 +86,8 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
     route = route_of(request)
     if route is None or not is_operators(route, request[CALLER], keys_on=request.app[DOOR].keys_on):
         return await handler(request)
-    shelf = request.app[CONTEXT].services.actions
-    entry = request[_ENTRY] = await shelf.begin(
+    actions = request.app[CONTEXT].services.actions
+    entry = request[_ENTRY] = await actions.begin(
         key_id=request[CALLER].key_id,
         action=f"{route.method} {route.path}",
         path=request.path_qs[:500],
@@ -101,6 +101,9 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
     except DeepLensError as error:
         status = error.http_status
         raise
+    except web.HTTPException as error:
+        status = as_ours(error).http_status
+        raise
     finally:
         log.info(
             "admin action",
@@ -110,6 +113,6 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
             status=status,
         )
         try:
-            await shelf.end(entry, status)
+            await actions.end(entry, status)
         except DeepLensError as error:
             log.warning("the admin log lacks an answer", code=error.code)

@@ -82,7 +82,7 @@ class _NoSuchRoute(NotFound):
     """There is nothing at this address."""
 
 
-def _as_ours(error: web.HTTPException) -> DeepLensError:
+def as_ours(error: web.HTTPException) -> DeepLensError:
     """Translate aiohttp's own refusals."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         return _MethodNotAllowed()
@@ -108,7 +108,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         except web.HTTPException as error:
             if error.status < 400:  # noqa: PLR2004 -- a redirect is no error
                 raise
-            answer = error_answer(request, _as_ours(error))
+            answer = error_answer(request, as_ours(error))
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
@@ -126,7 +126,12 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put on every answer what keeps a browser from doing more than it should."""
+    """Put on every answer of the application what `put_headers` does."""
+    put_headers(request, response)
+
+
+def put_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on an answer what keeps a browser from doing more than it should."""
     headers = response.headers
     headers["X-Request-ID"] = request_id(request)
     headers["X-Content-Type-Options"] = "nosniff"

@@ -14,7 +14,7 @@ from deeplens_streams.web.bodies import allow_only, line, read_body, text, whole
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.times import parse_time
-from models.events import utc_now
+from models.events import utc_now, wire_time
 from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
 
 LIST_BLANK: Final[dict[str, Any]] = {
@@ -75,13 +75,14 @@ async def rotate(request: web.Request) -> web.Response:
     allow_only(body, ("overlapSeconds",))
     overlap = whole(body, "overlapSeconds", low=0, high=MAX_OVERLAP_S)
     ends = datetime.now(UTC) + timedelta(seconds=_OVERLAP_S if overlap is None else overlap)
-    await admin_log.about(request, scopes=old.scopes, oldKeyEndsAt=_text(ends))
+    await admin_log.about(request, scopes=old.scopes, oldKeyEndsAt=wire_time(ends))
     key, made = await issue(
         context, owner, name=old.name, scopes=old.scopes, expires_at=old.expiresAt
     )
     admin_log.came_of(request, keyId=made.keyId)
-    await _expire(context, owner, old, until=_text(ends))
-    return _made(owner, key, made, f"The old key ends at {_text(ends)}; this one is shown once.")
+    await _expire(context, owner, old, until=wire_time(ends))
+    message = f"The old key ends at {wire_time(ends)}; this one is shown once."
+    return _made(owner, key, made, message)
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -192,11 +193,7 @@ def _expiry(given: str | None) -> str | None:
     moment = parse_time(given)
     if moment is None or moment <= datetime.now(UTC):
         raise BadRequest("expiresAt is a time to come, such as 2030-01-31T12:00:00Z.")
-    return _text(moment)
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return wire_time(moment)
 
 
 def _of_operators(handler: Handler) -> Handler:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from deeplens_streams.errors import BadRequest, UploadTooSlow
 
@@ -18,6 +19,8 @@ async def read_raw(request: web.Request) -> bytes:
 
     Raises
     ------
+    BadRequest
+        It is not coded as its headers say.
     UploadTooSlow
         It is not there in time.
     """
@@ -26,6 +29,8 @@ async def read_raw(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise UploadTooSlow from None
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise BadRequest("The request's body is malformed or ends early.") from error
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:

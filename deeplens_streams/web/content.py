@@ -9,11 +9,13 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable
 from deeplens_streams.features.formats import extensions
 from deeplens_streams.web.answers import error_answer
 from deeplens_streams.web.images import find_image
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.keys import CONTEXT, DOWNLOADS
+from deeplens_streams.web.turns import Turns
 from models.images import StoredImage
 
 log = structlog.get_logger()
@@ -22,6 +24,8 @@ BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": 
 
 #: Bytes of an ID never change; a deleted image is gone from caches after this many seconds.
 _CACHE: Final = "private, max-age=300"
+#: What Windows takes for a device, whatever the extension.
+_DEVICE: Final = re.compile(r"(?i)con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]")
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -52,7 +56,8 @@ async def content(request: web.Request) -> web.StreamResponse:
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.fileSize}"
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
-    await _send(request, response, image, start, end)
+    with request.app[DOWNLOADS].turn():
+        await _send(request, response, image, start, end)
     return response
 
 
@@ -76,6 +81,8 @@ def _download_name(image: StoredImage) -> str:
     A picture that is a script as well, named ``a.html``, would be opened as one where it is saved.
     """
     name = re.sub(r'[<>:"|?*]', "_", image.fileName).strip(". ") or "image"
+    if _DEVICE.fullmatch(name.partition(".")[0].rstrip()):
+        name = f"_{name}"
     kept = extensions(image.contentType)
     return name if name.lower().endswith(kept) else name + kept[0]
 
@@ -155,3 +162,10 @@ async def _write(response: web.StreamResponse, first: bytes, chunks: AsyncIterat
     async for chunk in chunks:
         await response.write(chunk)
     await response.write_eof()
+
+
+def turns(settings: Settings) -> Turns:
+    return Turns(
+        settings.max_downloads,
+        "Too many pictures are being sent by this server; try again in a few seconds.",
+    )

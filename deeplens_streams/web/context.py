@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deeplens_streams.breakers import BreakerState
-from deeplens_streams.replay import Publish
 from deeplens_streams.services import Services
-from deeplens_streams.web.gate import Backlog
+from deeplens_streams.stillness import Watermark
+from deeplens_streams.topics import Publish
+from deeplens_streams.web import gate
 from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
@@ -122,9 +123,15 @@ class HealthContext:
     stream_checks: Callable[[], Awaitable[Mapping[str, Check]]]
 
 
+class Backlog(gate.Backlog, Watermark, Protocol):
+    """What stages have still to read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebContext(HealthContext):
-    """Attributes
+    """What all views work with, the health checks' included.
+
+    Attributes
     ----------
     publish : sends events and returns when Kafka has them (acks=all); raises
         `BrokerUnavailable` after ``produce_timeout_s``.

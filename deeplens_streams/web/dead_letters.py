@@ -180,7 +180,7 @@ async def _many(
 
 
 async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadLetter], str | None]:
-    shelf = request.app[CONTEXT].services.letters
+    store = request.app[CONTEXT].services.letters
     ids = body.get("ids")
     # Checked beside IDs, too: what cannot be meant is not passed over.
     wanted, cursor = _filter(request, lambda name: text(body, name)), text(body, "cursor")
@@ -191,7 +191,7 @@ async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadL
         raise BadRequest(f"ids is a list of up to {MAX_AT_ONCE} IDs of dead letters.")
     found = []
     for each in ids:
-        letter = await shelf.find(_check_letter_id(each))
+        letter = await store.find(_check_letter_id(each))
         if letter is None or wanted.tenant not in (None, letter.tenantId):
             raise LetterNotFound(f"No dead letter has the ID {each}; nothing was done.")
         request.app[DOOR].check_owner(letter.tenantId)
@@ -203,12 +203,12 @@ async def _page(
     request: web.Request, wanted: _Filter, *, limit: int, cursor: str | None
 ) -> LetterPage:
     """Return letters of one tenant, or of one tenant after the other, newest first each."""
-    shelf = request.app[CONTEXT].services.letters
+    store = request.app[CONTEXT].services.letters
     if wanted.tenant is not None:
-        return await shelf.page(
+        return await store.page(
             tenant=wanted.tenant, limit=limit, wanted=wanted.matches, cursor=cursor or None
         )
-    return await shelf.page_of_all(
+    return await store.page_of_all(
         limit=limit,
         wanted=wanted.matches,
         serves=partial(_is_served, request),

@@ -66,14 +66,15 @@ async def delete(request: web.Request) -> web.Response:
     except ImageNotFound:
         tombstone = await _tombstone(request, services)
     else:
-        # 1. tombstone, 2. metadata object
+        # From here on it is certain to be done, whoever is killed or away.
         generation = await _generation(image.imageId, context)
         tombstone = await deletion.begin(image, services, generation=generation)
         await _hide(tombstone, services)
     if tombstone.completedAt is None:
-        # 3. what has the rest purged; also for a tombstone whose message may not have been sent
-        await context.publish(*deletion.messages(tombstone))
-        tombstone = await _purged(tombstone, services)
+        # Also for one that may not have been announced. If it is not now, it will be.
+        with suppress(DependencyUnavailable):
+            await deletion.announce(tombstone, services, context.publish)
+            tombstone = await _purged(tombstone, services)
     done = tombstone.completedAt is not None
     answer = {
         **BLANK,
@@ -153,13 +154,13 @@ async def delete_tenant(request: web.Request) -> web.Response:
         purge = TenantPurge(tenantId=tenant, requestedAt=utc_now())
         # 2. what is to be done
         await tombstones.put_purge(purge)
-    event = ImageDeleted(
-        eventType=ImageDeleted.EVENT_TYPE,
-        eventId=(event_id := new_event_id()),
-        timestamp=purge.requestedAt,
-        tenantId=tenant,
+    event_id = new_event_id()
+    event = ImageDeleted.new(
+        tenant,
+        ImageDeletedData(),
+        eventId=event_id,
         correlationId=event_id,
-        data=ImageDeletedData(),
+        timestamp=purge.requestedAt,
     )
     # 3. who does it
     await context.publish(Message(DELETED, event))

@@ -7,7 +7,8 @@ import orjson
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.vectors.base import SearchFilter
 from deeplens_streams.web.fields import TAG_KEY
-from deeplens_streams.web.times import parse_time, wire_time
+from deeplens_streams.web.times import parse_time
+from models.events import wire_time
 
 _TEXT_FIELDS: Final = frozenset({"fileName", "contentType", "uploadedBy"})
 _TAG_PREFIX: Final = "tags."

@@ -1,15 +1,15 @@
-"""Whether an upload is let in: not when the disk is nearly full or too many pictures wait."""
+"""Whether a picture is let in: not when the disk is nearly full or too many wait already."""
 
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BacklogFull, StorageFull
+from deeplens_streams.web.spool import BLOCK_BYTES
 
 #: Bounds of what a client is told to wait, in seconds, and what it is told while nothing drains.
 _SHORTEST_S, _LONGEST_S, _UNKNOWN_S = 1, 3600, 30
@@ -23,19 +23,12 @@ class Backlog(Protocol):
         """None while that is not known."""
 
     @property
-    def read_up_to(self) -> datetime | None:
-        """What moved last before it and is not at its end is not on its way any more.
-
-        None while that is not known.
-        """
-
-    @property
     def drain_rate(self) -> float | None:
         """Pictures a second; None while that is not known."""
 
 
 class Gate:
-    """Looked at before an upload's first byte is read."""
+    """Looked at before the first byte of an upload or a search is read."""
 
     def __init__(self, settings: Settings, backlog: Backlog) -> None:
         self._reserve = settings.disk_reserve_bytes
@@ -43,7 +36,7 @@ class Gate:
         self._largest = settings.max_upload_bytes
         self._fetches = settings.url_import
         self._backlog = backlog
-        #: Bytes that uploads under way may still write.
+        #: Bytes that uploads and searches under way may still write.
         self._coming = 0
         self._folders = [settings.state_path]
         if settings.storage_url is None or settings.storage_url.startswith("file:"):
@@ -67,19 +60,39 @@ class Gate:
         """
         # An address is short, and what it leads to is not.
         size = self._largest if size is None or self._fetches else min(size, self._largest)
-        self._check(size)
+        with self._room(self._folders, size):
+            self._check_backlog()
+            yield
+
+    @contextmanager
+    def let_query_in(self, size: int | None) -> Iterator[None]:
+        """Let a search in, and keep room for its picture until its end; as `let_in`.
+
+        What is smaller than a block is not written, so that a search by a stored image is let in
+        by a full disk, too.
+
+        Raises
+        ------
+        StorageFull
+        """
+        size = self._largest if size is None else min(size, self._largest)
+        with self._room(self._folders[:1], size) if size >= BLOCK_BYTES else nullcontext():
+            yield
+
+    @contextmanager
+    def _room(self, folders: Iterable[Path], size: int) -> Iterator[None]:
+        for folder in folders:
+            if _free(folder) - self._coming - size < self._reserve:
+                raise StorageFull(
+                    "The disk is nearly full; make room, or set DEEPLENS_DISK_RESERVE_BYTES."
+                )
         self._coming += size
         try:
             yield
         finally:
             self._coming -= size
 
-    def _check(self, size: int) -> None:
-        for folder in self._folders:
-            if _free(folder) - self._coming - size < self._reserve:
-                raise StorageFull(
-                    "The disk is nearly full; make room, or set DEEPLENS_DISK_RESERVE_BYTES."
-                )
+    def _check_backlog(self) -> None:
         waiting = self._backlog.waiting
         if waiting is not None and waiting >= self._limit:
             error = BacklogFull(f"{waiting:,} pictures wait to be processed; try again later.")

@@ -12,22 +12,27 @@ import orjson
 import structlog
 from aiohttp import WSCloseCode, web
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
     DependencyUnavailable,
     ImageNotFound,
+    InvalidKey,
     MissingScope,
     TenantDeleting,
     TenantSuspended,
+    TooManyFailures,
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
-from deeplens_streams.web.keys import CONTEXT, ESTIMATES, SOCKETS
+from deeplens_streams.web.keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
+from deeplens_streams.web.turns import Turns
 from models.status import FINAL_STATES, STEP_RANK, ImageRow, ImageState, StepStatus
+from models.tenants import Scope
 
 log = structlog.get_logger()
 
@@ -50,6 +55,20 @@ _MAX_INCOMING = 1024
 
 
 async def processing_status(request: web.Request) -> web.WebSocketResponse:
+    # Refused by an answer, not by a close code: no socket is opened for it.
+    with request.app[FOLLOWERS].turn():
+        return await _follow(request)
+
+
+def turns(settings: Settings) -> Turns:
+    return Turns(
+        settings.max_websockets,
+        "Too many clients follow a status at this server; ask for the status, or try again in a "
+        "few seconds.",
+    )
+
+
+async def _follow(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(
         heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_INCOMING, protocols=_PROTOCOLS
     )
@@ -73,15 +92,19 @@ async def refuse(request: web.Request, error: DeepLensError) -> web.WebSocketRes
     if isinstance(error, DependencyUnavailable):
         await _close(socket, WSCloseCode.TRY_AGAIN_LATER, error.message)
     else:
-        await _close(socket, _code(error, CLOSE_BAD_KEY), error.message)
+        await _close(socket, _code(error), error.message)
     return socket
 
 
 _FORBIDS = (MissingScope, WrongTenant, TenantSuspended, TenantDeleting)
 
 
-def _code(error: DeepLensError, otherwise: int) -> int:
-    return CLOSE_FORBIDDEN if isinstance(error, _FORBIDS) else otherwise
+def _code(error: DeepLensError) -> int:
+    if isinstance(error, BadRequest):
+        return CLOSE_MALFORMED_ID
+    if isinstance(error, ImageNotFound):
+        return CLOSE_UNKNOWN_ID
+    return CLOSE_FORBIDDEN if isinstance(error, _FORBIDS) else CLOSE_BAD_KEY
 
 
 async def close_all(app: web.Application) -> None:
@@ -103,16 +126,16 @@ async def _serve(request: web.Request, socket: web.WebSocketResponse) -> tuple[i
         image_id = check_image_id(request.query.get("imageId"))
         tenant = tenant_bound(request, request.query.get("tenantId"))
     except (BadRequest, WrongTenant) as error:
-        return _code(error, CLOSE_MALFORMED_ID), error.message
-    following = asyncio.create_task(_Follower(request.app, socket, tenant).follow(image_id))
+        return _code(error), error.message
+    following = asyncio.create_task(_Follower(request, socket, tenant).follow(image_id))
     hanging_up = asyncio.create_task(_until_hung_up(socket))
     try:
         await asyncio.wait({following, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
         if not following.done():
             return WSCloseCode.OK, ""
         following.result()
-    except (ImageNotFound, TenantSuspended, TenantDeleting) as error:
-        return _code(error, CLOSE_UNKNOWN_ID), error.message
+    except (ImageNotFound, InvalidKey, TooManyFailures, *_FORBIDS) as error:
+        return _code(error), error.message
     except (ConnectionError, TimeoutError):
         return WSCloseCode.GOING_AWAY, ""  # the client went, or takes nothing any more
     except Exception:
@@ -135,9 +158,10 @@ class _Follower:
     """One client's view of one image, which only ever goes forward."""
 
     def __init__(
-        self, app: web.Application, socket: web.WebSocketResponse, tenant: str | None
+        self, request: web.Request, socket: web.WebSocketResponse, tenant: str | None
     ) -> None:
-        self._tenant = tenant
+        app = request.app
+        self._request, self._tenant = request, tenant
         self._door = app[DOOR]
         self._context = app[CONTEXT]
         self._estimates = app[ESTIMATES]
@@ -153,8 +177,8 @@ class _Follower:
         ------
         ImageNotFound
             There is none, or not of this client any more: a stranger's row was put right.
-        TenantSuspended, TenantDeleting
-            As `Door.check_owner` says.
+        InvalidKey, TooManyFailures, MissingScope, TenantSuspended, TenantDeleting
+            The client may not see it any more, as `Door.caller` and `Door.check_owner` say.
         """
         # Subscribed before the first look: what changes between the two is not missed.
         async with self._context.feed.subscribe(image_id) as changes:
@@ -180,16 +204,22 @@ class _Follower:
                 if row is not None:
                     if self._tenant not in (None, row.tenantId):
                         raise ImageNotFound
-                    self._door.check_owner(row.tenantId)
+                    self._check(row)
                 return row
             except DependencyUnavailable:
                 await asyncio.sleep(_RETRY_S)
+
+    def _check(self, row: ImageRow) -> None:
+        """Raise, as `follow`, if what let the client in has ended since it came."""
+        self._door.caller(self._request, Scope.READ)
+        self._door.check_owner(row.tenantId)
 
     async def _show(self, row: ImageRow) -> None:
         """Send the row unless the client has seen as much or more.
 
         What a picture waits for is not in its row.
         """
+        self._check(row)
         version = _version(row)
         if version < self._seen:
             return

@@ -5,10 +5,13 @@ are refused. No cookie, no proxy of ours and no credential takes part.
 """
 
 import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import unquote
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from deeplens_streams import __version__
@@ -21,6 +24,8 @@ from deeplens_streams.web.spool import SpooledFile
 MAX_REDIRECTS: Final = 3
 _MAX_URL: Final = 2048
 _CONNECT_S: Final = 5.0
+#: Names that are looked up at once; the others wait, and nothing but them.
+_LOOKUPS: Final = 4
 _OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Compressed, a body could be any number of times what was received.
@@ -31,39 +36,83 @@ _HEADERS: Final = {
 }
 
 
-async def fetch(text: str, settings: Settings, pace: Pace, into: SpooledFile) -> str:
-    """Fetch the picture at the address `text` into `into`; return what its path calls it.
+class Importer:
+    """Fetches pictures for one process."""
 
-    Raises
-    ------
-    UrlRefused
-        The address, or one that it redirects to, is none that may be fetched.
-    UrlNotFetched
-        There is no answer in time, or no picture in it.
-    TooLarge
-        It has more bytes than an upload may have; reading stops there.
-    """
-    url = _checked(text, settings)
-    sockets = PublicSockets()
-    try:
-        async with asyncio.timeout(settings.url_import_timeout_s), _session(sockets) as session:
-            await _follow(session, url, settings, pace, into)
-    except UploadTooSlow:
-        raise UrlNotFetched("The server of the picture's address sends too slowly.") from None
-    except TimeoutError:
-        raise UrlNotFetched(
-            "The server of the picture's address did not send it within "
-            f"{settings.url_import_timeout_s:g} s."
-        ) from None
-    except aiohttp.InvalidURL:  # numbers that some systems take for an address
-        raise UrlRefused("The picture's address is no URL.") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        if sockets.refused:
-            raise UrlRefused("The address belongs to a network that is not public.") from None
-        raise UrlNotFetched from error
-    if into.size == 0:
-        raise UrlNotFetched("The answer from the picture's address is empty.")
-    return unquote(url.raw_name)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # A name server that is silent keeps a thread for long: the loop's own are storage's.
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
+
+    async def fetch(self, text: str, pace: Pace, into: SpooledFile) -> str:
+        """Fetch the picture at the address `text` into `into`; return what its path calls it.
+
+        Raises
+        ------
+        UrlRefused
+            The address, or one that it redirects to, is none that may be fetched.
+        UrlNotFetched
+            There is no answer in time, or no picture in it.
+        TooLarge
+            It has more bytes than an upload may have; reading stops there.
+        """
+        settings, sockets = self._settings, PublicSockets()
+        url = _checked(text, settings)
+        try:
+            async with (
+                asyncio.timeout(settings.url_import_timeout_s),
+                _session(sockets, _Resolver(self._threads)) as session,
+            ):
+                await _follow(session, url, settings, pace, into)
+        except UploadTooSlow:
+            raise UrlNotFetched("The server of the picture's address sends too slowly.") from None
+        except TimeoutError:
+            raise UrlNotFetched(
+                "The server of the picture's address did not send it within "
+                f"{settings.url_import_timeout_s:g} s."
+            ) from None
+        except aiohttp.InvalidURL:  # numbers that some systems take for an address
+            raise UrlRefused("The picture's address is no URL.") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if sockets.refused:
+                raise UrlRefused("The address belongs to a network that is not public.") from None
+            raise UrlNotFetched from error
+        if into.size == 0:
+            raise UrlNotFetched("The answer from the picture's address is empty.")
+        return unquote(url.raw_name)
+
+    def close(self) -> None:
+        """End the threads, and wait for none: what is looked up still serves nobody."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of our own; aiohttp's takes the loop's."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        asked = (host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads, socket.getaddrinfo, *asked
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Keep the threads, which are the importer's."""
 
 
 def _checked(text: str, settings: Settings, base: URL | None = None) -> URL:
@@ -81,10 +130,10 @@ def _checked(text: str, settings: Settings, base: URL | None = None) -> URL:
     return url
 
 
-def _session(sockets: PublicSockets) -> aiohttp.ClientSession:
+def _session(sockets: PublicSockets, resolver: AbstractResolver) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=aiohttp.ThreadedResolver(),
+            resolver=resolver,
             socket_factory=sockets,
             use_dns_cache=False,
             force_close=True,

@@ -16,17 +16,19 @@ from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
     DependencyUnavailable,
+    RowMoving,
     StorageUnavailable,
 )
 from deeplens_streams.replay import uploaded_event
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
 from deeplens_streams.topics import UPLOADED, Message
+from deeplens_streams.transport import TAKEN_OVER_S
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.times import parse_time
 from models.deletion import Tombstone
 from models.images import StoredImage
-from models.status import ImageState
+from models.status import ImageRow, ImageState
 from models.tenants import Tenant
 
 log = structlog.get_logger()
@@ -37,6 +39,8 @@ STORE_TIMEOUT_S = 60.0
 #: and its event takes less. By its own clock, if that is so long ago that clocks do not matter.
 PENDING_S, LONG_AGO_S = 12.0, 60.0
 _LOOK_S = 0.05
+#: Seconds for which an upload waits for the row of the image that has its bytes.
+MOVE_S, _ROW_LOOK_S = TAKEN_OVER_S, 0.25
 #: Seconds that the client's answer waits for the removal; it goes on behind the answer.
 _UNDO_PATIENCE_S = 3.0
 
@@ -64,6 +68,8 @@ class Intake:
         ------
         StorageUnavailable, StorageFull, BrokerUnavailable
             One write failed; what the others wrote is removed.
+        RowMoving
+            Nobody can tell whether the image that has these bytes has failed.
         TenantDeleting, TenantNotFound
             Its tenant is being removed, or was; nothing of the picture is left.
         """
@@ -86,6 +92,19 @@ class Intake:
             if await self._claims.take_over(image, held):
                 await self._accept(image, source)
                 return image
+
+    async def earlier(self, image: StoredImage) -> StoredImage | None:
+        """Return the tenant's image of the same bytes to which `accept` would refer, or None.
+
+        Raises
+        ------
+        StorageUnavailable, RowMoving
+            Nobody can tell now.
+        """
+        if image.processingOptions.skipDuplicateCheck:
+            return None
+        held = await self._settled(image)
+        return None if held is None else await self._alive(image, held)
 
     async def _settled(self, image: StoredImage) -> Claim | None:
         """Return who has the image's bytes, once that is certain."""
@@ -111,16 +130,21 @@ class Intake:
         )
         if first is None:
             return None  # refused or deleted
-        try:
-            row = await self._rows.row(first.imageId)
-        except DependencyUnavailable:
-            if not held.confirmed:
-                raise  # without a row, its upload died: whether it has one nobody can tell now
-            # Whether it failed, the client will see.
-            return first
-        if row is None:
+        row = await self._row(first.imageId)
+        if row is None:  # without one, an upload died that has not confirmed its claim
             return first if held.confirmed else None
         return None if row.status in {ImageState.FAILED, ImageState.DELETED} else first
+
+    async def _row(self, image_id: str) -> ImageRow | None:
+        """Return the image's row; one that moves is waited for: only it tells of a failure."""
+        deadline = time.monotonic() + MOVE_S
+        while True:
+            try:
+                return await self._rows.row(image_id)
+            except RowMoving:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(_ROW_LOOK_S)
 
     async def _accept(
         self,
@@ -223,7 +247,8 @@ class Intake:
 
     async def _purge(self, tombstone: Tombstone) -> None:
         try:
-            await self._breakers.patiently(partial(self._publish, *deletion.messages(tombstone)))
+            announce = partial(deletion.announce, tombstone, self._services, self._publish)
+            await self._breakers.patiently(announce)
         except Exception:
             log.exception("refused upload left behind", image_id=tombstone.imageId)
 

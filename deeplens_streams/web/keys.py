@@ -7,11 +7,13 @@ from aiohttp import web
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.gate import Gate
+from deeplens_streams.web.imports import Importer
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.readiness import Readiness
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.spool import Spool
+from deeplens_streams.web.turns import Turns
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
 HEALTH: web.AppKey[HealthContext] = web.AppKey("deeplens_health", HealthContext)
@@ -22,7 +24,12 @@ QUOTAS: web.AppKey[Quotas] = web.AppKey("deeplens_quotas", Quotas)
 INTAKE: web.AppKey[Intake] = web.AppKey("deeplens_intake", Intake)
 ESTIMATES: web.AppKey[Estimates] = web.AppKey("deeplens_estimates", Estimates)
 READING: web.AppKey[Reading] = web.AppKey("deeplens_reading", Reading)
+IMPORTER: web.AppKey[Importer] = web.AppKey("deeplens_importer", Importer)
 #: Open websockets, closed when the server shuts down.
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("deeplens_sockets", set)
+#: Clients with a websocket, whole pictures that are sent, searches by picture that wait.
+FOLLOWERS: web.AppKey[Turns] = web.AppKey("deeplens_followers", Turns)
+DOWNLOADS: web.AppKey[Turns] = web.AppKey("deeplens_downloads", Turns)
+QUERIES: web.AppKey[Turns] = web.AppKey("deeplens_queries", Turns)
 #: Query pictures that may be in memory at once.
 SEARCHES: web.AppKey[asyncio.Semaphore] = web.AppKey("deeplens_searches", asyncio.Semaphore)

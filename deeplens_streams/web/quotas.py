@@ -14,7 +14,7 @@ from mode import Service
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, QuotaExceeded, RateLimited, TenantDeleting
-from deeplens_streams.web.registry import Registry
+from deeplens_streams.web.registry import Registry, patience
 from models.events import new_event_id
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData
 from tables.tenants import GOING
@@ -131,7 +131,8 @@ class Quotas(Service):
         if limits.images is None and limits.bytes is None:
             return Room(tenant, None, size)
         share = self._share(tenant)
-        async with share.lock:
+        # Whoever is in line does not begin to wait when it is their turn.
+        async with patience(), share.lock:
             lease = share.lease
             if lease is None or not lease.fits(size):
                 await self._give_back(tenant, share)
@@ -224,7 +225,7 @@ class Quotas(Service):
             return
         share, minute = self._share(tenant), int(time.time() // _MINUTE_S)
         tokens = share.uploads if kind == "uploads" else share.searches
-        async with tokens.lock:
+        async with patience(), tokens.lock:
             if tokens.minute != minute or tokens.left == 0:
                 tokens.left = await self._tokens_of(tenant, kind, max(1, limit // _RATE_PARTS))
                 tokens.minute = minute

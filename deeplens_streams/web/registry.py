@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import structlog
@@ -25,9 +25,9 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantNotFound,
 )
-from deeplens_streams.replay import Publish
-from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
-from models.events import new_event_id, utc_now
+from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message, Publish
+from deeplens_streams.transport import TAKEN_OVER_S
+from models.events import utc_now
 from models.tenants import (
     SYSTEM,
     ApiKey,
@@ -41,21 +41,32 @@ from models.tenants import (
 
 log = structlog.get_logger()
 
-#: Seconds that a change may take until a row shows it, and that a start waits for all rows.
-PATIENCE_S = 8.0
+#: Seconds that a change may take until a row shows it, because who has the row may have been
+#: killed; and those that a start waits for all rows. Clients and proxies have to wait longer.
+PATIENCE_S = TAKEN_OVER_S
 _RETRY_S = 1.0
 #: How often the use of keys is written down.
 _USE_S = 60.0
 
 
 def change_of(tenant: str, data: TenantChangeData) -> TenantChange:
-    return TenantChange(
-        eventType=TenantChange.EVENT_TYPE,
-        eventId=new_event_id(),
-        timestamp=utc_now(),
-        tenantId=tenant,
-        data=data,
-    )
+    return TenantChange.new(tenant, data)
+
+
+@contextlib.asynccontextmanager
+async def patience() -> AsyncGenerator[None]:
+    """Wait no longer than a change may take.
+
+    Raises
+    ------
+    RegistryUnavailable
+        What is done within takes longer.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError:
+        raise RegistryUnavailable from None
 
 
 class Registry:
@@ -93,12 +104,8 @@ class Registry:
         RegistryUnavailable
             It takes too long.
         """
-        if not self._whole.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._whole.wait()
-            if not self._whole.is_set():
-                raise RegistryUnavailable
+        async with patience():
+            await self._whole.wait()
 
     def find(self, tenant: str) -> Tenant | None:
         return self._rows.get(tenant)
@@ -168,10 +175,10 @@ class Registry:
         self._waiting[event.eventId] = said
         try:
             await self._publish(Message(TENANT_CHANGES, event))
-            async with asyncio.timeout(PATIENCE_S):
+            async with patience():
                 outcome = await said
             return outcome, self._rows[tenant]
-        except (TimeoutError, KeyError):
+        except KeyError:
             raise RegistryUnavailable from None
         finally:
             del self._waiting[event.eventId]

@@ -19,8 +19,8 @@ from models.status import ImageRow
 from tables.image_status import NAME
 
 #: Seconds in all for an answer: while nobody owns a row, and for its owner to give it. A client
-#: is told within a second.
-_DEADLINE_S = 0.9
+#: is told within a second, also by a worker whose machine is busy.
+_DEADLINE_S = 0.7
 #: How often it is looked whether somebody owns a row by now.
 _LOOK_S = 0.05
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from aiohttp import web
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
     ExtractorUnavailable,
@@ -25,10 +27,11 @@ from deeplens_streams.web import fields, links
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.filters import parse_filters
-from deeplens_streams.web.keys import CONTEXT, QUOTAS, READING, SEARCHES, SPOOL
+from deeplens_streams.web.keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
+from deeplens_streams.web.turns import Turns
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"
@@ -62,26 +65,9 @@ class _Query:
 
 async def search(request: web.Request) -> web.Response:
     started = time.perf_counter()
-    context, spool = request.app[CONTEXT], request.app[SPOOL]
-    services = context.services
-    async with spool.open() as file:
-        # It ends with the body: searches that wait for a model must not keep uploads out.
-        with request.app[READING].turn(request.remote):
-            form = await read_form(
-                request,
-                file_field=FILE_FIELD,
-                into=file,
-                max_bytes=services.settings.max_upload_bytes,
-            )
-        query = _check(request, form, file)
-        await request.app[QUOTAS].search(query.tenant)
-        engine = _engine(services)
-        if query.image_id is None:
-            async with request.app[SEARCHES]:
-                vector = await _picture_vector(request, file)
-        else:
-            vector = await _stored_vector(services, engine, query, query.image_id)
-    hits = await engine.search(
+    with request.app[GATE].let_query_in(request.content_length):
+        query, vector = await _take(request)
+    hits = await _engine(request.app[CONTEXT].services).search(
         vector,
         tenant=query.tenant,
         model=query.model.name,
@@ -101,6 +87,29 @@ async def search(request: web.Request) -> web.Response:
         "timestamp": utc_now(),
     }
     return json_answer(answer)
+
+
+async def _take(request: web.Request) -> tuple[_Query, npt.NDArray[np.float32]]:
+    """Read what is asked for, and the vector that is like it."""
+    services, spool = request.app[CONTEXT].services, request.app[SPOOL]
+    async with spool.open() as file:
+        # It ends with the body: searches that wait for a model must not keep uploads out.
+        with request.app[READING].turn(request.remote):
+            form = await read_form(
+                request,
+                file_field=FILE_FIELD,
+                into=file,
+                max_bytes=services.settings.max_upload_bytes,
+            )
+        query = _check(request, form, file)
+        # A picture is kept as long as it waits; a stored image waits for no model.
+        with request.app[QUERIES].turn() if query.image_id is None else nullcontext():
+            await request.app[QUOTAS].search(query.tenant)
+            engine = _engine(services)
+            if query.image_id is not None:
+                return query, await _stored_vector(services, engine, query, query.image_id)
+            async with request.app[SEARCHES]:
+                return query, await _picture_vector(request, file)
 
 
 def _check(request: web.Request, form: Form, file: SpooledFile) -> _Query:
@@ -179,6 +188,13 @@ def _result(hit: Hit) -> dict[str, Any]:
         "uploadedAt": payload.get("uploadedAt"),
         "metadata": payload.get("metadata") or {},
     }
+
+
+def turns(settings: Settings) -> Turns:
+    return Turns(
+        settings.max_uploads,
+        "Too many searches by picture wait for the model; try again in a few seconds.",
+    )
 
 
 def search_slots() -> asyncio.Semaphore:

@@ -47,8 +47,8 @@ USAGE_BLANK: Final[dict[str, Any]] = {
 }
 
 LIMITS: Final = ("images", "bytes", "uploadsPerMinute", "searchesPerMinute", "collections")
+#: What a number in JSON can be without losing digits.
 MOST: Final = 2**53 - 1
-"""What a number in JSON can be without losing digits."""
 _RETRY_AFTER_S: Final = 5
 
 

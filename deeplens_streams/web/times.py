@@ -1,4 +1,4 @@
-"""Times as the contract writes them: ISO-8601 UTC with milliseconds, ending in ``Z``."""
+"""Times as clients write them."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,3 @@ def parse_time(text: str) -> datetime | None:
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def wire_time(when: datetime) -> str:
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,15 +8,29 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from deeplens_streams.errors import BadRequest, DeepLensError, DependencyUnavailable
+from deeplens_streams.errors import (
+    BadRequest,
+    DeepLensError,
+    DependencyUnavailable,
+    QuotaExceeded,
+)
 from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage.base import ImageStorage
-from deeplens_streams.web import fields, imports, links
+from deeplens_streams.web import fields, links
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.keys import CONTEXT, ESTIMATES, GATE, INTAKE, QUOTAS, READING, SPOOL
+from deeplens_streams.web.keys import (
+    CONTEXT,
+    ESTIMATES,
+    GATE,
+    IMPORTER,
+    INTAKE,
+    QUOTAS,
+    READING,
+    SPOOL,
+)
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
@@ -143,7 +157,14 @@ async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
 async def _accept(request: web.Request, image: StoredImage, content: Path | bytes) -> StoredImage:
     """Store the picture in its tenant's room; room that it does not fill is given back."""
     quotas, accepted = request.app[QUOTAS], None
-    room = await quotas.upload(image.tenantId, image.fileSize)
+    try:
+        room = await quotas.upload(image.tenantId, image.fileSize)
+    except QuotaExceeded:
+        # Bytes that the tenant has take none.
+        earlier = await request.app[INTAKE].earlier(image)
+        if earlier is None:
+            raise
+        return earlier
     image.lease = room.lease
     try:
         accepted = await request.app[INTAKE].accept(image, content)
@@ -161,7 +182,7 @@ async def _import(request: web.Request, form: Form, url: str, file: SpooledFile)
     if not settings.url_import:
         raise BadRequest(f"This system fetches no addresses; send the picture in {FILE_FIELD!r}.")
     with request.app[READING].pace(request.remote) as pace:
-        return await imports.fetch(url, settings, pace, file)
+        return await request.app[IMPORTER].fetch(url, pace, file)
 
 
 def _need_file(form: Form, file: SpooledFile, name: str) -> None:

@@ -15,7 +15,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.topics import Message
 from models.deletion import PurgeStep, Tombstone
@@ -67,7 +67,7 @@ async def stored(count: int, tmp_path: Path) -> Services:
         settings=settings,
         storage=ObjectImages(blobs),
         claims=DuplicateClaims(blobs),
-        letters=LetterShelf(blobs),
+        letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
         model=MemoryFeatures().model,

@@ -15,7 +15,12 @@ from deeplens_streams.errors import (
     UnknownModel,
 )
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.vectors import CollectionStatus, VectorStore
+from deeplens_streams.vectors import (
+    CollectionStatus,
+    VectorStore,
+    edge_collections,
+    server_collections,
+)
 from deeplens_streams.vectors.server import ServerVectors
 from tests.behaviour.test_vectors import DIMENSION, HERE, point, unit
 
@@ -78,6 +83,20 @@ async def test_a_tenant_has_so_many_and_others_do_not_count(vectors: VectorStore
     assert await vectors.models_of(tenant=HERE["tenant"]) == ["a", "b"]
     await vectors.drop(**HERE | {"model": "a"})
     assert await vectors.create(**HERE | {"model": "c"}, dimension=4, max_collections=2)
+
+
+async def test_everybody_who_has_a_collection_is_named(
+    vectors: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (edge_collections, server_collections):
+        monkeypatch.setattr(module, "_PAGE", 2)
+    assert await vectors.tenants() == []
+    for place in (HERE, HERE | {"model": "resnet50-old"}, {"tenant": "b-c", "model": "m.1"}):
+        await vectors.upsert([point(unit(each)) for each in range(5)], **place)
+    await vectors.create(**THERE, dimension=DIMENSION)
+    assert await vectors.tenants() == ["acme-corp", "acmecorp", "b-c"]
+    await vectors.drop(tenant="b-c", model="m.1")
+    assert await vectors.tenants() == ["acme-corp", "acmecorp"]
 
 
 async def test_requests_at_once_do_not_pass_the_limit(vectors: VectorStore) -> None:

@@ -11,13 +11,14 @@ import pytest
 import structlog
 
 from deeplens_streams import allocator
-from deeplens_streams.errors import StorageFull
+from deeplens_streams.breakers import TRIES, Breakers
+from deeplens_streams.errors import StorageFull, VectorsUnavailable
 from deeplens_streams.vectors import (
     CollectionStatus,
     VectorPoint,
     VectorStore,
     edge_optimizing,
-    edge_shelf,
+    edge_shards,
 )
 from deeplens_streams.vectors.edge import EdgeVectors
 from tests.behaviour.test_collections import NAME, THERE, settled
@@ -42,9 +43,9 @@ async def test_freed_memory_is_given_back_now_and_then(
     kept: list[int] = []
     monkeypatch.setattr(allocator, "_malloc_trim", kept.append)
     vectors = EdgeVectors(tmp_path, max_open=1)
-    await crowd(vectors, edge_shelf.FLUSH_EVERY - 1, 8)
+    await crowd(vectors, edge_shards.FLUSH_EVERY - 1, 8)
     assert kept == []
-    await crowd(vectors, 2 * edge_shelf.FLUSH_EVERY, 8)
+    await crowd(vectors, 2 * edge_shards.FLUSH_EVERY, 8)
     assert kept == [0, 0]
     await vectors.close()
 
@@ -68,7 +69,7 @@ async def test_edge_optimizes_while_it_is_written_and_searched(
     monkeypatch.setattr(edge_optimizing, "_optimized", held)
     assert await vectors.optimize(**HERE)
     assert await vectors.optimize(**HERE)  # the same one
-    await until(vectors._engine.shelf.copy_path(NAME).exists, 30)
+    await until(vectors._engine.shards.copy_path(NAME).exists, 30)
     during = await vectors.describe(**HERE)
     assert during is not None
     assert during.status is CollectionStatus.YELLOW
@@ -78,7 +79,7 @@ async def test_edge_optimizes_while_it_is_written_and_searched(
     await vectors.upsert(new, **HERE)
     again = point(unit(7, 1024), imageId=stored[200].image_id, fileName="again")
     await vectors.upsert([again], **HERE)
-    # Others come and go meanwhile, and push the collection off the shelf.
+    # Others come and go meanwhile, and push the collection out of the cache.
     for tenant in ("a", "b", "c"):
         await vectors.upsert([point(unit(1))], tenant=tenant, model="resnet50")
     changed.set()
@@ -178,6 +179,26 @@ async def test_a_damaged_collection_is_red(tmp_path: Path) -> None:
     assert found.trouble is not None
     assert str(tmp_path) not in found.trouble
     assert await vectors.drop(**HERE)
+    await vectors.close()
+
+
+async def test_a_damaged_collection_takes_search_from_nobody_else(tmp_path: Path) -> None:
+    other = HERE | {"tenant": "other"}
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    for place in (HERE, other):
+        await vectors.upsert([point(unit(1))], **place)
+    await vectors.close()
+    for each in (tmp_path / NAME / "segments").rglob("*.json"):
+        each.write_bytes(b"rubbish")
+    known = Breakers()
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    known["vectors"].ping = vectors.ping
+    guarded = known.guard(vectors, "vectors")
+    for _ in range(TRIES + 1):
+        with pytest.raises(VectorsUnavailable):
+            await guarded.count(**HERE)
+        assert await known["vectors"].answers()
+        assert await guarded.count(**other) == 1
     await vectors.close()
 
 

@@ -141,7 +141,7 @@ def a_change_of_a_tenant(image: StoredImage) -> list[Message]:
 
 
 def an_ending(image: StoredImage) -> list[Message]:
-    return [ending(forged(image), Ending.DELETED, image.uploadedAt)]
+    return [ending(forged(image), Ending.DELETED, uploaded_at=image.uploadedAt)]
 
 
 def a_deletion(image: StoredImage) -> list[Message]:

@@ -17,6 +17,7 @@ from obstore.store import MemoryStore
 
 from agents import AGENTS
 from deeplens_streams import codec, stage
+from deeplens_streams import deletion as begun_deletions
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import (
@@ -33,7 +34,7 @@ from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
@@ -175,7 +176,7 @@ class System:
             settings=load_settings(weights="untrained"),
             storage=ObjectImages(blobs),
             claims=DuplicateClaims(blobs),
-            letters=LetterShelf(blobs),
+            letters=DeadLetterStore(blobs),
             tombstones=Tombstones(blobs),
             actions=AdminLog(blobs),
             model=features.model,
@@ -268,10 +269,19 @@ class System:
         finally:  # what goes on behind the answer, which may be killed, too
             await asyncio.gather(*intake._behind, return_exceptions=True)
 
-    async def delete(self, image_id: str) -> None:
-        """Delete, again until there is an answer."""
+    async def delete(self, image_id: str, *, again: bool = True) -> None:
+        """Delete, `again` until there is an answer."""
         path = f"/api/v1/images/{image_id}"
-        await self._ask(deletion.delete, path, image_id=image_id)
+        await self._ask(deletion.delete, path, again=again, image_id=image_id)
+
+    async def finish_deletions(self) -> None:
+        """Do what workers do now and then, until nothing is left of it."""
+        while True:
+            try:
+                if not await begun_deletions.finish(self.services, self._publish):
+                    return
+            except Killed:
+                self.restart()
 
     async def delete_tenant(self) -> None:
         """Have the tenant deleted, again until there is an answer."""
@@ -279,7 +289,12 @@ class System:
         await self._ask(deletion.delete_tenant, path, tenant_id=TENANT)
 
     async def _ask(
-        self, handler: Callable[[web.Request], Awaitable[web.Response]], path: str, **parts: str
+        self,
+        handler: Callable[[web.Request], Awaitable[web.Response]],
+        path: str,
+        *,
+        again: bool = True,
+        **parts: str,
     ) -> None:
         app = web.Application()
         app[CONTEXT], app[DOOR] = self.context, Door(None, self.registry)
@@ -292,7 +307,9 @@ class System:
                     answer = await handler(request)
             except Killed:
                 self.restart()
-                continue
+                if again:
+                    continue
+                return
             assert answer.status == 202
             return
 
@@ -333,6 +350,7 @@ async def ledger(system: System, image: StoredImage) -> dict[str, Any]:
         "thumbnail": await services.storage.size(tenant=tenant, key=image.thumbnailKey) is not None,
         "claim": claim is not None and claim.image_id == image.imageId,
         "purged": tombstone is not None and tombstone.completedAt is not None,
+        "begun": [each async for each, _ in services.tombstones.begun()],
         "letters": [letter.state async for letter in services.letters.walk(tenant=tenant)],
         "completed": len(set(system.completed)),
         "usage": usage.to_wire() if (usage := await system.usage(tenant)) else None,
@@ -370,6 +388,15 @@ async def is_deleted_on_its_way(system: System) -> StoredImage | None:
     return image
 
 
+async def is_deleted_by_who_does_not_ask_again(system: System) -> StoredImage | None:
+    image = await completes(system)
+    if image is not None:
+        await system.delete(image.imageId, again=False)
+        await system.finish_deletions()
+        await system.settle()
+    return image
+
+
 async def goes_with_its_tenant(system: System) -> StoredImage | None:
     image = await completes(system)
     if image is not None:
@@ -393,6 +420,7 @@ Story = Callable[[System], Awaitable[StoredImage | None]]
         (fails_and_is_retried, "failed", 1),
         (is_deleted, "deleted", 0),
         (is_deleted_on_its_way, "deleted", None),
+        (is_deleted_by_who_does_not_ask_again, "deleted", 0),
         (goes_with_its_tenant, None, None),
     ],
 )

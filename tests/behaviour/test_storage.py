@@ -11,6 +11,7 @@ import orjson
 import psutil
 import pytest
 
+from deeplens_streams import deletion
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
@@ -27,7 +28,8 @@ from deeplens_streams.storage import blobs as blobs_module
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.layout import InvalidKey
-from deeplens_streams.storage.objects import metadata_key_of
+from deeplens_streams.storage.objects import metadata_key_of, metadata_of, pointer_of
+from deeplens_streams.storage.tombstones import Tombstones
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
 
@@ -106,10 +108,7 @@ def another(source: Path) -> Path:
 
 
 async def put(storage: ImageStorage, stored: StoredImage) -> StoredImage:
-    await storage.put_pointer(
-        tenant=stored.tenantId, image_id=stored.imageId, uploaded_at=stored.uploadedAt
-    )
-    await storage.put_metadata(stored)
+    await storage.put_image(stored, b"bytes")
     return stored
 
 
@@ -130,10 +129,11 @@ async def listed(
 
 
 async def test_an_original_comes_back_as_it_was(storage: ImageStorage, source: Path) -> None:
-    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    stored = image(storage)
+    place = {"tenant": "acme-corp", "key": stored.originalKey}
     assert await storage.get(**place) is None
     assert await storage.size(**place) is None
-    await storage.put_original(**place, source=source, content_type="image/jpeg")
+    await storage.put_image(stored, source)
     assert await storage.size(**place) == 300_000
 
 
@@ -142,17 +142,18 @@ async def test_originals_of_every_size(storage: ImageStorage, tmp_path: Path, si
     data = os.urandom(size)
     source = tmp_path / "upload"
     source.write_bytes(data)
-    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
-    await storage.put_original(**place, source=source, content_type="image/png")
+    stored = image(storage)
+    place = {"tenant": "acme-corp", "key": stored.originalKey}
+    await storage.put_image(stored, source)
     assert await storage.size(**place) == size
     assert await storage.get(**place) == data
 
 
 async def test_originals_from_memory(storage: ImageStorage) -> None:
     for size in (0, 1, 262_144, 262_145):
-        data = os.urandom(size)
-        place = {"tenant": "acme-corp", "key": image(storage).originalKey}
-        await storage.put_original(**place, source=data, content_type="image/png")
+        stored, data = image(storage), os.urandom(size)
+        place = {"tenant": "acme-corp", "key": stored.originalKey}
+        await storage.put_image(stored, data)
         assert await storage.size(**place) == size
         assert await storage.get(**place) == data
 
@@ -182,12 +183,13 @@ async def test_a_stream_is_cut_where_it_was_asked(storage: ImageStorage, tmp_pat
     data = os.urandom(3_000_000)
     source = tmp_path / "upload"
     source.write_bytes(data)
-    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
-    await storage.put_original(**place, source=source, content_type="image/png")
+    stored = image(storage)
+    place = {"tenant": "acme-corp", "key": stored.originalKey}
+    await storage.put_image(stored, source)
     for start, end in [(0, None), (5, None), (0, 1), (2_999_999, 3_000_000), (7, 2_500_000)]:
         chunks = [chunk async for chunk in storage.stream(**place, start=start, end=end)]
         assert b"".join(chunks) == data[start:end]
-        assert max(map(len, chunks)) <= 1024 * 1024
+        assert max(map(len, chunks)) <= 128 * 1024
     assert [chunk async for chunk in storage.stream(**place, start=9, end=9)] == []
 
 
@@ -208,10 +210,11 @@ async def test_thumbnails(storage: ImageStorage) -> None:
 
 
 async def test_a_missing_source_is_no_success(storage: ImageStorage, tmp_path: Path) -> None:
-    place = {"tenant": "acme-corp", "key": image(storage).originalKey}
+    stored = image(storage)
     with pytest.raises(StorageUnavailable):
-        await storage.put_original(**place, source=tmp_path / "gone", content_type="image/jpeg")
-    assert await storage.get(**place) is None
+        await storage.put_image(stored, tmp_path / "gone")
+    assert await storage.get(tenant="acme-corp", key=stored.originalKey) is None
+    assert await storage.find(stored.imageId) is None
 
 
 async def test_a_cancelled_upload_leaves_all_or_nothing(
@@ -220,30 +223,41 @@ async def test_a_cancelled_upload_leaves_all_or_nothing(
     source = tmp_path / "upload"
     for wait in (0, 0.001, 0.005, 0.02, 0.05):
         source.write_bytes(bytes(40_000_000))
-        place = {"tenant": "acme-corp", "key": image(storage).originalKey}
-        upload = asyncio.ensure_future(
-            storage.put_original(**place, source=source, content_type="image/jpeg")
-        )
+        stored = image(storage)
+        upload = asyncio.ensure_future(storage.put_image(stored, source))
         await asyncio.wait({upload}, timeout=wait)
         upload.cancel()
         await asyncio.wait({upload})
-        assert await storage.size(**place) in (None, 40_000_000)
+        size = await storage.size(tenant="acme-corp", key=stored.originalKey)
+        assert size in (None, 40_000_000)
     # What it held is free again: others go through, more than fit beside it.
     source.write_bytes(bytes(1_000_000))
-    await asyncio.gather(
-        *(
-            storage.put_original(
-                tenant="acme-corp",
-                key=image(storage).originalKey,
-                source=another(source),
-                content_type="image/jpeg",
-            )
-            for _ in range(60)
-        )
-    )
+    await asyncio.gather(*(storage.put_image(image(storage), another(source)) for _ in range(60)))
 
 
 # Conditional writes --------------------------------------------------------------------------
+
+
+async def test_all_that_a_tenant_has_goes_by_its_keys(
+    storage: ImageStorage, blobs: Blobs, claims: DuplicateClaims
+) -> None:
+    stored, theirs = image(storage), image(storage, tenant="acme")
+    await storage.put_image(stored, b"bytes", claim=claims.pending(stored))
+    await storage.put_image(theirs, b"bytes")
+    key, _ = metadata_of(stored)
+    await blobs.put(Write(key, b"{"), action="damage")
+    await blobs.put(Write("acme-corp/original/notes.txt", b"by hand"), action="litter")
+    found = [each async for each in storage.walk_keys(tenant="acme-corp")]
+    assert len(found) == 4
+    for each in found:
+        await storage.remove_listed(tenant="acme-corp", key=each)
+    assert [each async for each in storage.walk_keys(tenant="acme-corp")] == []
+    assert await blobs.get(pointer_of(stored)[0], action="look") is None
+    assert await storage.find(theirs.imageId) is not None
+    (other, *_) = [each async for each in storage.walk_keys(tenant="acme")]
+    for bad in (other, "acme-corp/../acme/original/x", "acme-corp/x", "index/x", ".ping", ""):
+        with pytest.raises(InvalidKey):
+            await storage.remove_listed(tenant="acme-corp", key=bad)
 
 
 async def test_of_many_who_make_an_object_one_succeeds(blobs: Blobs) -> None:
@@ -348,9 +362,7 @@ async def test_a_damaged_claim_can_be_taken_over(
 
 async def test_a_key_belongs_to_one_tenant(storage: ImageStorage, source: Path) -> None:
     stored = image(storage)
-    await storage.put_original(
-        tenant="acme-corp", key=stored.originalKey, source=source, content_type="image/jpeg"
-    )
+    await storage.put_image(stored, source)
     for tenant in ("acmecorp", "acme", "index"):
         with pytest.raises(InvalidKey):
             await storage.get(tenant=tenant, key=stored.originalKey)
@@ -386,13 +398,15 @@ async def test_a_key_of_another_shape_is_refused(storage: ImageStorage, key: str
 
 @pytest.mark.parametrize("tenant", ["", ".", "..", "a/b", "Acme", "a_b", "../x", "a" * 64])
 async def test_no_key_without_a_tenant(storage: ImageStorage, tenant: str) -> None:
-    image_id = new_image_id()
+    stored = image(storage)
     with pytest.raises(InvalidTenantId):
-        storage.thumbnail_key(tenant=tenant, image_id=image_id, uploaded_at=iso(NOON))
+        storage.thumbnail_key(tenant=tenant, image_id=stored.imageId, uploaded_at=iso(NOON))
     with pytest.raises(InvalidTenantId):
         await storage.list_images(tenant=tenant, limit=1)
-    with pytest.raises(InvalidTenantId):
-        await storage.put_pointer(tenant=tenant, image_id=image_id, uploaded_at=iso(NOON))
+    stored.tenantId = tenant
+    for make in (pointer_of, metadata_of):
+        with pytest.raises(InvalidTenantId):
+            make(stored)
 
 
 def test_a_key_is_made_of_what_is_ours(storage: ImageStorage) -> None:
@@ -428,11 +442,9 @@ async def test_metadata_of_another_tenant_is_not_there(storage: ImageStorage) ->
     assert await storage.get_metadata(tenant="acmecorp", image_id=stored.imageId) is None
 
 
-async def test_a_pointer_alone_is_no_image(storage: ImageStorage) -> None:
+async def test_a_pointer_alone_is_no_image(blobs: Blobs, storage: ImageStorage) -> None:
     stored = image(storage)
-    await storage.put_pointer(
-        tenant="acme-corp", image_id=stored.imageId, uploaded_at=stored.uploadedAt
-    )
+    await blobs.put(Write(*pointer_of(stored)), action="cut off")
     assert await storage.find(stored.imageId) is None
     assert await listed(storage, limit=5) == [[]]
 
@@ -443,9 +455,7 @@ async def test_pointers_are_walked_and_tell_whether_they_lead_anywhere(
     there, of_index = await put(storage, image(storage)), image(storage, tenant="index")
     await put(storage, of_index)
     lone, damaged = image(storage), image(storage)
-    await storage.put_pointer(
-        tenant="acme-corp", image_id=lone.imageId, uploaded_at=lone.uploadedAt
-    )
+    await blobs.put(Write(*pointer_of(lone)), action="cut off")
     await blobs.put(Write(f"index/{bare_uuid(damaged.imageId)}", b"{"), action="damage")
     found = sorted([each async for each in storage.walk_pointers()])
     assert found == sorted(
@@ -613,18 +623,11 @@ async def test_fifty_large_uploads_at_once_take_little_memory(
             await asyncio.sleep(0.002)
 
     watcher = asyncio.create_task(watch())
-    keys = [image(storage).originalKey for _ in range(50)]
-    await asyncio.gather(
-        *(
-            storage.put_original(
-                tenant="acme-corp", key=key, source=another(source), content_type="image/jpeg"
-            )
-            for key in keys
-        )
-    )
+    images = [image(storage) for _ in range(50)]
+    await asyncio.gather(*(storage.put_image(each, another(source)) for each in images))
     done.set()
     await watcher
-    assert await storage.size(tenant="acme-corp", key=keys[-1]) == 10_000_000
+    assert await storage.size(tenant="acme-corp", key=images[-1].originalKey) == 10_000_000
     assert peak - before < 100_000_000
 
 
@@ -664,8 +667,8 @@ async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
     place = {"tenant": "acme-corp", "key": stored.originalKey}
     for call in (
         storage.ping(),
-        storage.put_metadata(stored),
-        storage.put_original(**place, source=upload, content_type="image/jpeg"),
+        storage.put_image(stored, b"x"),
+        storage.put_image(stored, upload),
         storage.get(**place),
         storage.size(**place),
         storage.find(stored.imageId),
@@ -703,6 +706,25 @@ async def test_a_wrong_key_is_unavailable(
         await storage.ping()
     with pytest.raises(StorageUnavailable):
         await storage.find(new_image_id())
+
+
+async def test_a_deletion_is_known_until_it_is_sent(blobs: Blobs, storage: ImageStorage) -> None:
+    tombstones, images = Tombstones(blobs), [image(storage) for _ in range(3)]
+    assert [each async for each in tombstones.begun()] == []
+    for each in images:
+        await tombstones.begin(deletion._tombstone(each))
+    begun = {image_id: tombstone async for image_id, tombstone in tombstones.begun()}
+    assert begun.keys() == {each.imageId for each in images}
+    for each in images:
+        tombstone = begun[each.imageId]
+        assert tombstone is not None
+        assert tombstone.originalKey == each.originalKey
+    assert await storage.tenants() == []
+    for _ in range(2):
+        await tombstones.sent(images[0].imageId)
+    assert {image_id async for image_id, _ in tombstones.begun()} == {
+        each.imageId for each in images[1:]
+    }
 
 
 @pytest.mark.parametrize("bad", ["ftp://x/y", "https://example.org/x", "nonsense", "s3://"])

@@ -399,13 +399,13 @@ async def test_edge_opens_only_so_many_collections(tmp_path: Path) -> None:
 
     async def use(tenant: str, seed: int) -> None:
         await vectors.upsert([point(unit(seed))], tenant=tenant, model="resnet50")
-        assert len(vectors._engine.shelf.open_names) <= 3
+        assert len(vectors._engine.shards.open_names) <= 3
 
     await asyncio.gather(*(use(tenant, seed) for seed in range(5) for tenant in tenants))
     for tenant in tenants:
         assert await vectors.count(tenant=tenant, model="resnet50") == 5
     last = [f"tenant_{tenant}_resnet50_vectors" for tenant in tenants[-3:]]
-    assert vectors._engine.shelf.open_names == last
+    assert vectors._engine.shards.open_names == last
     held = _files_below(tmp_path)
     assert all(tenant in str(held) for tenant in tenants[-3:])
     assert not any(f"{tenant}_resnet50" in str(held) for tenant in tenants[:-3])

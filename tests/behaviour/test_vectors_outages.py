@@ -30,7 +30,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import LetterShelf
+from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message
 from deeplens_streams.vectors import client
@@ -164,7 +164,7 @@ async def services(engine: Engine) -> AsyncIterator[Services]:
         settings=load_settings(weights="untrained"),
         storage=ObjectImages(blobs),
         claims=DuplicateClaims(blobs),
-        letters=LetterShelf(blobs),
+        letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
         model=MODEL,

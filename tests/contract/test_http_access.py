@@ -13,13 +13,13 @@ from deeplens_streams import api_keys
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.web import ROUTES, failures
+from deeplens_streams.web import ROUTES, failures, hub
 from deeplens_streams.web.access import INTERNAL, INTERNAL_HEADER
 from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES
 from models.tenants import Scope
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
-from tests.web_server import SEARCH, TENANT, UPLOAD, Web, running
+from tests.web_server import SEARCH, TENANT, UPLOAD, Web, row_of, running
 
 IMAGE = "img_11111111-1111-4111-8111-111111111111"
 #: What anybody may ask for: nothing in it is a tenant's or an operator's.
@@ -309,6 +309,31 @@ async def test_the_websocket_asks_for_a_key_too(served: Web) -> None:
     protocols = ("deeplens", f"deeplens.key.{key}")
     said, code = await socket_end(served, path, protocols=protocols)
     assert ([each["status"] for each in said], code) == (["completed"], 1000)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["at a look", "at a change"])
+@pytest.mark.parametrize(("ending", "code"), [("suspend", 4403), ("revoke", 4401)])
+async def test_an_open_websocket_ends_with_what_let_it_in(
+    served: Web, monkeypatch: pytest.MonkeyPatch, ending: str, code: int, *, looks: bool
+) -> None:
+    monkeypatch.setattr(hub, "_POLL_S", 0.05 if looks else 3600.0)
+    key = await tenant_key(served, "acme")
+    image_id = await uploaded(served, key)
+    done, path = served.rows.held[image_id], "/api/v1/admin/tenants/acme"
+    served.rows.held[image_id] = row_of(image_id, "processing", [], tenantId="acme")
+    url = f"/hub/processing-status?imageId={image_id}"
+    async with served.client.ws_connect(url, headers={"X-API-Key": key}) as socket:
+        assert (await socket.receive_json(timeout=5))["status"] == "processing"
+        if ending == "suspend":
+            assert (await ask(served, "POST", f"{path}/suspend", OPERATOR))[0] == 200
+        else:
+            key_id = api_keys.key_id(key)
+            assert (await ask(served, "DELETE", f"{path}/keys/{key_id}", OPERATOR))[0] == 200
+        if not looks:
+            served.feed.tell(done)
+        message = await socket.receive(timeout=5)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, code)
+        assert message.extra
 
 
 async def test_what_operators_do_is_written_down(served: Web) -> None:

@@ -152,6 +152,13 @@ async def test_what_tenants_do_and_what_changes_nothing_is_not_logged(served: We
     assert await actions(served) == before
 
 
+async def test_the_log_says_how_a_body_that_is_too_large_was_answered(served: Web) -> None:
+    status, answer = await ask(served, "POST", TENANTS, OPERATOR, {"tenantId": "z" * 300_000})
+    assert (status, answer["errorCode"]) == (413, "TOO_LARGE")
+    (said,) = await actions(served)
+    assert said["status"] == 413
+
+
 async def test_with_keys_off_the_log_has_what_is_for_operators_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as web:
         web.purges = True

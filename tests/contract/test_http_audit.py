@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import ClientResponse
 
-from deeplens_streams import audit as auditing
-from deeplens_streams import deletion, orphans
+from deeplens_streams import deletion, ledger, orphans, stillness
 from deeplens_streams.errors import RowMoving
-from deeplens_streams.storage import objects
+from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.vectors.base import VectorPoint
@@ -25,6 +26,7 @@ from models.images import StoredImage
 from models.status import ImageProgress, ImageRow, Step, StepStatus
 from tables import image_status
 from tests.contract.test_http_dead_letters import fail
+from tests.described import breaches_of
 from tests.photographs import photograph
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
 
@@ -36,19 +38,25 @@ PICTURE = photograph("rocket").data
 async def served(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Web]:
-    for module in (auditing, orphans):
-        monkeypatch.setattr(module, "GRACE_S", -1.0)
+    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
     for name in ("PATIENCE_S", "_LOOK_S"):
         monkeypatch.setattr(patient_rows, name, 0.0)
     async with running(tmp_path, tenancy=request.param) as found:
         yield found
 
 
+async def lines_of(response: ClientResponse) -> list[dict[str, Any]]:
+    """Return an audit's lines, each as the OpenAPI document has it."""
+    lines = [json.loads(line) for line in (await response.text()).splitlines()]
+    assert [breach for line in lines for breach in breaches_of("AuditLine", line)] == []
+    return lines
+
+
 async def audited(served: Web, query: str = "") -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the findings and the ledger of all."""
     async with served.client.post(f"{AUDIT}?{query}") as response:
         assert response.status == 200
-        lines = [json.loads(line) for line in (await response.text()).splitlines()]
+        lines = await lines_of(response)
     assert lines[-1]["type"] == "total"
     return [line for line in lines if line["type"] == "finding"], lines[-1]
 
@@ -89,8 +97,7 @@ def follow(served: Web) -> None:
 
 
 async def test_every_image_is_in_one_column(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (auditing, orphans):
-        monkeypatch.setattr(module, "GRACE_S", 60.0)
+    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
     served.purges = True
     for _ in range(3):
         await completed(served)
@@ -171,6 +178,60 @@ async def test_what_a_dead_upload_left_is_removed(served: Web) -> None:
     assert [each["fault"] for each in findings] == ["file_orphaned", "claim_orphaned"]
     assert (await audited(served))[0] == []
     assert (await served.upload(PICTURE))["duplicateOf"] is None
+
+
+@pytest.mark.parametrize("tenant", [TENANT, "ghost"])
+async def test_vectors_of_every_model_and_tenant_are_somebody_s(served: Web, tenant: str) -> None:
+    """Of a model that the system had before; of a tenant of whom storage has nothing."""
+    kept = await stored(served, await completed(served))
+    stray = "img_00000000-0000-4000-8000-000000000000"
+    models = {served.model.name: 2048, "resnet50-old": 4}
+    assert served.vectors is not None
+    for model, dimension in models.items():
+        for image_id in (kept.imageId, stray) if tenant == TENANT else (stray,):
+            said = {"imageId": image_id, "uploadedAt": kept.uploadedAt, "tags": {}}
+            point = VectorPoint(image_id, np.ones(dimension, np.float32), said)
+            await served.vectors.upsert([point], tenant=tenant, model=model)
+    findings, _ = await audited(served, "repair=true")
+    assert {(each["tenantId"], each["imageId"], each["detail"]) for each in findings} == {
+        (tenant, stray, f"a vector of {served.model.name}"),
+        (tenant, stray, "a vector of resnet50-old"),
+    }
+    assert faults(findings) == ["vector_orphaned", "vector_orphaned"]
+    for model in models:
+        found = await served.vectors.present([kept.imageId, stray], tenant=tenant, model=model)
+        assert found == ({kept.imageId} if tenant == TENANT else set())
+    assert (await audited(served))[0] == []
+
+
+async def test_what_a_killed_process_had_half_written_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
+    folder = tmp_path / "images"
+    async with running(tmp_path, storage_url=folder.as_uri()) as served:
+        image = await stored(served, await completed(served))
+        key = f"{image.thumbnailKey}#12"
+        (half := folder / key).parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(b"half")
+        assert (await audited(served))[0] == []  # somebody may be at it
+        os.utime(half, (0, 0))
+        (finding,), total = await audited(served, "repair=true")
+        assert (finding["imageId"], finding["fault"]) == (image.imageId, "write_unfinished")
+        assert (finding["detail"], total["repaired"]) == (key, 1)
+        assert not half.exists()
+        assert await served.storage.find(image.imageId) is not None
+        assert (await audited(served))[0] == []
+
+
+async def test_a_damaged_claim_is_removed(served: Web) -> None:
+    await completed(served)
+    key = layout.claim_key(tenant=TENANT, checksum=64 * "0")
+    await served.blobs.put(Write(key, b"{"), action="damage")
+    findings, _ = await audited(served, "repair=true")
+    assert [each["detail"] for each in findings] == [f"of {64 * '0'}; it cannot be read"]
+    assert await served.blobs.get(key, action="look") is None
+    assert (await audited(served))[0] == []
 
 
 async def test_missing_bytes_are_named_and_cannot_be_mended(served: Web) -> None:
@@ -298,12 +359,13 @@ async def test_a_pointer_of_no_image_is_removed(
         assert response.status == 200
     await until(lambda: not served._work)
     killed = "img_00000000-0000-4000-8000-000000000001"
-    await served.storage.put_pointer(tenant="killed", image_id=killed, uploaded_at=utc_now())
+    pointer = json.dumps({"tenantId": "killed", "uploadedAt": utc_now()}).encode()
+    await served.blobs.put(Write(layout.pointer_key(killed), pointer), action="cut off")
     findings, _ = await audited(served, f"tenantId={TENANT}")
     assert findings == []  # only everybody's are looked through
-    monkeypatch.setattr(orphans, "GRACE_S", 60.0)
+    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
     assert (await audited(served))[0] == []  # the upload may be at work
-    monkeypatch.setattr(orphans, "GRACE_S", -1.0)
+    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
     (finding,), total = await audited(served, "repair=true")
     assert finding["tenantId"] == "killed"
     assert (finding["imageId"], finding["fault"]) == (killed, "pointer_orphaned")
@@ -400,7 +462,7 @@ async def test_an_image_and_its_tombstone_are_one(served: Web) -> None:
     """A deletion was cut off between the tombstone and the metadata object."""
     image = await stored(served, await completed(served))
     tombstone = await deletion.begin(image, served.services)
-    await served.storage.put_metadata(image)
+    await served.blobs.put(Write(*objects.metadata_of(image)), action="cut off")
     for data in (None, b"{"):
         if data is not None:
             await damage(served, image, data)
@@ -493,7 +555,7 @@ async def test_an_image_whose_row_says_deleted_is_not_accounted_for(served: Web)
 
 
 async def test_an_audit_streams_in_pages(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (auditing, orphans):
+    for module in (ledger, orphans):
         monkeypatch.setattr(module, "PAGE", 2)
     for _ in range(5):
         await completed(served)
@@ -520,7 +582,7 @@ async def test_a_table_of_which_a_part_is_missing_is_not_compared(served: Web) -
     for others in ([], [Share([recovering], [])]):
         served.tables.others = others
         async with served.client.post(AUDIT) as response:
-            (line,) = [json.loads(line) for line in (await response.text()).splitlines()]
+            (line,) = await lines_of(response)
         assert (line["type"], line["errorCode"]) == ("error", "ROW_MOVING")
 
 
@@ -551,7 +613,7 @@ async def test_a_silent_audit_says_how_far_it_is(
         assert json.loads(await response.content.readline()) == line
         assert line == {"type": "progress", "tenantId": TENANT, "checked": 6}
         go_on.set()
-        lines = [json.loads(line) for line in (await response.text()).splitlines()]
+        lines = await lines_of(response)
     assert lines[-1]["type"] == "total"
     for each in (go_on, begun, ended):
         each.clear()
@@ -604,7 +666,7 @@ async def test_while_rows_move_the_audit_says_that_it_cannot_go_on(served: Web) 
     await completed(served)
     served.rows.moving = True  # and it stays so
     async with served.client.post(AUDIT) as response:
-        lines = [json.loads(line) for line in (await response.text()).splitlines()]
+        lines = await lines_of(response)
     assert lines[-1]["type"] == "error"
     assert lines[-1]["errorCode"] == "ROW_MOVING"
 

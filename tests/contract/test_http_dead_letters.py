@@ -21,7 +21,7 @@ from deeplens_streams.letters import dead_letter, kept_as, unreadable
 from deeplens_streams.replay import Replay
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
-from deeplens_streams.storage import letters as shelves
+from deeplens_streams.storage import letters as letter_store
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import EXTRACTION, PROGRESS, Message
 from deeplens_streams.web import dead_letters as views
@@ -463,17 +463,17 @@ async def test_a_retry_that_fails_again_before_it_is_noted_was_one(served: Web) 
 
 async def test_of_many_who_resolve_a_letter_one_succeeds(served: Web) -> None:
     _, letter_id = await fail(served)
-    shelf = served.services.letters
-    found = [await shelf.find(letter_id) for _ in range(10)]
+    store = served.services.letters
+    found = [await store.find(letter_id) for _ in range(10)]
 
     async def resolve(number: int, letter: DeadLetter) -> bool:
         letter.state, letter.reason = "discarded", str(number)
-        return await shelf.resolve(letter)
+        return await store.resolve(letter)
 
     work = [resolve(number, each) for number, each in enumerate(found) if each is not None]
     done = await asyncio.gather(*work)
     assert sum(done) == 1
-    kept = await shelf.find(letter_id)
+    kept = await store.find(letter_id)
     assert kept is not None
     assert kept.reason == str(done.index(True))
 
@@ -503,19 +503,19 @@ async def test_a_page_of_everybodys_letters_is_no_longer_than_its_limit(served: 
 async def test_a_page_looks_at_so_many_letters_of_all_tenants_together(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelves, "MAX_WALK", 3)
+    monkeypatch.setattr(letter_store, "MAX_WALK", 3)
     wanted = [(await fail(served, tenant="c"))[1]]
     for tenant in ("a", "b"):
         for _ in range(2):
             await fail(served, UndecodableImage(), tenant=tenant)
     read: list[str] = []
-    parsed = shelves._parsed
+    parsed = letter_store._parsed
 
     def counted(key: str, raw: bytes | None) -> DeadLetter | None:
         read.append(key)
         return parsed(key, raw)
 
-    monkeypatch.setattr(shelves, "_parsed", counted)
+    monkeypatch.setattr(letter_store, "_parsed", counted)
     answer = await call(served, "GET", f"{LETTERS}?code=INTERNAL")
     assert answer["deadLetters"] == []
     assert answer["nextCursor"].startswith("b.")
@@ -530,7 +530,7 @@ async def test_a_page_looks_into_so_many_tenants(
     for number in range(9):
         await served.upload(PICTURE, tenantId=f"t{number}", skipDuplicateCheck="true")
     letter_id = (await fail(served, tenant="t8"))[1]
-    monkeypatch.setattr(shelves, "MAX_TENANTS", 4)
+    monkeypatch.setattr(letter_store, "MAX_TENANTS", 4)
     listed: list[str] = []
     children = type(served.blobs).children
 

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import obstore
+import orjson
 import pytest
 from aiohttp import FormData
 
 from agents import dead_letters as keeper
-from agents import purging
-from deeplens_streams import codec
+from deeplens_streams import codec, tenant_purge
+from deeplens_streams import deletion as begun_deletions
 from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS
-from deeplens_streams.web import deletion, intake
+from deeplens_streams.web import deletion, intake, pending_deletions
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
 from models.letters import DeadLetter
@@ -161,12 +164,55 @@ async def found_by_search(served: Web) -> list[str]:
         return [each["imageId"] for each in answer["results"]]
 
 
-async def test_a_deletion_that_kafka_did_not_take_is_repeated(served: Web) -> None:
+async def test_a_deletion_that_kafka_did_not_take_is_done_all_the_same(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image_id = await uploaded(served)
     served.broker_fault = BrokerUnavailable()
-    await call(served, "DELETE", f"/api/v1/images/{image_id}", 503)
-    served.broker_fault = None
-    await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
+    answer = await call(served, "DELETE", f"/api/v1/images/{image_id}", 202)
+    assert answer["completedAt"] is None
+    await call(served, "GET", f"/api/v1/images/{image_id}", 404)
+    again = await call(served, "DELETE", f"/api/v1/images/{image_id}", 202)
+    assert again["requestedAt"] == answer["requestedAt"]
+
+    monkeypatch.setattr(pending_deletions, "_LOOK_S", 0.01)
+    async with pending_deletions.PendingDeletions(served.services, served.publish):
+        served.broker_fault = None
+        await until(lambda: served.rows.held[image_id].status == "deleted")
+        await served.settled()
+    left = [key for key in await keys(served) if image_id.removeprefix("img_") in key]
+    assert [key.split("/")[-4 if "deleted" in key else 0] for key in left] == ["deleted", "index"]
+    assert (await call(served, "DELETE", f"/api/v1/images/{image_id}", 200))["completedAt"]
+
+
+async def test_a_refused_upload_whose_worker_died_leaves_nothing(served: Web) -> None:
+    image_id = await uploaded(served)
+    image = await served.storage.find(image_id)
+    assert image is not None
+    await begun_deletions.begin(image, served.services, refused=True)
+    assert await begun_deletions.finish(served.services, served.publish) == 1
+    await served.settled()
+    assert not [key for key in await keys(served) if image_id.removeprefix("img_") in key]
+    assert await begun_deletions.finish(served.services, served.publish) == 0
+
+
+async def test_what_is_left_of_the_beginning_of_a_deletion_goes(served: Web) -> None:
+    image = await served.storage.find(await uploaded(served))
+    assert image is not None
+    tombstone = await begun_deletions.begin(image, served.services)
+    await begun_deletions.announce(tombstone, served.services, served.publish)
+    await served.settled()
+    await served.services.tombstones.begin(tombstone)  # as if it had died behind the event
+    gone = image.imageId.replace(image.imageId[4:8], "dead")
+    for raw in (b"{", orjson.dumps({})):
+        damaged = Write(layout.deletion_key(gone), raw)
+        await served.blobs.put(damaged, action="damage")
+        assert await begun_deletions.finish(served.services, served.publish) > 0
+    assert not [key for key in await keys(served) if layout.DELETING in key]
+    found = await served.services.tombstones.find(image.imageId)
+    assert found is not None
+    assert found.completedAt
+    assert [each.topic for each in served.sent].count(DELETED) == 1
 
 
 async def test_unknown_images_and_other_tenants(served: Web) -> None:
@@ -210,7 +256,7 @@ async def test_a_tenants_purge_that_is_cut_off_leaves_nothing(
 ) -> None:
     for name in ("rocket", "coffee", "camera"):
         await uploaded(served, photograph(name).data)
-    monkeypatch.setattr(purging, "BUNCH", 1)
+    monkeypatch.setattr(tenant_purge, "BATCH", 1)
     served.purges = False
     path = f"/api/v1/admin/tenants/{TENANT}"
     await call(served, "DELETE", f"{path}?confirm={TENANT}", 202)

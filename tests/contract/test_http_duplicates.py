@@ -132,12 +132,33 @@ async def test_after_the_first_is_gone_the_same_bytes_are_processed_again(served
     assert second["imageId"] != first["imageId"]
 
 
-async def test_while_rows_move_a_duplicate_is_one_all_the_same(served: Web) -> None:
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_while_rows_move_a_duplicate_waits_for_what_became_of_the_first(
+    served: Web, status: str
+) -> None:
     first = await served.upload(PICTURE)
     await confirmed(served, first)
+    served.rows.held[first["imageId"]] = row_of(first["imageId"], status, [])
     served.rows.moving = True
-    second = await served.upload(PICTURE)
-    assert (second["duplicateOf"], second["status"]) == (first["imageId"], "processing")
+    waiting = asyncio.create_task(served.upload(PICTURE))
+    done, _ = await asyncio.wait({waiting}, timeout=0.3)
+    assert not done
+    served.rows.moving = False
+    second = await waiting
+    is_duplicate = status == "completed"
+    assert (second["duplicateOf"] == first["imageId"]) == is_duplicate
+    assert (second["imageId"] == first["imageId"]) == is_duplicate
+
+
+async def test_a_duplicate_is_refused_where_nobody_can_tell_whether_the_first_failed(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOVE_S", 0.0)
+    await confirmed(served, await served.upload(PICTURE))
+    served.rows.moving = True
+    answer = await refused(served)
+    assert (answer["errorCode"], answer["duplicateOf"]) == ("ROW_MOVING", None)
+    assert (await served.upload(PICTURE, skipDuplicateCheck="true"))["duplicateOf"] is None
 
 
 async def test_a_claim_of_an_upload_that_died_is_taken_over(
@@ -160,6 +181,7 @@ async def test_while_rows_move_nobody_is_referred_to_an_upload_that_died(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "PENDING_S", 0.2)
+    monkeypatch.setattr(intake, "MOVE_S", 0.0)
     dead = await served.storage.find((await served.upload(PICTURE))["imageId"])
     assert dead is not None
     await until(lambda: not intake._behind)

@@ -12,7 +12,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull
 from deeplens_streams.web import gate
 from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Pressure, Web, running
+from tests.web_server import SEARCH, TENANT, UPLOAD, Pressure, Web, noise_jpeg, running
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -63,6 +63,42 @@ def test_uploads_under_way_count_against_the_reserve(
     with door.let_in(size), pytest.raises(StorageFull), door.let_in(1):
         pass
     with door.let_in(size):
+        pass
+
+
+async def test_searches_keep_to_the_reserve(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But those whose picture lies in memory, or is stored, are answered by a full disk, too."""
+    image_id = (await served.upload(photograph("rocket").data))["imageId"]
+    await served.index(image_id)
+    served.backlog.waiting = 100
+
+    async def search(**query: Any) -> tuple[int, str | None]:
+        form = FormData({"tenantId": TENANT}, default_to_multipart=True)
+        for name, value in query.items():
+            form.add_field(name, value, **({"filename": "q.jpg"} if name != "imageId" else {}))
+        async with served.client.post(SEARCH, data=form) as response:
+            assert served.spooled == []
+            return response.status, (await response.json())["errorCode"]
+
+    large = noise_jpeg(1_000_000)
+    assert await search(queryImage=large) == (200, None)
+    monkeypatch.setattr(gate.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 900_000))
+    assert await search(queryImage=large) == (507, "STORAGE_FULL")
+    assert await search(queryImage=photograph("rocket").data) == (200, None)
+    assert await search(imageId=image_id) == (200, None)
+
+
+def test_searches_and_uploads_count_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
+    door = gate.Gate(settings, Pressure())
+    monkeypatch.setattr(gate.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 10_001_000))
+    with door.let_query_in(None), pytest.raises(StorageFull), door.let_in(1):
+        pass
+    with door.let_in(None), pytest.raises(StorageFull), door.let_query_in(1_000_000):
+        pass
+    with door.let_query_in(None), door.let_query_in(1000):
         pass
 
 

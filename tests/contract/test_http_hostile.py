@@ -67,6 +67,13 @@ async def test_a_picture_behind_something_else_is_no_picture(served: Web, head: 
         ("rocket.jpg.exe", "rocket.jpg.exe.jpg"),
         ("CON:<a>|b?*.jpg", "CON__a__b__.jpg"),
         (" ..jpg", "jpg.jpg"),
+        ("CON.jpg", "_CON.jpg"),
+        ("nul", "_nul.jpg"),
+        ("Lpt1 .tar.jpeg", "_Lpt1 .tar.jpeg"),
+        ("com¹.jpg", "_com_.jpg"),
+        ("conin$.jpg. . ", "_conin$.jpg"),
+        ("console.jpg", "console.jpg"),
+        ("com10.jpg", "com10.jpg"),
     ],
 )
 async def test_the_name_for_saving_fits_the_content(served: Web, name: str, saved_as: str) -> None:

@@ -1,5 +1,6 @@
 """Searches: what is found, by whom, and every refusal."""
 
+import asyncio
 import io
 import json
 import uuid
@@ -15,7 +16,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import search
 from tests.photographs import cropped_copy, photograph
-from tests.web_server import SEARCH, TENANT, Web, noise_jpeg, running
+from tests.web_server import SEARCH, TENANT, Web, noise_jpeg, running, until
 
 NAMES = ("rocket", "coffee", "chelsea", "china")
 ROCKET = photograph("rocket").data
@@ -173,6 +174,43 @@ async def test_a_worker_without_the_engine(tmp_path: Path) -> None:
         assert "DEEPLENS_QDRANT_URL" in answer["message"]
     async with running(tmp_path, features=None) as served:
         assert (await ask(served, ROCKET, 503))["errorCode"] == "EXTRACTOR_UNAVAILABLE"
+
+
+async def test_searches_that_wait_for_the_model_are_bounded(tmp_path: Path) -> None:
+    features, go_on, waiting = MemoryFeatures(), asyncio.Event(), 0
+    extract = features.extract
+
+    async def stalled(*args: Any, **options: Any) -> Any:
+        nonlocal waiting
+        waiting += 1
+        await go_on.wait()
+        return await extract(*args, **options)
+
+    async def by(**fields: str | bytes) -> tuple[int, str | None]:
+        form = FormData({"tenantId": TENANT}, default_to_multipart=True)
+        for name, value in fields.items():
+            form.add_field(name, value, filename="q.jpg" if name == "queryImage" else None)
+        async with served.client.post(SEARCH, data=form) as response:
+            if response.status == 429:
+                assert int(response.headers["Retry-After"]) > 0
+            return response.status, (await response.json())["errorCode"]
+
+    async with running(tmp_path, features=features, max_uploads=2) as served:
+        image_id = (await served.upload(ROCKET))["imageId"]
+        await served.index(image_id)
+        features.extract = stalled  # type: ignore[method-assign] # only this one's
+        large = noise_jpeg(1_000_000)
+        searches = [asyncio.create_task(by(queryImage=large)) for _ in range(2)]
+        await until(lambda: waiting == 2)
+        async with asyncio.timeout(5):
+            assert await by(queryImage=large) == (429, "TOO_MANY_REQUESTS")
+        assert len(served.spooled) == 2
+        # What needs no model goes on.
+        assert await by(imageId=image_id) == (200, None)
+        await served.upload(photograph("coffee").data)
+        go_on.set()
+        assert await asyncio.gather(*searches) == [(200, None)] * 2
+        assert await by(queryImage=large) == (200, None)
 
 
 class AwayVectors(MemoryVectors):

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSMsgType, WSServerHandshakeError
 
 from deeplens_streams import breakers
 from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, RowMoving
 from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
-from deeplens_streams.web.keys import READINESS
+from deeplens_streams.web.keys import FOLLOWERS, READINESS
 from models.status import ImageRow, Step, StepStatus
 from tests.photographs import photograph
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
 
 HUB = "/hub/processing-status"
 ROCKET = photograph("rocket").data
+
+NOBODY = "img_00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ async def test_time_left_is_measured(served: Web) -> None:
     assert 15 < answer["estimatedTimeRemainingSeconds"] <= 20
 
 
-@pytest.mark.parametrize("bad", ["x", "img_", "img_123", "..%2F..", f"img_{uuid.uuid4()}0"])
+@pytest.mark.parametrize("bad", ["x", "img_", "img_123", "..%2F..", f"{NOBODY}0"])
 async def test_what_is_no_image_id(served: Web, bad: str) -> None:
     answer = await get(served, f"/api/v1/images/{bad}/status", 400)
     assert answer["errorCode"] == "INVALID_IMAGE_ID"
@@ -350,7 +352,7 @@ async def test_an_image_at_its_end_is_told_once(served: Web) -> None:
 
 @pytest.mark.parametrize(
     ("query", "code"),
-    [(f"?imageId={uuid.uuid4()}", 4404), ("?imageId=x", 4400), ("", 4400)],
+    [(f"?imageId={NOBODY}", 4404), ("?imageId=x", 4400), ("", 4400)],
 )
 async def test_the_socket_refuses(served: Web, query: str, code: int) -> None:
     async with served.client.ws_connect(HUB + query) as socket:
@@ -379,6 +381,25 @@ async def test_the_socket_waits_while_a_row_moves(
         await until(lambda: served.feed.watchers[uploaded["imageId"]])
         served.rows.moving = False
         assert (await socket.receive_json(timeout=5))["status"] == "uploaded"
+
+
+async def test_sockets_are_bounded(tmp_path: Path) -> None:
+    async with running(tmp_path, max_websockets=1) as served:
+        url = (await served.upload(ROCKET))["webSocketUrl"]
+        async with served.client.ws_connect(url) as socket:
+            await socket.receive_json(timeout=5)
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await served.client.ws_connect(url)
+            assert refused.value.status == 429
+            assert refused.value.headers is not None
+            assert int(refused.value.headers["Retry-After"]) > 0
+            async with served.client.get(url) as response:
+                answer = await response.json()
+            assert (response.status, answer["errorCode"]) == (429, "TOO_MANY_REQUESTS")
+            assert answer.keys() == status.BLANK.keys()
+        await until(lambda: served.client.app[FOLLOWERS].taken == 0)
+        async with served.client.ws_connect(url) as socket:
+            await socket.receive_json(timeout=5)
 
 
 async def test_the_client_may_hang_up(served: Web) -> None:

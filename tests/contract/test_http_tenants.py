@@ -1,6 +1,7 @@
 """``/api/v1/admin/tenants``: making, changing and removing tenants, and their limits."""
 
 import asyncio
+import inspect
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from aiohttp import FormData
 
 from deeplens_streams import api_keys
+from deeplens_streams.client import Client
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
+from deeplens_streams.transport import SESSION_TIMEOUT_S
 from deeplens_streams.web import quotas, registry
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
@@ -19,7 +22,7 @@ from deeplens_streams.web.registry import Registry
 from tests.behaviour.test_storage import image as made_image
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
-from tests.web_server import UPLOAD, Web, running, until
+from tests.web_server import UPLOAD, Web, row_of, running, until
 
 TENANTS = "/api/v1/admin/tenants"
 
@@ -195,8 +198,24 @@ async def test_a_refused_upload_fills_nothing(served: Web) -> None:
         assert (await send(served, key, picture(number)))[0] == 503
     served.broker_fault = None
     assert (await send(served, key, picture(5)))[0] == 202
-    status, answer = await send(served, key, picture(5))
-    assert (status, bool(answer.get("duplicateOf"))) == (429, False)
+    assert (await send(served, key, picture(6)))[0] == 429
+
+
+async def test_bytes_that_a_tenant_has_need_no_room(served: Web) -> None:
+    """As one sends them again whose answer was lost."""
+    key = await tenant_key(served, "acme")
+    await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 1}})
+    image_id = (await send(served, key, picture(1)))[1]["imageId"]
+    await served.settled()
+    status, answer = await send(served, key, picture(1))
+    assert (status, answer["duplicateOf"], answer["status"]) == (202, image_id, "completed")
+    for number, fields in ((2, {}), (1, {"skipDuplicateCheck": "true"})):
+        status, answer = await send(served, key, picture(number), **fields)
+        assert (status, answer["errorCode"]) == (429, "QUOTA_EXCEEDED")
+    assert len(served.published) == 1
+    # One that failed is no picture to refer to.
+    served.rows.held[image_id] = row_of(image_id, "failed", [], tenantId="acme")
+    assert (await send(served, key, picture(1)))[0] == 429
 
 
 async def test_a_quota_of_bytes(served: Web) -> None:
@@ -318,6 +337,29 @@ async def test_a_registry_that_says_nothing_is_503(
     assert (status, answer["errorCode"]) == (503, "REGISTRY_UNAVAILABLE")
     with pytest.raises(registry.RegistryUnavailable):
         await Registry(nothing).ready()
+
+
+async def test_who_is_in_line_for_room_waits_no_longer_than_who_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "PATIENCE_S", 0.2)
+    async with running(tmp_path, tenant_max_images=100, tenant_uploads_per_minute=100) as web:
+        asked: list[Any] = []
+
+        async def nothing(*messages: Any) -> None:
+            asked.extend(messages)
+
+        monkeypatch.setattr(web.registry, "_publish", nothing)
+        for ask_for in (lambda: web.quotas.upload("acme", 1), lambda: web.quotas.rate("acme")):
+            asked.clear()
+            said = await asyncio.gather(*(ask_for() for _ in range(20)), return_exceptions=True)
+            assert {type(each) for each in said} == {registry.RegistryUnavailable}
+            assert len(asked) <= 2, "one after the other, each would have asked in vain"
+
+
+def test_a_change_may_take_until_a_killed_workers_rows_are_with_others() -> None:
+    clients = inspect.signature(Client).parameters["timeout_s"].default
+    assert SESSION_TIMEOUT_S < registry.PATIENCE_S < clients / 2, "an upload may wait for two"
 
 
 async def test_a_tenant_is_deleted_with_all_it_has(served: Web) -> None:

@@ -532,11 +532,11 @@ async def test_a_tenant_over_its_rate_has_nothing_fetched(
     fetched: list[str] = []
     got: Counter[tuple[int, str]] = Counter()
 
-    async def fetch(url: str, *_more: object) -> str:
+    async def fetch(_importer: object, url: str, *_more: object) -> str:
         fetched.append(url)
         raise UrlNotFetched
 
-    monkeypatch.setattr(imports, "fetch", fetch)
+    monkeypatch.setattr(imports.Importer, "fetch", fetch)
     async with running(tmp_path, url_import=True, tenant_uploads_per_minute=2) as served:
         for _ in range(7):  # no two minutes have room for so many
             made = form(None, tenantId=TENANT, url="https://pictures.example/a.jpg")

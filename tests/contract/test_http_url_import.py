@@ -1,12 +1,14 @@
 """Pictures by address: fetched as uploads are read, and never from our own network."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestServer
@@ -184,13 +186,44 @@ async def test_a_name_that_changes_its_mind(
         shape = {"hostname": host, "port": port, "family": 2, "proto": 0, "flags": 0}
         return [shape | {"host": address}]
 
-    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(imports._Resolver, "resolve", resolve)
     status, _ = await import_from(served, site.url("/picture", "rebind.example"))
     assert status == 202
     assert looked_up == ["rebind.example"]
     message = await refused_after(served, site.url("/picture", "rebind.example"))
     assert "not public" in message
     assert len(site.asked) == 1
+
+
+async def test_a_silent_name_server_holds_up_nobody_else(
+    served: Web, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage needs the loop's threads."""
+    loop, answered, asked = asyncio.get_running_loop(), threading.Event(), 0
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    look_up = socket.getaddrinfo
+
+    def silent(host: Any, *args: Any) -> Any:
+        nonlocal asked
+        if host != "silent.example":
+            return look_up(host, *args)
+        asked += 1
+        answered.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(imports.socket, "getaddrinfo", silent)
+    url = site.url("/picture", "silent.example")
+    waiting = [asyncio.create_task(import_from(served, url)) for _ in range(8)]
+    try:
+        await until(lambda: asked > 1)
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(int)
+        # An address in numbers is not looked up.
+        assert (await import_from(served, site.url("/picture")))[0] == 202
+    finally:
+        answered.set()
+    for status, answer in await asyncio.gather(*waiting):
+        assert (status, answer["errorCode"]) == (400, "URL_NOT_FETCHED")
 
 
 async def test_only_the_public_internet_without_a_test_around_it(

@@ -25,16 +25,17 @@ import rocksdict  # noqa: F401
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.cli import worker as _worker  # noqa: F401
 
-from deeplens_streams import audit, orphans
+from deeplens_streams import stillness
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.lag import group_id
+from deeplens_streams.publisher import Publisher
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.local import LocalBlobs
-from deeplens_streams.topics import PROGRESS, STATUS, TENANT_CHANGES, Message, Publisher
+from deeplens_streams.topics import PROGRESS, STATUS, TENANT_CHANGES, Message
 from deeplens_streams.transport import Consumer
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.web import intake
@@ -247,7 +248,7 @@ def _wire_tables(fuse: Fuse) -> None:
 def _shorten_waits() -> None:
     intake.PENDING_S = PENDING_S
     # Nothing is excused because it is young.
-    audit.GRACE_S = orphans.GRACE_S = 0.0  # type: ignore[attr-defined]
+    stillness.GRACE_S = 0.0
 
 
 def _leave_groups(settings: Settings) -> None:

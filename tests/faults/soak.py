@@ -4,9 +4,11 @@ import asyncio
 import json
 import statistics
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -18,6 +20,9 @@ from tests.integration.system import Client, System, Worker, until
 GROWTH = 1.10
 #: How many more files, threads or sockets.
 MORE = 2
+#: Files of one partition of a table: where RocksDB slows writers down, because they do not get
+#: merged as fast as they come.
+MOST_TABLE_FILES = 20
 #: Looks, a second apart, below which there is nothing to compare.
 LEAST_LOOKS = 40
 
@@ -32,6 +37,9 @@ class Held:
         self.memory: list[int] = []
         #: Files, threads and sockets.
         self.others: list[tuple[int, int, int]] = []
+        #: By folder of a table's partition: the most files that it had at once. They gather and
+        #: are merged, so at any moment there are more or fewer.
+        self.tables: Counter[Path] = Counter()
 
     def look(self) -> None:
         with self._process.oneshot():
@@ -40,20 +48,20 @@ class Held:
             # What this process sends with is no matter of theirs, and there in half of the looks.
             ours = {each.laddr for each in psutil.Process().net_connections()}
             ends = self._process.net_connections()
-            files = {int(each.name) for each in Path(f"/proc/{self._process.pid}/fd").iterdir()}
-            files -= {end.fd for end in ends if end.raddr in ours}
-            sockets = files & {end.fd for end in ends}
-            self.others.append((len(files), self._process.num_threads(), len(sockets)))
+            files = _files_of(self._process)
+            tables = Counter(path.parent for path in files.values() if path.suffix == ".sst")
+            self.tables |= tables
+            files = {fd: path for fd, path in files.items() if path.suffix != ".sst"}
+            left = files.keys() - {end.fd for end in ends if end.raddr in ours}
+            sockets = left & {end.fd for end in ends}
+            self.others.append((len(left), self._process.num_threads(), len(sockets)))
 
     def quarter(self, number: int) -> tuple[float, ...]:
-        """Return what was held in a quarter: memory, files, threads, sockets.
-
-        Of memory it is the median; of the others the least: tables have up to three times as many
-        files before they merge them as after, and what is never let go is there at all times.
-        """
+        """Return the medians of a quarter: memory, files but for tables', threads, sockets."""
         size = len(self.memory) // 4
         part = slice((number - 1) * size, number * size)
-        return statistics.median(self.memory[part]), *map(min, zip(*self.others[part], strict=True))
+        others = zip(*self.others[part], strict=True)
+        return statistics.median(self.memory[part]), *map(statistics.median, others)
 
     def growth(self) -> list[str]:
         """Name what grew from the second quarter to the last."""
@@ -62,6 +70,11 @@ class Held:
         memory, *others = zip(self.quarter(2), self.quarter(4), strict=True)
         grown = [f"{self.name}: memory {memory}"] if memory[1] > memory[0] * GROWTH else []
         names = ("files", "threads", "sockets")
+        grown += [
+            f"{self.name}: {count} files in {folder}"
+            for folder, count in self.tables.items()
+            if count > MOST_TABLE_FILES
+        ]
         return grown + [
             f"{self.name}: {name} {change}"
             for name, change in zip(names, others, strict=True)
@@ -99,7 +112,7 @@ async def soak(system: System, pictures: int, *, batch: int = 1000, in_step: boo
     held += [Held("model", each) for each in _process(worker).children(recursive=True)]
     client = system.client(worker, TENANT)
 
-    async def watch() -> None:
+    async def watch() -> NoReturn:
         while True:
             for each in held:
                 each.look()
@@ -122,6 +135,15 @@ async def soak(system: System, pictures: int, *, batch: int = 1000, in_step: boo
         raise watched  # a process that it watched has ended
     took = time.monotonic() - began
     return Soaked(took, accepted, await everything_done(client), held)
+
+
+def _files_of(process: psutil.Process) -> dict[int, Path]:
+    """Return what the process has open, by file descriptor."""
+    files = {}
+    for each in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            files[int(each.name)] = each.readlink()
+    return files
 
 
 def _process(worker: Worker) -> psutil.Process:

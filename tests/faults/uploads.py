@@ -23,22 +23,29 @@ class Book:
     ----------
     accepted : answered with 202; the image's ID.
     refused : answered with an error, every time; its status.
-    refusals : when, by the event loop's clock, and with which code.
+    refusals : from when to when it was asked, by the event loop's clock, and with which code.
     cut : without an answer at least once, and never accepted: it may exist or not.
     """
 
     accepted: dict[str, str] = field(default_factory=dict)
     refused: dict[str, list[int]] = field(default_factory=dict)
-    refusals: list[tuple[float, str]] = field(default_factory=list)
+    refusals: list[tuple[float, float, str]] = field(default_factory=list)
     cut: set[str] = field(default_factory=set)
     slowest_s: float = 0.0
 
 
 class Uploader:
-    """Sends pictures to workers in turn; each has a file name of its own at each attempt."""
+    """Sends pictures to workers in turn; each has a file name of its own at each attempt.
 
-    def __init__(self, workers: Sequence[Worker], *, at_once: int = 8) -> None:
-        self._turn = itertools.cycle(workers)
+    Parameters
+    ----------
+    tenants : whose the pictures are, one after the other.
+    """
+
+    def __init__(
+        self, workers: Sequence[Worker], *, tenants: Sequence[str] = (TENANT,), at_once: int = 8
+    ) -> None:
+        self._turn, self._tenants = itertools.cycle(workers), tenants
         self._at_once = asyncio.Semaphore(at_once)
         self.book = Book()
 
@@ -67,15 +74,18 @@ class Uploader:
     async def _until_accepted(
         self, http: aiohttp.ClientSession, number: int, picture: bytes
     ) -> None:
+        tenant = self._tenants[number % len(self._tenants)]
         for attempt in itertools.count():
             async with self._at_once:
-                if await self.one(http, f"{number:05d}-{attempt}.jpg", picture):
+                if await self.one(http, f"{number:05d}-{attempt}.jpg", picture, tenant):
                     return
             await asyncio.sleep(0.5)
 
-    async def one(self, http: aiohttp.ClientSession, name: str, picture: bytes) -> bool:
+    async def one(
+        self, http: aiohttp.ClientSession, name: str, picture: bytes, tenant: str = TENANT
+    ) -> bool:
         form = aiohttp.FormData()
-        form.add_field("tenantId", TENANT)
+        form.add_field("tenantId", tenant)
         form.add_field("skipDuplicateCheck", "true")
         file = io.BytesIO(picture)
         form.add_field("file", file, filename=name, content_type="image/jpeg")
@@ -95,7 +105,8 @@ class Uploader:
             self.book.accepted[name] = answer["imageId"]
             return True
         self.book.refused.setdefault(name, []).append(response.status)
-        self.book.refusals.append((loop.time(), f"{answer['errorCode']} {response.url}"))
+        said = f"{answer['errorCode']} {tenant} {response.url}"
+        self.book.refusals.append((began, loop.time(), said))
         return False
 
 

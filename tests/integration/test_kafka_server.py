@@ -19,7 +19,8 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
 from deeplens_streams.kafka.ports import is_free
-from deeplens_streams.topics import TOPICS, ensure_topics
+from deeplens_streams.topic_creation import ensure_topics
+from deeplens_streams.topics import TOPICS
 
 pytestmark = pytest.mark.kafka
 

@@ -244,6 +244,26 @@ async def test_a_standby_takes_over_the_rows_of_a_killed_worker(system: System) 
     first, second = system.client(one), system.client(two)
     ids = [await first.upload(small_picture()) for _ in range(60)]
     await first.until_final(ids)
+
+    async def has_copies() -> bool:
+        """Tell whether the second has on disk what the first has: nothing is left to be read."""
+        async with second.http.get("/tables/image_status?limit=1") as response:
+            partitions = (await response.json())["partitions"]
+        owned, copies = (
+            {
+                each["partition"]: each
+                for each in partitions
+                if (each["worker"], each["state"]) == (worker.url, state)
+            }
+            for worker, state in ((one, "ready"), (two, "standby"))
+        )
+        # Of these alone there are rows that it could lose.
+        assert sum(each["rows"] for each in owned.values()) > 0
+        return owned.keys() == copies.keys() and all(
+            each["changelogLag"] == 0 for each in copies.values()
+        )
+
+    await until(has_copies, "the second worker has a copy of each of the first one's partitions")
     one.kill()
     unanswered = set(ids)
 

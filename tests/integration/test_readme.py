@@ -27,16 +27,16 @@ def load() -> ModuleType:
 
 
 def fields(value: Any) -> Any:
-    """Return the names of an answer's fields at every depth; of a list, those of its first."""
+    """Return the names of an answer's fields at every depth, and how long its lists are."""
     if isinstance(value, dict):
         return {name: fields(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [fields(each) for each in value[:1]]
+        return [fields(each) for each in value]
     return None
 
 
 #: By name: what depends on the picture, the moment or the model, in README as in any answer.
-FREE = {"exifData", "faults", "checks", "limits", "processingSteps", "warning"}
+FREE = {"exifData", "faults", "checks", "outcomes", "processingSteps", "warning"}
 
 
 def without(value: Any) -> Any:

@@ -113,6 +113,15 @@ def test_a_wrong_setting_is_one_sentence_for_fausts_commands_too() -> None:
         assert ended.stderr.count("\n") == 1
 
 
+def test_an_address_that_nothing_checks_is_refused(tmp_path: Path) -> None:
+    env = {"DEEPLENS_WEIGHTS": "untrained", "DEEPLENS_DATA_DIR": str(tmp_path)}
+    ended = faust("worker", "--web-bind", "0.0.0.0", env=env)
+    assert ended.returncode == 1
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("deeplens: ")]
+    assert "set DEEPLENS_WEB_HOST" in said
+    assert "Traceback" not in ended.stderr
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     ended = deeplens("uplaod")
 

@@ -20,6 +20,7 @@ from deeplens_streams.errors import (
     UndecodableImage,
     VectorsUnavailable,
 )
+from tests.web_server import until
 
 
 class Dependency:
@@ -335,3 +336,94 @@ async def test_who_waits_says_so_again_after_a_while(
         await reasons_told(*[StorageUnavailable() for _ in range(4)])
         == ["STORAGE_UNAVAILABLE"] * times
     )
+
+
+# What fails for one caller only --------------------------------------------------------------
+
+
+class Store:
+    """One of its objects cannot be read; and perhaps none can."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.asked: list[str] = []
+        self.pings = 0
+
+    async def get(self, name: str) -> str:
+        self.asked.append(name)
+        if self.is_away or name == "bad":
+            error = StorageUnavailable()
+            error.doubtful = True
+            raise error
+        return name
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.is_away:
+            raise StorageUnavailable
+
+
+def stored() -> tuple[Store, Store, Breakers]:
+    """Return a store, the same behind its breaker, and the breakers."""
+    real, known = Store(), Breakers()
+    guarded = known.guard(real, "storage")
+    known["storage"].ping = real.ping
+    return real, guarded, known
+
+
+async def test_one_object_that_fails_takes_the_others_from_nobody() -> None:
+    _, guarded, known = stored()
+    for _ in range(3 * TRIES):
+        with pytest.raises(StorageUnavailable):
+            await guarded.get("bad")
+        assert await known["storage"].answers()
+    assert known["storage"].state is BreakerState.CLOSED
+    assert await guarded.get("good") == "good"
+
+
+async def test_who_asks_for_it_is_at_fault_after_some_tries() -> None:
+    real, guarded, known = stored()
+    with pytest.raises(StorageUnavailable):
+        await known.patiently(lambda: guarded.get("bad"), may_be_at_fault=True)
+    assert real.asked == ["bad"] * TRIES
+
+
+async def test_nobody_is_at_fault_while_the_dependency_is_away() -> None:
+    real, guarded, known = stored()
+    real.is_away = True
+    waiting = asyncio.create_task(
+        known.patiently(lambda: guarded.get("good"), may_be_at_fault=True)
+    )
+    async with asyncio.timeout(10):
+        await until(lambda: known["storage"].is_open and len(real.asked) >= 3 * TRIES)
+        assert not waiting.done()
+        real.is_away = False
+        assert await waiting == "good"
+    assert known["storage"].state is BreakerState.CLOSED
+
+
+async def test_an_object_that_fails_does_not_keep_it_open() -> None:
+    real, guarded, known = stored()
+    real.is_away = True
+    async with asyncio.timeout(10):
+        while known["storage"].state is BreakerState.CLOSED:
+            with suppress(StorageUnavailable):
+                await guarded.get("bad")
+            await known["storage"].answers()
+        real.is_away = False
+        while known["storage"].state is not BreakerState.CLOSED:
+            with suppress(StorageUnavailable):
+                await guarded.get("bad")
+            await known["storage"].answers()
+    assert await guarded.get("good") == "good"
+
+
+async def test_a_ping_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers, "PING_S", 0.01)
+    _, guarded, known = stored()
+    known["storage"].ping = asyncio.Event().wait  # type: ignore[assignment]
+    for _ in range(TRIES):
+        with pytest.raises(StorageUnavailable):
+            await guarded.get("bad")
+        assert not await known["storage"].answers()
+    assert known["storage"].state is not BreakerState.CLOSED

@@ -1,9 +1,12 @@
 """A library that repeats itself is heard once in a while."""
 
 import logging
+import sys
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web import RequestPayloadError
 
 from deeplens_streams import logs
 from deeplens_streams.config import load_settings
@@ -56,3 +59,50 @@ def test_a_stranger_moves_no_cursor_and_forges_no_line() -> None:
     shown = formatter.format(record)
     assert "\\x1b[2J\\nok\\u202e" in shown.replace("\\\\", "\\")
     assert all(char.isprintable() for char in shown)
+
+
+def shown(format: str, record: logging.LogRecord) -> str:
+    """Return a library's line as a worker writes it."""
+    config = logs.logging_config(load_settings(log_format=format))
+    options = dict(config["formatters"]["structured"])
+    formatter: logging.Formatter = options.pop("()")(**options)
+    return formatter.format(record)
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_stack_trace_shows_no_variables(format: str) -> None:
+    def fail(headers: dict[str, str]) -> None:
+        raise ValueError(f"no such thing: \x1b[2J among {len(headers)}")
+
+    try:
+        fail({"X-API-Key": "dlk_" + "secret" * 8})
+    except ValueError:
+        record = line("deeplens_streams.web", "request failed")
+        record.exc_info = sys.exc_info()
+    said = shown(format, record)
+    assert "in fail" in said
+    assert "no such thing" in said
+    assert "secretsecret" not in said
+    assert "\x1b[2J" not in said
+
+
+def test_clients_cannot_fill_the_log() -> None:
+    def fault(error: Exception, text: str = "Error handling request from %s") -> logging.LogRecord:
+        record = line("aiohttp.server", text, "10.0.0.1")
+        record.exc_info = (type(error), error, None)
+        return record
+
+    heard = OnceInAWhile()
+    first = fault(BadHttpMessage("X-API-Key: dlk_secret"))
+    assert heard.filter(first)
+    assert first.levelno == logging.WARNING
+    assert shown("text", first).count("\n") == 0
+    assert "Error handling request from 10.0.0.1: BadHttpMessage" in shown("text", first)
+    assert "secret" not in shown("text", first)
+    assert not heard.filter(fault(BadHttpMessage("another")))
+    assert heard.filter(fault(RequestPayloadError("no gzip"), "Unhandled exception"))
+    for _ in range(2):
+        ours = fault(RuntimeError("a fault of this program"))
+        assert heard.filter(ours)
+        assert ours.levelno == logging.ERROR
+        assert "a fault of this program" in shown("text", ours)

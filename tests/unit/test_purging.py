@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from agents import dead_letters, purging
-from deeplens_streams import deletion, letters
+from deeplens_streams import deletion, letters, tenant_purge
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.services import Services, build_services
+from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.walk import MAX_AT_ONCE
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
 from deeplens_streams.vectors import VectorPoint
@@ -77,7 +78,7 @@ async def run(services: Services, outbox: Outbox) -> None:
         correlationId="c",
         data=ImageDeletedData(),
     )
-    assert await purging.process(event, services, outbox) == []
+    assert await purging.process(event, services, outbox.send) == []
 
 
 async def images(services: Services) -> list[str]:
@@ -203,14 +204,14 @@ async def test_a_purge_has_few_keys_in_hand_however_many_there_are(
         letter = letters.dead_letter(f"step {number}", work, UndecodableImage(), 1, incoming(b""))
         await dead_letters.process(cast(ProcessingFailed, letter.event), services)
     await requested(services)
-    monkeypatch.setattr(purging, "BUNCH", 4)
+    monkeypatch.setattr(tenant_purge, "BATCH", 4)
     monkeypatch.setattr(FusedBlobs, "walk", counted)
     monkeypatch.setattr(FusedBlobs, "delete", removed)
     outbox = Outbox()
     await run(services, outbox)
     assert len([each for each in outbox.sent if each.topic is PROGRESS]) == count
     assert in_hand == set(), "nothing is left of what was listed"
-    assert MAX_AT_ONCE <= most <= MAX_AT_ONCE + purging.BUNCH
+    assert MAX_AT_ONCE <= most <= MAX_AT_ONCE + tenant_purge.BATCH
 
 
 async def test_what_cannot_be_removed_does_not_hold_the_purge_for_ever(
@@ -254,3 +255,48 @@ async def test_an_empty_folder_is_no_tenant(tmp_path: Path) -> None:
     await services.storage.delete_object(tenant=TENANT, key=key)
     assert await services.storage.tenants() == []
     await services.close()
+
+
+async def test_what_cannot_be_read_goes_by_its_key(tmp_path: Path) -> None:
+    """Damaged objects, what a killed process had half written, and what nobody here wrote."""
+    built = build_services(load_settings(data_dir=tmp_path, weights="untrained"))
+    services = replace(built, vectors=MemoryVectors())
+    damaged, deleted = await stored(services), await stored(services)
+    ms = layout.epoch_ms(deleted.uploadedAt)
+    await deletion.bury(deleted, services)
+    work = progress_event()
+    work.tenantId, work.data.imageId = TENANT, damaged.imageId
+    letter = letters.dead_letter("index", work, UndecodableImage(), 1, incoming(b""))
+    await dead_letters.process(cast(ProcessingFailed, letter.event), services)
+    folder = tmp_path / "images"
+    half = folder / f"{damaged.originalKey}#4711"
+    half.write_bytes(PICTURE[:100])
+    (folder / TENANT / "original" / "notes.txt").write_bytes(b"by hand")
+    small = [
+        objects.metadata_key_of(damaged),
+        layout.tombstone_key(tenant=TENANT, image_id=deleted.imageId, ms=ms),
+        layout.claim_key(tenant=TENANT, checksum=damaged.checksumSha256),
+        *(path.relative_to(folder).as_posix() for path in folder.glob(f"{TENANT}/failed/*/*/*")),
+    ]
+    assert len(small) == 4
+    for key in small:
+        (folder / key).write_bytes(b"{")
+    await requested(services)
+    outbox = Outbox()
+    await run(services, outbox)
+    purge = await services.tombstones.find_purge(tenant=TENANT)
+    assert purge is not None
+    assert purge.completedAt is not None
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    assert [path.relative_to(folder).as_posix() for path in left] == [layout.purge_key(TENANT)]
+    ended = {m.event.image_id for m in outbox.sent if isinstance(m.event, ImageProgress)}
+    assert ended == {damaged.imageId, deleted.imageId}
+    await services.close()
+
+
+async def test_another_tenant_s_pointer_stays(services: Services) -> None:
+    theirs = made_image(services.storage, tenant="another")
+    await services.storage.put_image(theirs, PICTURE)
+    forged = theirs.originalKey.replace("another/", f"{TENANT}/", 1)
+    await services.storage.remove_listed(tenant=TENANT, key=forged)
+    assert await services.storage.find(theirs.imageId) is not None

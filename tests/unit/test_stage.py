@@ -16,6 +16,7 @@ from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
     MalformedEvent,
+    StorageUnavailable,
     UndecodableImage,
     VectorsUnavailable,
 )
@@ -135,9 +136,9 @@ def letters(outbox: Outbox) -> list[ProcessingFailed]:
 async def handle(process: Any, outbox: Outbox, value: bytes | None, **kwargs: Any) -> None:
     stream = Stream(value)
     async with asyncio.timeout(10):
-        await Stage("image_processing", ImageUploaded, process, outbox, Breakers(), **kwargs).run(
-            stream
-        )
+        await Stage(
+            "image_processing", ImageUploaded, process, outbox.send, Breakers(), **kwargs
+        ).run(stream)
     assert stream.acked == 1
 
 
@@ -175,7 +176,7 @@ async def test_a_repeated_unreadable_message_is_the_same_dead_letter() -> None:
 async def test_a_strangers_tenant_header_is_not_believed() -> None:
     outbox = Outbox()
     process, _ = failing()
-    await Stage("s", ImageUploaded, process, outbox, Breakers()).run(
+    await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(
         Stream(b"x", headers={"tenantId": b"../../etc", "correlationId": b"\xff"})
     )
     assert letters(outbox)[0].tenantId == ""
@@ -231,7 +232,7 @@ async def test_the_loop_outlives_everything() -> None:
     process, _ = failing(*[RuntimeError()] * 6)
     stream = Stream(b"garbage", *[codec.encode(uploaded())] * 3)
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox, Breakers(), bunch=2).run(stream)
+        await Stage("s", ImageUploaded, process, outbox.send, Breakers(), batch_size=2).run(stream)
     assert [topic for topic, _ in outbox.sent] == [FAILED, FAILED, FAILED, COMPLETED]
     assert stream.acked == 4
 
@@ -255,7 +256,7 @@ async def test_an_event_that_waits_for_its_next_attempt_holds_up_no_other() -> N
     bad.eventId = "bad"
     stream = Stream(codec.encode(bad), *[codec.encode(uploaded())] * 3)
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox, Breakers()).run(stream)
+        await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(stream)
     assert [event.eventId for _, event in outbox.sent] == ["e1", "e1", "e1", "bad"]
     assert stream.acked == 4
 
@@ -274,7 +275,7 @@ async def test_an_event_that_waits_for_its_next_attempt_is_unacknowledged_at_a_s
             await idle.wait()
 
     stream = Endless(codec.encode(with_policy(backoff_ms=60_000)))
-    stage_ = Stage("s", FeatureExtractionRequested, process, Outbox(), Breakers())
+    stage_ = Stage("s", FeatureExtractionRequested, process, Outbox().send, Breakers())
     task = asyncio.create_task(stage_.run(stream))
     await failed.wait()
     task.cancel()
@@ -288,7 +289,7 @@ async def test_an_event_brings_its_own_policy() -> None:
     process, calls = failing(*[RuntimeError()] * 9)
     stream = Stream(codec.encode(with_policy(max_attempts=5)))
     async with asyncio.timeout(10):
-        await Stage("s", FeatureExtractionRequested, process, outbox, Breakers()).run(stream)
+        await Stage("s", FeatureExtractionRequested, process, outbox.send, Breakers()).run(stream)
     assert len(calls) == 5
     assert letters(outbox)[0].data.retryAttempt == 5
 
@@ -336,7 +337,9 @@ async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> Non
         return []
 
     stream = Stream(codec.encode(uploaded()))
-    task = asyncio.create_task(Stage("s", ImageUploaded, process, Outbox(), Breakers()).run(stream))
+    task = asyncio.create_task(
+        Stage("s", ImageUploaded, process, Outbox().send, Breakers()).run(stream)
+    )
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -345,12 +348,16 @@ async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> Non
     assert stream.acked == 0
 
 
-@pytest.mark.parametrize(("bunch", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
-async def test_results_of_waiting_events_are_sent_together(bunch: int, sizes: list[int]) -> None:
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
+async def test_results_of_waiting_events_are_sent_together(
+    batch_size: int, sizes: list[int]
+) -> None:
     outbox = Outbox()
     process, _ = failing()
     stream = Stream(*[codec.encode(uploaded())] * 5)
-    await Stage("s", ImageUploaded, process, outbox, Breakers(), bunch=bunch).run(stream)
+    await Stage("s", ImageUploaded, process, outbox.send, Breakers(), batch_size=batch_size).run(
+        stream
+    )
     assert outbox.sizes == sizes
     assert stream.acked == 5
 
@@ -366,7 +373,7 @@ async def test_no_event_is_acknowledged_before_its_results_are_sent() -> None:
     process, calls = failing()
     stream = Stream(*[codec.encode(uploaded())] * 3)
     task = asyncio.create_task(
-        Stage("s", ImageUploaded, process, Broken(), Breakers(), bunch=9).run(stream)
+        Stage("s", ImageUploaded, process, Broken().send, Breakers(), batch_size=9).run(stream)
     )
     await refused.wait()
     task.cancel()
@@ -386,7 +393,9 @@ async def test_no_event_is_acknowledged_before_its_table_is_settled() -> None:
             raise BrokerUnavailable
 
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, Outbox(), Breakers(), settled=settled).run(stream)
+        await Stage("s", ImageUploaded, process, Outbox().send, Breakers(), settled=settled).run(
+            stream
+        )
     assert seen == [0, 0, 0]
     assert stream.acked == 1
 
@@ -398,3 +407,35 @@ async def test_a_letter_of_the_largest_message_fits_its_topic() -> None:
     await outbox.send(stage.letters.unreadable("dead_letters", message, MalformedEvent()))
     (letter,) = letters(outbox)
     assert len(codec.encode(letter)) < FAILED.max_bytes
+
+
+async def test_what_fails_for_one_event_alone_stops_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that cannot be read, in storage that works: an error of the item."""
+    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
+    known, outbox = Breakers(), Outbox()
+
+    async def ping() -> None: ...
+
+    known["storage"].ping = ping
+
+    async def process(event: ImageUploaded) -> list[Message]:
+        if event.eventId != "bad":
+            return [Message(COMPLETED, event)]
+        error = StorageUnavailable()
+        error.doubtful = True
+        raise error
+
+    bad, good = uploaded(), uploaded()
+    bad.eventId, good.eventId = "bad", "good"
+    stream = Stream(codec.encode(bad), codec.encode(good))
+    monkeypatch.setattr(stage, "POLICY", RetryPolicy(maxAttempts=2, backoffMs=10))
+    async with asyncio.timeout(10):
+        await Stage("s", ImageUploaded, process, outbox.send, known).run(stream)
+    assert [event.eventId for topic, event in outbox.sent if topic is COMPLETED] == ["good"]
+    (letter,) = letters(outbox)
+    assert (letter.data.errorCode, letter.data.canRetry) == ("STORAGE_UNAVAILABLE", True)
+    assert letter.data.retryAttempt == 2
+    assert known["storage"].reason is None
+    assert stream.acked == 2

@@ -125,7 +125,7 @@ def said(image: StoredImage, *reports: StepReport) -> ImageProgress:
 
 
 def end(image: StoredImage, how: Ending) -> ImageProgress:
-    message = ending(said(image), how, image.uploadedAt).event
+    message = ending(said(image), how, uploaded_at=image.uploadedAt).event
     assert isinstance(message, ImageProgress)
     return message
 

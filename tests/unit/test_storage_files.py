@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,6 +22,7 @@ from deeplens_streams.storage import files, open_blobs
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.files import move_file, put_file
 from deeplens_streams.storage.images import ObjectImages
+from deeplens_streams.storage.layout import InvalidKey
 from deeplens_streams.storage.local import LocalBlobs
 from tests.behaviour.test_storage import image
 
@@ -130,6 +132,35 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: ObjectIma
     assert listing == []
 
 
+async def test_what_a_killed_write_left_is_found_and_removed(
+    tmp_path: Path, storage: ObjectImages
+) -> None:
+    """Half of a picture, under a name that no listing shows."""
+    code = (
+        "import os, sys; from pathlib import Path; from deeplens_streams.storage import files\n"
+        "def cut(file, data): file.write(data[: len(data) // 2]); os.kill(os.getpid(), 9)\n"
+        "files.write_all = cut\n"
+        "files.put_file(Path(sys.argv[1]), bytes(400_000))"
+    )
+    key = image(storage).originalKey
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tmp_path / "images" / key)
+    )
+    assert await killed.wait() == -9
+    assert [each async for each in storage.walk_files(tenant="acme-corp")] == []
+    ((left, at),) = [each async for each in storage.walk_unfinished(tenant="acme-corp")]
+    assert left.startswith(f"{key}#")
+    assert datetime.now(UTC) - at < timedelta(minutes=1)
+    assert await storage.tenants() == ["acme-corp"]
+    assert [each async for each in storage.walk_keys(tenant="acme-corp")] == [left]
+    with pytest.raises(InvalidKey):
+        await storage.remove_listed(tenant="acme", key=left)
+    await storage.remove_listed(tenant="acme-corp", key=left)
+    await storage.remove_listed(tenant="acme-corp", key=left)
+    assert names(tmp_path / "images") == []
+    assert await storage.tenants() == []
+
+
 async def test_no_room_is_told_from_other_faults(
     storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +174,6 @@ async def test_no_room_is_told_from_other_faults(
         monkeypatch.setattr(files, "write_all", _break(OSError(number, "what the system says")))
         for write in (
             storage.put_image(stored, b"bytes"),
-            storage.put_metadata(stored),
             storage.put_thumbnail(tenant="acme-corp", key=stored.thumbnailKey, data=b"x"),
             storage.ping(),
         ):

@@ -5,14 +5,28 @@ from typing import Any, cast
 
 import faust
 import pytest
+import structlog
 from aiokafka.errors import RequestTimedOutError
 from faust.types import TP, FutureMessage, RecordMetadata
 
 from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.metrics import OFFSETS_NOT_NOTED
 from tables.durable import DurableTable
 from tests.complaints import complaints_of
 
 CHANGELOG = "t-rows-changelog"
+
+
+class FullStore:
+    """Has room or not; the offsets that it could note."""
+
+    def __init__(self) -> None:
+        self.is_full, self.noted = False, list[int]()
+
+    def set_persisted_offset(self, _partition: TP, offset: int) -> None:
+        if self.is_full:
+            raise Exception("IO error: No space left on device")
+        self.noted.append(offset)
 
 
 class FakeProducer:
@@ -135,3 +149,31 @@ async def test_a_change_that_fails_behind_who_gave_up_says_nothing_by_itself(
         producer(table).taken.pop().set_exception(RequestTimedOutError())
 
     assert await complaints_of(given_up) == []
+
+
+async def test_an_offset_that_cannot_be_noted_is_noted_with_the_next_change(
+    table: DurableTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FullStore()
+    monkeypatch.setattr(table, "_data", store)
+    before = OFFSETS_NOT_NOTED.labels("rows")._value.get()
+
+    def arrives(offset: int) -> None:
+        table.send_changelog(0, b"a", offset)
+        sent = producer(table).taken[-1]
+        producer(table).accept(sent, offset)
+        assert sent.message.callback is not None
+        sent.message.callback(sent)  # as Faust's producer does
+
+    with structlog.testing.capture_logs() as lines:
+        arrives(1)
+        for _ in range(2):
+            store.is_full = True
+            for offset in (2, 3, 4):
+                arrives(offset)
+            store.is_full = False
+            arrives(5)
+    assert store.noted == [1, 5, 5]
+    assert [each["reason"] for each in lines] == 2 * ["IO error: No space left on device"]
+    assert OFFSETS_NOT_NOTED.labels("rows")._value.get() - before == 6
+    await table.settled()

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from agents import tenants as agent
+from agents.announcements import together
 from agents.status_tracking import process as track
-from agents.status_tracking import together
 from deeplens_streams import deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.reports import ending, progress, report
@@ -152,7 +152,7 @@ def test_usage_counts_each_offset_once() -> None:
     row = counted(None, count(3), count(5))
     assert (row.usage.images, row.usage.bytes) == (2, 20)
     row = counted(row, count(3), count(5), count(6))
-    assert row.usage.images == 3, "a redelivered bunch adds only what is new in it"
+    assert row.usage.images == 3, "a redelivered batch adds only what is new in it"
     row = counted(row, count(0), partition=1)
     assert row.usage.images == 4, "each partition has offsets of its own"
     row = counted(row, count(9, images=-1, size=-10))
@@ -401,7 +401,7 @@ def uploaded(image: StoredImage, offset: int) -> ImageProgress:
 
 
 def ended(image: StoredImage, how: Ending, offset: int) -> ImageProgress:
-    return _at(ending(uploaded(image, 0), how, image.uploadedAt), offset)
+    return _at(ending(uploaded(image, 0), how, uploaded_at=image.uploadedAt), offset)
 
 
 def _at(message: Message, offset: int) -> ImageProgress:
@@ -504,7 +504,7 @@ async def test_a_purged_picture_has_no_row_any_more(image: StoredImage) -> None:
         assert rows == {}
 
 
-async def test_counts_of_a_bunch_are_one_message(image: StoredImage) -> None:
+async def test_counts_of_a_batch_are_one_message(image: StoredImage) -> None:
     rows: dict[bytes, ImageRow] = {}
     messages = []
     for offset in range(5):

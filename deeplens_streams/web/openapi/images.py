@@ -17,10 +17,12 @@ from deeplens_streams.errors import (
     QuotaExceeded,
     RangeNotSatisfiable,
     RateLimited,
+    StorageFull,
     TenantNotFound,
     TooLarge,
     TooManyFrames,
     TooManyPixels,
+    TooManyRequests,
     TooManyUploads,
     UndecodableImage,
     UnknownModel,
@@ -116,11 +118,10 @@ OPERATIONS: Final = (
             TenantNotFound,
             ImageNotFound,
             ImageNotSearchable,
-            TooManyUploads,
-            UploadTooSlow,
-            RateLimited,
+            *(TooManyUploads, TooManyRequests, UploadTooSlow, RateLimited),
             *_PICTURE,
             *parts.STORAGE,
+            StorageFull,
             VectorsUnavailable,
             ExtractorUnavailable,
         ),
@@ -172,7 +173,7 @@ OPERATIONS: Final = (
             "requestedAt": parts.TIME,
             "completedAt": nullable(parts.TIME),
         },
-        errors=(*parts.ONE_IMAGE, *parts.WRITES),
+        errors=(*parts.ONE_IMAGE, StorageFull),
     ),
     Operation(
         handler=status.status,
@@ -213,7 +214,7 @@ OPERATIONS: Final = (
             206: _bytes("The part that was asked for.", "image/*"),
             304: _UNCHANGED,
         },
-        errors=(*parts.ONE_IMAGE, NotFound, RangeNotSatisfiable),
+        errors=(*parts.ONE_IMAGE, NotFound, RangeNotSatisfiable, TooManyRequests),
     ),
     Operation(
         handler=content.thumbnail,
@@ -258,14 +259,14 @@ OPERATIONS: Final = (
         summary="Follow a picture over a websocket",
         details="Each message is the object of `getImageStatus`: at once, and at every change. "
         "Closes with 1000 at the picture's end, 4400 for what is no image ID, 4404 for an unknown "
-        "one, 4401 for a key that is not valid, 4403 for one that may not do this, or "
-        "whose tenant is suspended.",
+        "one, 4401 for a key that is not valid, or no longer, 4403 for one that may not do this, "
+        "or whose tenant is suspended.",
         parameters=(
             Parameter(name="imageId", schema=parts.IMAGE_ID, description="Which.", required=True),
             parts.OF_TENANT,
         ),
         statuses=(),
         answers={101: Answer(description="The websocket is open.")},
-        errors=(BadRequest, OriginRefused),
+        errors=(BadRequest, OriginRefused, TooManyRequests),
     ),
 )

@@ -17,6 +17,7 @@ from deeplens_streams.errors import (
     UploadTooSlow,
 )
 from deeplens_streams.json_schemas import (
+    BOOLEAN,
     INTEGER,
     NUMBER,
     STRING,
@@ -27,6 +28,7 @@ from deeplens_streams.json_schemas import (
     ref,
     written,
 )
+from deeplens_streams.ledger import COLUMNS, Fault
 from deeplens_streams.vectors.base import CollectionStatus
 from deeplens_streams.web.openapi.operation import Parameter
 from deeplens_streams.web.shares import PartitionState
@@ -92,6 +94,17 @@ def limit(default: int, high: int) -> Parameter:
     schema = {"type": "integer", "minimum": 1, "maximum": high, "default": default}
     return Parameter(name="limit", schema=schema, description="Up to so many.")
 
+
+_LEDGER: Final[dict[str, Schema]] = {
+    **dict.fromkeys(COLUMNS, INTEGER),
+    "balanced": BOOLEAN,
+    "faults": {
+        "type": "object",
+        "propertyNames": choice(*Fault),
+        "additionalProperties": INTEGER,
+    },
+    "repaired": INTEGER,
+}
 
 #: Named schemas that are no records, as the handlers write them.
 SCHEMAS: Final[dict[str, Schema]] = {
@@ -222,10 +235,34 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "TableEntry": written({"key": STRING, "value": {}}),
     "AuditLine": {
-        "type": "object",
-        "properties": {"type": choice("finding", "progress", "tenant", "total", "error")},
-        "required": ["type"],
+        "oneOf": [
+            ref(f"Audit{kind}") for kind in ("Finding", "Progress", "Tenant", "Total", "Error")
+        ]
     },
+    "AuditFinding": written(
+        {
+            "type": choice("finding"),
+            "tenantId": STRING,
+            "imageId": STRING,
+            "fault": choice(*Fault),
+            "detail": STRING,
+            "repaired": BOOLEAN,
+        }
+    ),
+    "AuditProgress": written(
+        {"type": choice("progress"), "tenantId": nullable(STRING), "checked": INTEGER}
+    ),
+    "AuditTenant": written({"type": choice("tenant"), "tenantId": STRING, **_LEDGER}),
+    "AuditTotal": written(
+        {
+            "type": choice("total"),
+            "tenants": INTEGER,
+            "vectorsChecked": BOOLEAN,
+            "readUpTo": nullable(TIME),
+            **_LEDGER,
+        }
+    ),
+    "AuditError": written({"type": choice("error"), "errorCode": STRING, "message": STRING}),
 }
 
 STEPS: Final[Schema] = array(ref("ProcessingStep"))

@@ -13,13 +13,13 @@ from deeplens_streams import allocator
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
 from deeplens_streams.vectors.places import TENANT_FIELD
 
+#: Changed points after which segments are written (10 ms for this many of 2048 numbers). Nothing is
+#: lost without it, the write-ahead log has it all, but what it holds is replayed at opening.
 FLUSH_EVERY = 256
-"""Changed points after which segments are written (10 ms for this many of 2048 numbers). Nothing
-is lost without it, the write-ahead log has it all, but what it holds is replayed at opening."""
 
+#: Behind a collection's name: being made; a copy that is being optimized; what such a copy is about
+#: to replace; being removed.
 _UNFINISHED, _COPY, _OLD, _GONE = ".new", ".copy", ".old", ".gone"
-"""Behind a collection's name: being made; a copy that is being optimized; what such a copy is about
-to replace; being removed."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Open:
     unflushed: int = 0
 
 
-class EdgeShelf:
+class ShardCache:
     """Opens, makes, replaces and removes collections. All calls come from one thread.
 
     Parameters

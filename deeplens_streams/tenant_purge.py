@@ -1,0 +1,176 @@
+"""Removing a tenant: all that it has, and then itself, in steps that survive a crash."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import TypeVar
+
+import structlog
+
+from deeplens_streams import deletion
+from deeplens_streams.reports import ending
+from deeplens_streams.services import Services
+from deeplens_streams.storage import layout
+from deeplens_streams.topics import TENANT_CHANGES, Message, Publish
+from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge, Tombstone
+from models.events import derived_id, utc_now
+from models.status import Ending
+from models.tenants import ChangeKind, TenantChange, TenantChangeData
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Images that are announced, and counted, together.
+BATCH = 64
+#: Looks at everything that a tenant has; what the last one finds cannot be removed.
+ROUNDS = 10
+
+
+async def purge_tenant(tenant: str, services: Services, publish: Publish) -> None:
+    """Remove all that a tenant has, and then the tenant; begun again, it goes on."""
+    purge = await services.tombstones.find_purge(tenant=tenant)
+    if purge is not None and purge.completedAt is None:
+        with suppress(_Overtaken):
+            await _Purging(purge, services, publish).run()
+
+
+class _Overtaken(Exception):
+    """Another worker has brought the purge to its end, or it is another purge by now."""
+
+
+class _Purging:
+    """What one worker does for a tenant's purge; others may be doing the same.
+
+    Nothing is removed once nothing was left: what is there then is of a tenant that was made
+    since. So before each removal it looks whether the purge is as it was left here.
+    """
+
+    def __init__(self, purge: TenantPurge, services: Services, publish: Publish) -> None:
+        self._purge, self._services, self._publish = purge, services, publish
+        self._found = False
+
+    async def run(self) -> None:
+        purge = self._purge
+        if purge.emptiedAt is None:
+            await self._empty()
+            await self._note(emptied_at=utc_now())
+        # The registry's row goes last: while it is there, the purge is not over.
+        gone = TenantChange.new(
+            purge.tenantId,
+            TenantChangeData(kind=ChangeKind.PURGED.value),
+            eventId=derived_id("purged", purge.tenantId, purge.requestedAt),
+        )
+        await self._publish(Message(TENANT_CHANGES, gone))
+        await self._note(completed_at=utc_now())
+
+    async def _empty(self) -> None:
+        """Remove everything, until a look at everything finds nothing.
+
+        An upload or a stage that was at work meanwhile may have written behind the first look.
+        """
+        tenant = self._purge.tenantId
+        for _ in range(ROUNDS):
+            self._found = False
+            await self._remove_images()
+            await self._forget_images()
+            await self._remove_the_rest()
+            await self._drop_vectors()
+            if not self._found:
+                break
+        else:
+            log.warning("something of a purged tenant cannot be removed", tenant=tenant)
+        await self._services.storage.forget_tenant(tenant=tenant)
+
+    async def _check(self) -> None:
+        known = self._purge
+        found = await self._services.tombstones.find_purge(tenant=known.tenantId)
+        if (
+            found is None
+            or found.requestedAt != known.requestedAt
+            or (found.emptiedAt, found.completedAt) != (known.emptiedAt, known.completedAt)
+        ):
+            raise _Overtaken
+
+    async def _note(
+        self, *, emptied_at: str | None = None, completed_at: str | None = None
+    ) -> None:
+        """Write down how far the purge is."""
+        await self._check()
+        self._purge.emptiedAt = emptied_at or self._purge.emptiedAt
+        self._purge.completedAt = completed_at
+        await self._services.tombstones.put_purge(self._purge)
+
+    async def _ours(self, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        """Yield what is to be removed, as long as that is this worker's business."""
+        async with aclosing(items) as found:
+            async for each in found:
+                await self._check()
+                self._found = True
+                yield each
+
+    async def _remove_images(self) -> None:
+        services = self._services
+        survey = services.storage.survey(tenant=self._purge.tenantId)
+        async with aclosing(self._ours(_whole(survey))) as images:
+            async for image in images:
+                await deletion.purge(await deletion.bury(image, services), services)
+                self._purge.images += 1
+                if self._purge.images % BATCH == 0:
+                    await self._note()
+
+    async def _forget_images(self) -> None:
+        """Finish what was deleted before, and remove rows and tombstones, in this order."""
+        services, batch = self._services, list[Tombstone]()
+
+        async def forget() -> None:
+            await self._publish(*(deletion.forgotten(each) for each in batch))
+            for each in batch:
+                await services.tombstones.remove(each)
+            batch.clear()
+
+        survey = services.tombstones.survey(tenant=self._purge.tenantId)
+        async with aclosing(self._ours(_whole(survey))) as tombstones:
+            async for tombstone in tombstones:
+                await deletion.purge(tombstone, services)
+                batch.append(tombstone)
+                if len(batch) == BATCH:
+                    await forget()
+        if batch:
+            await forget()
+
+    async def _remove_the_rest(self) -> None:
+        """Remove whatever has a key of the tenant's, of whatever content.
+
+        That is what belongs to no image: letters, files and claims of refused uploads; what cannot
+        be read; and what a killed process had half written.
+        """
+        storage, tenant = self._services.storage, self._purge.tenantId
+        async with aclosing(self._ours(storage.walk_keys(tenant=tenant))) as keys:
+            async for key in keys:
+                image_id = layout.read_mark(tenant=tenant, key=key)
+                if image_id is not None:
+                    await self._publish(_forgotten(tenant, image_id))
+                await storage.remove_listed(tenant=tenant, key=key)
+
+    async def _drop_vectors(self) -> None:
+        vectors, tenant = self._services.vectors, self._purge.tenantId
+        assert vectors is not None, "the index role has a vector engine"
+        for model in await vectors.models_of(tenant=tenant):
+            await self._check()
+            self._found |= await vectors.drop(tenant=tenant, model=model)
+
+
+def _forgotten(tenant: str, image_id: str) -> Message:
+    """Return what has a row go of whose image only the ID is known."""
+    event = ImageDeleted.new(
+        tenant, ImageDeletedData(imageId=image_id), correlationId=derived_id("deleted", image_id)
+    )
+    return ending(event, Ending.PURGED)
+
+
+async def _whole(survey: AsyncGenerator[tuple[str, T | None]]) -> AsyncGenerator[T]:
+    """Yield what a survey could read; the rest goes by its key."""
+    async with aclosing(survey) as found:
+        async for _, each in found:
+            if each is not None:
+                yield each

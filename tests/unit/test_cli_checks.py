@@ -1,0 +1,57 @@
+"""What ``deeplens doctor`` says of extraction services."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientTimeout, web
+from aiohttp.test_utils import TestServer
+
+from deeplens_streams.cli import checks
+from deeplens_streams.config import Settings
+from deeplens_streams.kafka.ports import free_port
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """Yield where one answers below ``/good``, is ill below ``/ill`` and hangs below ``/slow``."""
+
+    async def well(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ill(_request: web.Request) -> web.Response:
+        raise web.HTTPServiceUnavailable
+
+    async def slow(_request: web.Request) -> web.Response:
+        return await asyncio.get_running_loop().create_future()
+
+    app = web.Application()
+    for name, handler in (("good", well), ("ill", ill), ("slow", slow)):
+        app.router.add_get(f"/{name}/health", handler)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def told(*urls: str) -> checks.Result:
+    return await checks.extractor(Settings(extractor_url=urls))
+
+
+async def test_services_that_answer(url: str) -> None:
+    assert await told(f"{url}/good", f"{url}/good") == ("ok", "2 answer")
+
+
+async def test_one_of_two_is_a_warning(url: str) -> None:
+    state, detail = await told(f"{url}/good", f"{url}/ill")
+    assert (state, detail) == ("warn", f"{url}/ill/health answers 503")
+
+
+async def test_nobody_is_a_failure_that_names_the_setting(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_PROBE_TIMEOUT", ClientTimeout(total=0.05))
+    for bad in (f"http://127.0.0.1:{free_port()}", f"{url}/slow", "http://", "ftp://127.0.0.1"):
+        state, detail = await told(bad)
+        assert state == "fail"
+        assert detail.startswith(f"{bad}/health does not answer (")
+        assert detail.endswith("); start it, or correct DEEPLENS_EXTRACTOR_URL")
+        assert "()" not in detail
