@@ -31,10 +31,10 @@ run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
 	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-# Most of them wait, each on a Kafka of its own: four at once. Then those that need both cores. With
+# Most of them wait, each on a Kafka of its own: five at once. Then those that need both cores. With
 # ARGS one of the two may find nothing to run, which pytest says with 5.
 test-faults: $(VENV)/.dev ## Kill, starve and cut off parts of a running system; takes minutes.
-	@$(FAULTS) -n 4 --dist worksteal -m "not alone" $(ARGS) || test $$? -eq 5
+	@$(FAULTS) -n 5 --dist worksteal -m "not alone" $(ARGS) || test $$? -eq 5
 	@$(FAULTS) -s -m alone $(ARGS) || test $$? -eq 5
 
 test-hostile: $(VENV)/.dev ## Send thousands of damaged pictures and odd requests; takes minutes.

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(600)]
 
 #: What a picture takes in the sleeping model, and how many there are for each measurement: so many
 #: that the fullest of four partitions has little more than a quarter of them.
-SLEEP_MS, PICTURES = 200, 300
+SLEEP_MS, PICTURES = 200, 240
 #: The least speed-up over one worker.
 WANTED = {2: 1.6, 4: 2.8}
 
