@@ -31,13 +31,13 @@ class Role(StrEnum):
 
 ALL_ROLES = tuple(Role)
 
+#: What each role runs, as docs/configuration.md shows it.
 ROLE_PURPOSES = {
     Role.API: "HTTP, websockets, the status table, tenants, notifications and dead letters",
     Role.PROCESS: "from an upload to one extraction request for each model",
     Role.EXTRACT: "decoding, thumbnails and feature vectors",
     Role.INDEX: "vectors into the vector engine, and the removal of deleted pictures",
 }
-"""What each role runs, as docs/configuration.md shows it."""
 
 
 class Settings(BaseSettings):

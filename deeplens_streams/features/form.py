@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge, UploadTooSlow
 
 _FIELD_BYTES = 1000
@@ -51,13 +51,12 @@ async def read_form(request: web.Request, *, max_bytes: int, within_s: float) ->
         raise BadRequest("The request must be multipart/form-data.")
     try:
         async with asyncio.timeout(within_s):
-            picture, fields = await _read_parts(request, max_bytes)
+            with body_faults():
+                picture, fields = await _read_parts(request, max_bytes)
     except TimeoutError:
         raise UploadTooSlow from None
     except (ValueError, AssertionError) as error:
         raise BadRequest("The multipart form is malformed.") from error
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise BadRequest("The request's body is malformed or ends early.") from error
     if not picture:
         raise BadRequest("The form needs a field named file with a picture in it.")
     if "image_id" not in fields:

@@ -4,8 +4,7 @@ import asyncio
 import base64
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -26,6 +25,7 @@ from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.form import read_form
 from deeplens_streams.logs import configure_logging
+from deeplens_streams.turns import Turns
 
 _SERVICE = "deeplens-extractor"
 #: Seconds that a form may take to come: workers are near.
@@ -142,27 +142,13 @@ class _Handlers:
         self._features = features
         self._limit = settings.max_upload_bytes
         self._form_s = form_s
-        self._in_hand, self._most = 0, settings.max_uploads
+        self._turns = Turns(settings.max_uploads, partial(_busy, settings.max_uploads))
         self._in_memory = asyncio.Semaphore(max(_IN_MEMORY, 2 * settings.batch_size))
 
     async def extract(self, request: web.Request) -> web.Response:
-        with self._turn():
+        with self._turns.turn():
             async with self._in_memory:
                 return await self._extract(request)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._in_hand >= self._most:
-            error = ExtractorUnavailable(
-                f"The extraction service has {self._most} pictures in hand; try again later."
-            )
-            error.retry_after = _RETRY_AFTER_S
-            raise error
-        self._in_hand += 1
-        try:
-            yield
-        finally:
-            self._in_hand -= 1
 
     async def _extract(self, request: web.Request) -> web.Response:
         began = time.perf_counter()
@@ -198,6 +184,14 @@ class _Handlers:
             answer |= {"status": "unhealthy", "model_loaded": False, "detail": error.message}
             return _json(answer, error.http_status)
         return _json(answer)
+
+
+def _busy(most: int) -> ExtractorUnavailable:
+    error = ExtractorUnavailable(
+        f"The extraction service has {most} pictures in hand; try again later."
+    )
+    error.retry_after = _RETRY_AFTER_S
+    return error
 
 
 @web.middleware

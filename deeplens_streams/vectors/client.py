@@ -4,7 +4,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from deeplens_streams.config import is_loopback
 from deeplens_streams.credentials import tls_context
 from deeplens_streams.errors import (
     ConfigurationError,
@@ -60,7 +60,7 @@ def connect(url: str, api_key: str | None, *, ca: Path | None = None) -> AsyncQd
             "DEEPLENS_QDRANT_API_KEY has a character that no HTTP header carries, such as a "
             "newline."
         )
-    if api_key and address.scheme == "http" and not _is_loopback(address.hostname or ""):
+    if api_key and address.scheme == "http" and not is_loopback(address.hostname or ""):
         log.warning("the vector engine's key goes over a connection without TLS", url=url)
     with warnings.catch_warnings():
         # Said above, once and in the log.
@@ -72,13 +72,6 @@ def connect(url: str, api_key: str | None, *, ca: Path | None = None) -> AsyncQd
             check_compatibility=False,
             verify=tls_context(ca, "DEEPLENS_QDRANT_CA") if ca else True,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Missing(VectorsUnavailable):

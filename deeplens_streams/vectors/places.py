@@ -82,25 +82,18 @@ def shared_name(model: str) -> str:
 
 
 def place_named(name: str, *, tenant: str, shared: bool) -> Place | None:
-    """Return the place of `tenant` in the engine's collection `name`, or None if it has none.
-
-    No ID has an underscore, so a name comes apart in one way only.
-    """
-    parts = name.split("_")
-    match parts:
-        case ["shared", model, "vectors"] if shared:
-            pass
-        case ["tenant", owner, model, "vectors"] if not shared and owner == tenant:
-            pass
+    """Return the place of `tenant` in the engine's collection `name`, or None if it has none."""
+    match _parts(name):
+        case owner, model if owner == (None if shared else tenant) and _MODEL.fullmatch(model):
+            return Place(tenant, model, shared)
         case _:
             return None
-    return Place(tenant, model, shared) if _MODEL.fullmatch(model) else None
 
 
 def tenant_in(name: str) -> str | None:
     """Return whose the engine's collection `name` is; None where it is shared, or none of ours."""
-    match name.split("_"):
-        case ["tenant", owner, model, "vectors"] if is_tenant_id(owner) and _MODEL.fullmatch(model):
+    match _parts(name):
+        case owner, model if _MODEL.fullmatch(model):
             return owner
         case _:
             return None
@@ -108,8 +101,8 @@ def tenant_in(name: str) -> str | None:
 
 def is_shared(name: str) -> bool:
     """Tell whether the engine's collection `name` is one that tenants share."""
-    match name.split("_"):
-        case ["shared", model, "vectors"]:
+    match _parts(name):
+        case None, model:
             return _MODEL.fullmatch(model) is not None
         case _:
             return False
@@ -123,11 +116,19 @@ def owner_in(payload: Mapping[str, Any]) -> str | None:
 
 def is_of_other_tenancy(name: str, *, shared: bool) -> bool:
     """Tell whether the engine's collection `name` was made under the other tenancy."""
-    parts = name.split("_")
-    match parts:
-        case ["shared", _, "vectors"]:
-            return not shared
-        case ["tenant", owner, _, "vectors"]:
-            return shared and is_tenant_id(owner)
+    parts = _parts(name)
+    return parts is not None and (parts[0] is None) != shared
+
+
+def _parts(name: str) -> tuple[str | None, str] | None:
+    """Return tenant (None where it is shared) and model of a collection; None if it is not ours.
+
+    No ID has an underscore, so a name comes apart in one way only.
+    """
+    match name.split("_"):
+        case ["shared", model, "vectors"]:
+            return None, model
+        case ["tenant", owner, model, "vectors"] if is_tenant_id(owner):
+            return owner, model
         case _:
-            return False
+            return None

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, UploadTooSlow
 
 #: Seconds that a whole body may take: it is short.
@@ -26,11 +26,10 @@ async def read_raw(request: web.Request) -> bytes:
     """
     try:
         async with asyncio.timeout(DEADLINE_S):
-            return await request.read()
+            with body_faults():
+                return await request.read()
     except TimeoutError:
         raise UploadTooSlow from None
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise BadRequest("The request's body is malformed or ends early.") from error
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,12 +11,12 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import NotFound, RangeNotSatisfiable
+from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyRequests
 from deeplens_streams.features.formats import extensions
+from deeplens_streams.turns import Turns
 from deeplens_streams.web.answers import error_answer
 from deeplens_streams.web.images import find_image
 from deeplens_streams.web.keys import CONTEXT, DOWNLOADS
-from deeplens_streams.web.turns import Turns
 from models.images import StoredImage
 
 log = structlog.get_logger()
@@ -165,7 +166,5 @@ async def _write(response: web.StreamResponse, first: bytes, chunks: AsyncIterat
 
 
 def turns(settings: Settings) -> Turns:
-    return Turns(
-        settings.max_downloads,
-        "Too many pictures are being sent by this server; try again in a few seconds.",
-    )
+    refusal = "Too many pictures are being sent by this server; try again in a few seconds."
+    return Turns(settings.max_downloads, partial(TooManyRequests, refusal))

@@ -6,6 +6,7 @@ any image; the row is read again every few seconds, so that a lost message hangs
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 
 import orjson
@@ -23,14 +24,15 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantSuspended,
     TooManyFailures,
+    TooManyRequests,
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.turns import Turns
 from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
-from deeplens_streams.web.turns import Turns
 from models.status import FINAL_STATES, STEP_RANK, ImageRow, ImageState, StepStatus
 from models.tenants import Scope
 
@@ -61,11 +63,11 @@ async def processing_status(request: web.Request) -> web.WebSocketResponse:
 
 
 def turns(settings: Settings) -> Turns:
-    return Turns(
-        settings.max_websockets,
+    refusal = (
         "Too many clients follow a status at this server; ask for the status, or try again in a "
-        "few seconds.",
+        "few seconds."
     )
+    return Turns(settings.max_websockets, partial(TooManyRequests, refusal))
 
 
 async def _follow(request: web.Request) -> web.WebSocketResponse:

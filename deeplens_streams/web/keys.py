@@ -4,6 +4,7 @@ import asyncio
 
 from aiohttp import web
 
+from deeplens_streams.turns import Turns
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.gate import Gate
@@ -13,7 +14,6 @@ from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.readiness import Readiness
 from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.spool import Spool
-from deeplens_streams.web.turns import Turns
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
 HEALTH: web.AppKey[HealthContext] = web.AppKey("deeplens_health", HealthContext)

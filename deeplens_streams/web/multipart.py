@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge
 from deeplens_streams.web.keys import READING
 from deeplens_streams.web.spool import SpooledFile
@@ -87,7 +87,7 @@ async def read_form(
     reader = _Reader(_boundary(request, file_field), file_field, into)
     received = 0
     try:
-        with request.app[READING].pace(request.remote) as pace:
+        with body_faults(), request.app[READING].pace(request.remote) as pace:
             while chunk := await pace.next_chunk(request.content):
                 received += len(chunk)
                 reader.feed(chunk)
@@ -96,8 +96,6 @@ async def read_form(
                 await into.settle()
     except FormParserError as error:
         raise BadRequest("The form in the request's body is malformed.") from error
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise BadRequest("The request's body is malformed or ends early.") from error
     if not reader.ended:
         raise BadRequest("The form in the request's body ends early; send it whole.")
     return reader.form

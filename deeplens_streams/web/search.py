@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -16,12 +17,14 @@ from deeplens_streams.errors import (
     ExtractorUnavailable,
     ImageNotFound,
     ImageNotSearchable,
+    TooManyRequests,
     VectorsUnavailable,
 )
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.services import Services
+from deeplens_streams.turns import Turns
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import fields, links
 from deeplens_streams.web.access import tenant_of
@@ -31,7 +34,6 @@ from deeplens_streams.web.keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, S
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
-from deeplens_streams.web.turns import Turns
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"
@@ -191,10 +193,8 @@ def _result(hit: Hit) -> dict[str, Any]:
 
 
 def turns(settings: Settings) -> Turns:
-    return Turns(
-        settings.max_uploads,
-        "Too many searches by picture wait for the model; try again in a few seconds.",
-    )
+    refusal = "Too many searches by picture wait for the model; try again in a few seconds."
+    return Turns(settings.max_uploads, partial(TooManyRequests, refusal))
 
 
 def search_slots() -> asyncio.Semaphore:

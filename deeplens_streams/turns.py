@@ -1,9 +1,9 @@
-"""How many requests of one kind this process has under way: more are told to come again."""
+"""How many requests of one kind a process has under way: more are told to come again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from deeplens_streams.errors import TooManyRequests
+from deeplens_streams.errors import DeepLensError
 
 
 class Turns:
@@ -12,16 +12,16 @@ class Turns:
     Parameters
     ----------
     limit : how many.
-    refusal : what is said to those that come meanwhile.
+    refuse : makes the error for those that come meanwhile.
 
     Attributes
     ----------
     taken : how many are under way.
     """
 
-    def __init__(self, limit: int, refusal: str) -> None:
+    def __init__(self, limit: int, refuse: Callable[[], DeepLensError]) -> None:
         self.taken = 0
-        self._limit, self._refusal = limit, refusal
+        self._limit, self._refuse = limit, refuse
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -29,11 +29,11 @@ class Turns:
 
         Raises
         ------
-        TooManyRequests
+        DeepLensError
             As many as may be are.
         """
         if self.taken >= self._limit:
-            raise TooManyRequests(self._refusal)
+            raise self._refuse()
         self.taken += 1
         try:
             yield
