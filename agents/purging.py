@@ -3,12 +3,12 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
+from deeplens_streams.deletion.tenant import purge_tenant
 from deeplens_streams.metrics import DROPPED, PURGED
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
-from deeplens_streams.tenant_purge import purge_tenant
 from deeplens_streams.topics import DELETED, Message, Publish
 from models.deletion import ImageDeleted
 

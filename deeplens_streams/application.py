@@ -18,6 +18,7 @@ from deeplens_streams import topics, web
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
+from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.lag import LagReader, group_id
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.publisher import Publisher
@@ -27,7 +28,6 @@ from deeplens_streams.transport import SESSION_TIMEOUT_S, Transport
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
-from deeplens_streams.web.pending_deletions import PendingDeletions
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.registry import Registry, RegistryReader

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from deeplens_streams.audit import Audit
+from deeplens_streams.audit.images import Audit
 from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.letters import known_error

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.breakers import BreakerState
 from deeplens_streams.services import Services
-from deeplens_streams.stillness import Watermark
 from deeplens_streams.topics import Publish
 from deeplens_streams.web import gate
 from deeplens_streams.web.outages import Outages

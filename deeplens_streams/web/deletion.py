@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,

@@ -5,8 +5,8 @@ import math
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from deeplens_streams.audit.report import PAGE
 from deeplens_streams.errors import RowMoving
-from deeplens_streams.ledger import PAGE
 from deeplens_streams.web.context import RowSource, TableSource
 from deeplens_streams.web.shares import PartitionState, TablePage
 from models.status import ImageRow

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deeplens_streams.audit import Audit
+from deeplens_streams.audit.images import Audit
+from deeplens_streams.audit.report import PAGE
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.memory import MemoryFeatures
-from deeplens_streams.ledger import PAGE
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog

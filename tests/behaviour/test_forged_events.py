@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientWebSocketResponse, FormData, WSMsgType
 
-from deeplens_streams import codec, deletion
+from deeplens_streams import codec
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import NotRetryable
 from deeplens_streams.letters import letter_id
 from deeplens_streams.replay import Replay, event_id, uploaded_event

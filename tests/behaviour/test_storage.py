@@ -11,8 +11,8 @@ import orjson
 import psutil
 import pytest
 
-from deeplens_streams import deletion
 from deeplens_streams.config import Settings
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
     BadRequest,
     ConfigurationError,

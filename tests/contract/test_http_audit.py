@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from aiohttp import ClientResponse
 
-from deeplens_streams import deletion, ledger, orphans, stillness
+from deeplens_streams.audit import orphans, settled
+from deeplens_streams.audit import report as ledger
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
@@ -38,7 +40,7 @@ PICTURE = photograph("rocket").data
 async def served(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Web]:
-    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
+    monkeypatch.setattr(settled, "GRACE_S", -1.0)
     for name in ("PATIENCE_S", "_LOOK_S"):
         monkeypatch.setattr(patient_rows, name, 0.0)
     async with running(tmp_path, tenancy=request.param) as found:
@@ -97,7 +99,7 @@ def follow(served: Web) -> None:
 
 
 async def test_every_image_is_in_one_column(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
+    monkeypatch.setattr(settled, "GRACE_S", 60.0)
     served.purges = True
     for _ in range(3):
         await completed(served)
@@ -207,7 +209,7 @@ async def test_vectors_of_every_model_and_tenant_are_somebody_s(served: Web, ten
 async def test_what_a_killed_process_had_half_written_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
+    monkeypatch.setattr(settled, "GRACE_S", 60.0)
     folder = tmp_path / "images"
     async with running(tmp_path, storage_url=folder.as_uri()) as served:
         image = await stored(served, await completed(served))
@@ -363,9 +365,9 @@ async def test_a_pointer_of_no_image_is_removed(
     await served.blobs.put(Write(layout.pointer_key(killed), pointer), action="cut off")
     findings, _ = await audited(served, f"tenantId={TENANT}")
     assert findings == []  # only everybody's are looked through
-    monkeypatch.setattr(stillness, "GRACE_S", 60.0)
+    monkeypatch.setattr(settled, "GRACE_S", 60.0)
     assert (await audited(served))[0] == []  # the upload may be at work
-    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
+    monkeypatch.setattr(settled, "GRACE_S", -1.0)
     (finding,), total = await audited(served, "repair=true")
     assert finding["tenantId"] == "killed"
     assert (finding["imageId"], finding["fault"]) == (killed, "pointer_orphaned")

@@ -11,13 +11,15 @@ import pytest
 from aiohttp import FormData
 
 from agents import dead_letters as keeper
-from deeplens_streams import codec, tenant_purge
-from deeplens_streams import deletion as begun_deletions
+from deeplens_streams import codec
+from deeplens_streams.deletion import image as begun_deletions
+from deeplens_streams.deletion import resume
+from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS
-from deeplens_streams.web import deletion, intake, pending_deletions
+from deeplens_streams.web import deletion, intake
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
 from models.letters import DeadLetter
@@ -175,8 +177,8 @@ async def test_a_deletion_that_kafka_did_not_take_is_done_all_the_same(
     again = await call(served, "DELETE", f"/api/v1/images/{image_id}", 202)
     assert again["requestedAt"] == answer["requestedAt"]
 
-    monkeypatch.setattr(pending_deletions, "_LOOK_S", 0.01)
-    async with pending_deletions.PendingDeletions(served.services, served.publish):
+    monkeypatch.setattr(resume, "_LOOK_S", 0.01)
+    async with resume.PendingDeletions(served.services, served.publish):
         served.broker_fault = None
         await until(lambda: served.rows.held[image_id].status == "deleted")
         await served.settled()

@@ -25,7 +25,7 @@ import rocksdict  # noqa: F401
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.cli import worker as _worker  # noqa: F401
 
-from deeplens_streams import stillness
+from deeplens_streams.audit import settled
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
@@ -248,7 +248,7 @@ def _wire_tables(fuse: Fuse) -> None:
 def _shorten_waits() -> None:
     intake.PENDING_S = PENDING_S
     # Nothing is excused because it is young.
-    stillness.GRACE_S = 0.0
+    settled.GRACE_S = 0.0
 
 
 def _leave_groups(settings: Settings) -> None:

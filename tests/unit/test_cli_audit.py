@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deeplens_streams import stillness
+from deeplens_streams.audit import settled
 from deeplens_streams.web import audit as web_audit
 from tests.photographs import photograph
 from tests.unit.test_cli_commands import Shell, shell, web
@@ -31,7 +31,7 @@ async def test_how_far_it_is_is_no_result(
 async def test_what_is_not_accounted_for_is_a_column_and_an_exit_code(
     shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
+    monkeypatch.setattr(settled, "GRACE_S", -1.0)
     image_id = (await web.upload(photograph("rocket").data))["imageId"]
     ended = await shell("audit")
     assert ended.code == 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deeplens_streams import stillness
+from deeplens_streams.audit import settled
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.web import deletion
 from tests.contract.test_http_dead_letters import fail
@@ -92,7 +92,7 @@ async def test_a_whole_tenant_is_deleted(shell: Shell, web: Web) -> None:
 async def test_an_audit_is_a_table_and_an_exit_code(
     shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stillness, "GRACE_S", -1.0)
+    monkeypatch.setattr(settled, "GRACE_S", -1.0)
     image_id = (await web.upload(photograph("rocket").data))["imageId"]
     ended = await shell("audit")
     assert ended.code == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agents import status_tracking
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.replay import uploaded_event
 from deeplens_streams.reports import ending, progress, teller

@@ -7,7 +7,7 @@ import pytest
 from agents import tenants as agent
 from agents.announcements import together
 from agents.status_tracking import process as track
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.reports import ending, progress, report
 from deeplens_streams.services import Services

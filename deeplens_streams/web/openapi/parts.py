@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from deeplens_streams.audit.report import COLUMNS, Fault
 from deeplens_streams.errors import (
     BadRequest,
     BrokerUnavailable,
@@ -28,7 +29,6 @@ from deeplens_streams.json_schemas import (
     ref,
     written,
 )
-from deeplens_streams.ledger import COLUMNS, Fault
 from deeplens_streams.vectors.base import CollectionStatus
 from deeplens_streams.web.openapi.operation import Parameter
 from deeplens_streams.web.shares import PartitionState

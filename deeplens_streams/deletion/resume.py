@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from mode import Service
 
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish

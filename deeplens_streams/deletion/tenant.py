@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from deeplens_streams import deletion
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout

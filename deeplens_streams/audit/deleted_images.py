@@ -3,11 +3,11 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from deeplens_streams import deletion
-from deeplens_streams.ledger import UNKNOWN, Fault, Found, Ledger, Rows, pages_of, rows_of
-from deeplens_streams.orphans import is_stored
+from deeplens_streams.audit.orphans import is_stored
+from deeplens_streams.audit.report import UNKNOWN, Fault, Found, Ledger, Rows, pages_of, rows_of
+from deeplens_streams.audit.settled import Stillness
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.services import Services
-from deeplens_streams.stillness import Stillness
 from deeplens_streams.topics import Publish
 from models.deletion import Tombstone
 from models.status import ImageState

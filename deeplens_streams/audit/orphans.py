@@ -6,10 +6,10 @@ from contextlib import aclosing
 from datetime import datetime
 from itertools import compress
 
-from deeplens_streams.ledger import PAGE, Fault, Found, Ledger, Repair, Rows
+from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger, Repair, Rows
+from deeplens_streams.audit.settled import Stillness, is_old
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
-from deeplens_streams.stillness import Stillness, is_old
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import Message

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from deeplens_streams.deleted_images import DeletedImages
-from deeplens_streams.ledger import (
+from deeplens_streams.audit.deleted_images import DeletedImages
+from deeplens_streams.audit.orphans import AllRows, Orphans, RowOrphans, dropped, is_stored
+from deeplens_streams.audit.report import (
     IN_FLIGHT,
     UNKNOWN,
     Fault,
@@ -22,12 +23,11 @@ from deeplens_streams.ledger import (
     pages_of,
     rows_of,
 )
+from deeplens_streams.audit.settled import Stillness, Watermark
 from deeplens_streams.letters import letter_id
-from deeplens_streams.orphans import AllRows, Orphans, RowOrphans, dropped, is_stored
 from deeplens_streams.replay import event_id, uploaded_event
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
-from deeplens_streams.stillness import Stillness, Watermark
 from deeplens_streams.topics import UPLOADED, Message, Publish
 from models.events import utc_now, wire_time
 from models.images import StoredImage

@@ -1,0 +1,1 @@
+"""Comparing what there is with what there should be, and mending what differs."""

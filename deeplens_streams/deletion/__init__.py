@@ -1,0 +1,1 @@
+"""Deleting images and whole tenants, in steps that survive a crash."""
