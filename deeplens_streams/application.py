@@ -121,6 +121,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
         broker_commit_interval=1.0,
         producer_max_request_size=topics.FAILED.max_bytes,
+        producer_compression_type=None if settings.compression == "none" else settings.compression,
         producer_request_timeout=30.0,
         producer_linger_ms=UPLOAD_LINGER_MS if serves_web else STAGE_LINGER_MS,
         # A vector is 25 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each
