@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from deeplens_streams.broker.offsets import RemovedUnread, positions
+from deeplens_streams.broker.partitions import partition_counts
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Role, Settings
-from deeplens_streams.metrics import CONSUMER_LAG
+from deeplens_streams.metrics import CONSUMER_LAG, REMOVED_UNREAD
 from deeplens_streams.topics import (
     COMPLETED,
     DELETED,
@@ -43,6 +46,7 @@ READERS: tuple[tuple[Role, Topic], ...] = (
     (Role.API, FAILED),
     (Role.API, TENANT_CHANGES),
 )
+ROLES = {topic: role for role, topic in READERS}
 #: Where pictures wait on their way, each in one of them.
 _PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
 #: What becomes of a picture depends on these alone.
@@ -77,6 +81,7 @@ class LagReader(Service):
         self._settings = settings
         self._readings: deque[_Reading] = deque()
         self._watermark = Watermark()
+        self._removed = RemovedUnread()
         super().__init__(**kwargs)
 
     @property
@@ -135,31 +140,51 @@ class LagReader(Service):
             await self.sleep(_EVERY_S)
 
     async def _reading(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> _Reading:
+        namespace = self._settings.namespace
+        counts = await partition_counts(admin, ROLES, namespace)
         partitions = {
-            TopicPartition(topic.name(self._settings.namespace), number): (topic, number)
-            for _, topic in READERS
-            for number in range(topic.partitions)
+            TopicPartition(topic.name(namespace), number): (topic, number)
+            for topic, count in counts.items()
+            for number in range(count)
         }
-        read: dict[TopicPartition, int] = {}
+        committed: dict[TopicPartition, int] = {}
         for role in Role:
-            group = group_id(role, self._settings.namespace)
-            offsets = await admin.list_consumer_group_offsets(group)
-            read |= {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
-        # A partition of which nothing was ever committed is read from its beginning.
-        unread = [tp for tp in partitions if tp not in read]
-        read |= await consumer.beginning_offsets(unread) if unread else {}
+            offsets = await admin.list_consumer_group_offsets(group_id(role, namespace))
+            committed |= {tp: each.offset for tp, each in offsets.items() if each.offset >= 0}
+        beginnings = await consumer.beginning_offsets(list(partitions))
         at = datetime.now(UTC)
         ends = await consumer.end_offsets(list(partitions))
+        self._tell_removed(partitions, committed, beginnings)
+        read = positions(committed, beginnings, ends)
         of_pictures = [tp for tp, (topic, _) in partitions.items() if topic in _OF_PICTURES]
         self._watermark.note(at, ends={tp: ends[tp] for tp in of_pictures}, read=read)
-        lag = {place: max(0, ends[tp] - read[tp]) for tp, place in partitions.items()}
+        lag = {place: ends[tp] - read[tp] for tp, place in partitions.items()}
         indexed = sum(read[tp] for tp, (topic, _) in partitions.items() if topic is INDEXING)
         return _Reading(time.monotonic(), lag, indexed)
+
+    def _tell_removed(
+        self,
+        partitions: Mapping[TopicPartition, tuple[Topic, int]],
+        committed: Mapping[TopicPartition, int],
+        beginnings: Mapping[TopicPartition, int],
+    ) -> None:
+        """Say and count what retention removed before its group had read it."""
+        for tp, removed in self._removed.news(committed, beginnings).items():
+            topic, number = partitions[tp]
+            REMOVED_UNREAD.labels(topic.base).inc(removed.count)
+            log.error(
+                "events were removed before they were read; deeplens audit finds their images",
+                topic=tp.topic,
+                partition=number,
+                count=removed.count,
+                committed=removed.committed,
+                beginning=removed.beginning,
+                role=ROLES[topic].value,
+            )
 
     def _note(self, reading: _Reading) -> None:
         self._readings.append(reading)
         while reading.at - self._readings[0].at > _WINDOW_S:
             self._readings.popleft()
-        roles = {topic: role for role, topic in READERS}
         for (topic, number), count in reading.lag.items():
-            CONSUMER_LAG.labels(roles[topic].value, topic.base, str(number)).set(count)
+            CONSUMER_LAG.labels(ROLES[topic].value, topic.base, str(number)).set(count)

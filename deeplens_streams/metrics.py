@@ -45,6 +45,11 @@ CONSUMER_LAG = Gauge(
     "Events that a role has still to bring to their end, as Kafka has it",
     ["role", "topic", "partition"],
 )
+REMOVED_UNREAD = Counter(
+    "deeplens_events_removed_unread",
+    "Events that retention, or somebody, removed before the role that reads them had",
+    ["topic"],
+)
 DROPPED = Counter(
     "deeplens_events_dropped",
     "Events of pictures that are not stored: refused, deleted or forged",

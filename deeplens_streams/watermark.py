@@ -71,4 +71,5 @@ class Watermark:
 
 
 def _is_passed(ends: Offsets, read: Offsets) -> bool:
-    return all(read[partition] >= end for partition, end in ends.items())
+    # A partition that is not there any more went with its topic: nothing of it is on its way.
+    return all(read.get(partition, end) >= end for partition, end in ends.items())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 from prometheus_client import generate_latest
 
@@ -15,7 +16,16 @@ from deeplens_streams import lag
 from deeplens_streams.config import load_settings
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.lag import LagReader, _Reading
-from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, UPLOADED
+from deeplens_streams.metrics import REMOVED_UNREAD
+from deeplens_streams.topics import (
+    COMPLETED,
+    EXTRACTION,
+    FAILED,
+    PROGRESS,
+    TENANT_CHANGES,
+    UPLOADED,
+    Topic,
+)
 
 
 @pytest.fixture
@@ -74,45 +84,117 @@ def metrics() -> str:
 
 
 class Kafka:
-    """Consumer and admin client: where partitions end, and what was committed."""
+    """Consumer and admin client: where partitions begin and end, and what was committed.
+
+    Only of each topic's first partition is there anything.
+    """
 
     def __init__(self) -> None:
+        self.partitions = {topic.base: topic.partitions for topic in lag.ROLES}
+        self.beginnings: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.read: dict[str, int] = {}
         self.asked_at = datetime.now(UTC)
 
+    async def list_topics(self) -> list[str]:
+        return [*self.partitions, "a.strangers"]
+
+    async def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"topic": name, "error_code": 0, "partitions": [{}] * self.partitions[name]}
+            for name in names
+        ]
+
     async def list_consumer_group_offsets(self, group: str) -> dict[TopicPartition, Any]:
-        if group != "deeplens-api":
-            return {}
         return {
-            TopicPartition(topic, 0): SimpleNamespace(offset=offset)
-            for topic, offset in self.read.items()
+            TopicPartition(topic.base, 0): SimpleNamespace(offset=self.read[topic.base])
+            for topic, role in lag.ROLES.items()
+            if topic.base in self.read and group == lag.group_id(role, "")
         }
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
-        return dict.fromkeys(partitions, 0)
+        return self._first(partitions, self.beginnings)
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         self.asked_at = datetime.now(UTC)
-        return {tp: self.ends.get(tp.topic, 0) if tp.partition == 0 else 0 for tp in partitions}
+        return self._first(partitions, self.ends)
+
+    def _first(self, partitions: list[TopicPartition], offsets: dict[str, int]) -> dict[Any, int]:
+        return {tp: offsets.get(tp.topic, 0) if tp.partition == 0 else 0 for tp in partitions}
+
+
+async def look(reader: LagReader, kafka: Kafka) -> _Reading:
+    found = await reader._reading(cast(Any, kafka), cast(Any, kafka))
+    reader._note(found)
+    return found
 
 
 async def test_each_reading_moves_the_watermark(reader: LagReader) -> None:
     kafka = Kafka()
-
-    async def look() -> datetime | None:
-        await reader._reading(cast(Any, kafka), cast(Any, kafka))
-        return reader.read_up_to
-
     assert reader.read_up_to is None
     kafka.ends[PROGRESS.base] = 3
-    assert await look() is None
+    await look(reader, kafka)
+    assert reader.read_up_to is None
     kafka.read[PROGRESS.base] = 3
     # Tenants are another matter.
     kafka.ends[TENANT_CHANGES.base] = 9
     before = datetime.now(UTC)
-    first = await look()
+    await look(reader, kafka)
+    first = reader.read_up_to
     assert first is not None
     assert before <= first <= kafka.asked_at
     kafka.ends[UPLOADED.base] = 1
-    assert await look() == first
+    await look(reader, kafka)
+    assert reader.read_up_to == first
+
+
+def removed(topic: Topic) -> float:
+    return REMOVED_UNREAD.labels(topic.base)._value.get()
+
+
+async def test_what_was_removed_unread_holds_nothing_back(reader: LagReader) -> None:
+    """Nobody will ever read it: it is no lag, no backlog, and on nobody's way."""
+    kafka, before = Kafka(), removed(EXTRACTION)
+    kafka.ends[EXTRACTION.base], kafka.read[EXTRACTION.base] = 100, 40
+    await look(reader, kafka)
+    assert (reader.waiting, reader.read_up_to) == (60, None)
+    kafka.beginnings[EXTRACTION.base] = 94
+    assert (await look(reader, kafka)).lag[EXTRACTION, 0] == 6
+    assert reader.waiting == 6
+    assert removed(EXTRACTION) - before == 54
+    kafka.beginnings[EXTRACTION.base] = 100
+    await look(reader, kafka)
+    assert reader.waiting == 0
+    assert reader.read_up_to is not None
+    assert removed(EXTRACTION) - before == 60
+
+
+async def test_each_loss_is_told_once(reader: LagReader) -> None:
+    kafka, before = Kafka(), removed(UPLOADED)
+    kafka.ends[UPLOADED.base] = kafka.beginnings[UPLOADED.base] = 7
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            await look(reader, kafka)
+    (line,) = lines
+    assert (line["topic"], line["partition"], line["count"]) == (UPLOADED.base, 0, 7)
+    assert (line["committed"], line["role"]) == (None, "process")
+    assert removed(UPLOADED) - before == 7
+
+
+async def test_a_partition_that_was_added_counts(reader: LagReader) -> None:
+    kafka = Kafka()
+    await look(reader, kafka)
+    kafka.partitions[EXTRACTION.base] = 9
+    assert (EXTRACTION, 8) in (await look(reader, kafka)).lag
+
+
+async def test_a_topic_that_is_gone_counts_for_nothing(reader: LagReader) -> None:
+    kafka = Kafka()
+    kafka.ends[COMPLETED.base] = kafka.ends[FAILED.base] = 5
+    await look(reader, kafka)
+    del kafka.partitions[FAILED.base], kafka.partitions[COMPLETED.base]
+    assert {topic for topic, _ in (await look(reader, kafka)).lag} == set(lag.ROLES) - {
+        FAILED,
+        COMPLETED,
+    }
+    assert reader.read_up_to is not None

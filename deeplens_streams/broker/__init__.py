@@ -1,0 +1,1 @@
+"""What there is at the broker, and what is to be: topics, partitions, offsets."""
