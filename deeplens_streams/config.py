@@ -268,7 +268,16 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return value.expanduser().absolute() if value else value
+        if value is None:
+            return None
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("the name is not UTF-8; choose another") from None
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError:  # there is no such user
+            return value.absolute()
 
     @model_validator(mode="after")
     def _needs_roles(self) -> Self:

@@ -47,7 +47,9 @@ class System:
         self.worker_log = self.logs / "worker.log"
         self._steps = steps
         self._hold = hold
-        self._kafka = KafkaServer(settings.data_dir / "kafka", progress=steps.jars, hold=hold)
+        self._kafka = KafkaServer(
+            settings.data_dir / "kafka", progress=steps.jars, say=steps.warn, hold=hold
+        )
         self._worker: GuardedProcess | None = None
         self._weights: GuardedProcess | None = None
         self._logged_before = 0

@@ -19,6 +19,7 @@ class GuardedProcess:
     Parameters
     ----------
     log : receives the command's output, appended.
+    folder : where the command runs. Default: where this process does.
     grace_s : seconds between SIGTERM and SIGKILL.
     hold : descriptors that stay open until the command has ended, such as a folder's lock;
         the guard keeps them, the command does not see them.
@@ -29,6 +30,7 @@ class GuardedProcess:
         command: Sequence[str | Path],
         *,
         log: Path,
+        folder: Path | None = None,
         env: Mapping[str, str] | None = None,
         grace_s: float = 8.0,
         hold: Sequence[int] = (),
@@ -44,6 +46,7 @@ class GuardedProcess:
                     stdin=read,
                     stdout=output,
                     stderr=output,
+                    cwd=folder,
                     env=dict(env) if env is not None else None,
                     pass_fds=hold,
                     start_new_session=True,

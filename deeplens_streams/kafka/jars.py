@@ -8,7 +8,7 @@ place whole; with everything there, the network is not touched and jgo is not im
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,8 @@ from deeplens_streams.errors import ConfigurationError
 
 LOCK = Path(__file__).with_name("jars.lock")
 _FETCHERS = 6
+#: The link to a repository that is in no class path by its own name.
+_LINK = "jars"
 
 #: Called with how many jars have arrived, and of how many, while they do.
 Progress = Callable[[int, int], None]
@@ -84,12 +86,26 @@ def kafka_jars(progress: Progress | None = None, *, repository: Path | None = No
     JarsUnavailable
         One is missing and cannot be fetched, or is not what the list says.
     """
-    repository = repository or default_repository()
+    repository = (repository or default_repository()).absolute()
     jars = read_lock()
     missing = missing_jars(jars, repository)
     if missing:
         _fetch(missing, repository, progress)
     return [repository / jar.path for jar in jars]
+
+
+def class_path(jars: Sequence[Path], folder: Path) -> str:
+    """Return how Java, running in `folder`, is told of the jars.
+
+    A folder that has the separator in its name can be in no class path: then a link in `folder`
+    leads to it.
+    """
+    if not any(os.pathsep in str(jar) for jar in jars):
+        return os.pathsep.join(map(str, jars))
+    link, repository = folder / _LINK, Path(os.path.commonpath(jars))
+    link.unlink(missing_ok=True)
+    link.symlink_to(repository)
+    return os.pathsep.join(f"{_LINK}/{jar.relative_to(repository)}" for jar in jars)
 
 
 def missing_jars(jars: Iterable[Jar], repository: Path) -> list[Jar]:

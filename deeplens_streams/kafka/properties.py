@@ -1,6 +1,12 @@
-"""What Kafka reads at its start: its properties, its logging, the JVM's flags."""
+"""What Kafka reads at its start: its properties, its logging, the JVM's flags.
 
-from pathlib import Path
+No path of these holds the folder's own, which may be called anything: Kafka takes ``log.dirs`` for
+a list, log4j takes what it reads for a pattern, and Java reads both as Latin-1. Kafka runs in its
+folder, and they are relative to that.
+"""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 #: Bytes of one message, at the most; a topic may ask for less.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -19,10 +25,14 @@ JVM_FLAGS = (
 )
 
 
-def server_properties(data: Path, *, port: int, controller_port: int) -> str:
+def server_properties(log_dirs: Sequence[str], *, port: int, controller_port: int) -> str:
     """Return ``server.properties`` for one node that is broker and controller, on loopback.
 
     The quorum is static, so that a port may change from one start to the next.
+
+    Parameters
+    ----------
+    log_dirs : where Kafka keeps its data, relative to where it runs.
     """
     values: dict[str, object] = {
         "process.roles": "broker,controller",
@@ -33,7 +43,7 @@ def server_properties(data: Path, *, port: int, controller_port: int) -> str:
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "log.dirs": data,
+        "log.dirs": ",".join(log_dirs),
         "auto.create.topics.enable": "false",
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
@@ -62,8 +72,13 @@ def server_properties(data: Path, *, port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def log4j2_properties(folder: Path) -> str:
-    """Return log4j2's configuration: warnings to a rolling file of 8 MiB, two of them kept."""
+def log4j2_properties(folder: PurePosixPath) -> str:
+    """Return log4j2's configuration: warnings to a rolling file of 8 MiB, two of them kept.
+
+    Parameters
+    ----------
+    folder : where that file is, relative to where Kafka runs.
+    """
     values: dict[str, object] = {
         "status": "error",
         "appender.file.type": "RollingFile",

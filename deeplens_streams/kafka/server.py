@@ -8,15 +8,24 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 import structlog
 
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.kafka.astray import (
+    DATA,
+    LOG4J,
+    LOGS,
+    META,
+    PROPERTIES,
+    bring_home,
+    log_dirs,
+)
 from deeplens_streams.kafka.guarded import GuardedProcess
-from deeplens_streams.kafka.jars import Progress, kafka_jars
+from deeplens_streams.kafka.jars import Progress, class_path, kafka_jars
 from deeplens_streams.kafka.java import find_java
 from deeplens_streams.kafka.ports import Ports, choose_ports, is_free
 from deeplens_streams.kafka.properties import JVM_FLAGS, log4j2_properties, server_properties
@@ -50,6 +59,7 @@ class KafkaServer:
     folder : keeps everything of it; made when missing. A second start finds its topics.
     port : where clients connect. Default: a free one that the folder remembers.
     progress : told about the jars, if any have to be fetched.
+    say : told of what an earlier version left elsewhere. Default: it goes to the log.
     hold : descriptors to keep open until Kafka has ended, such as a folder's lock.
     """
 
@@ -59,11 +69,12 @@ class KafkaServer:
         *,
         port: int | None = None,
         progress: Progress | None = None,
+        say: Callable[[str], None] = log.warning,
         hold: Sequence[int] = (),
     ) -> None:
         self.folder = folder.absolute()
         self._wanted_port = port
-        self._progress = progress
+        self._progress, self._say = progress, say
         self._hold = hold
         self._ports: Ports | None = None
         self._java: list[str | Path] | None = None
@@ -80,7 +91,7 @@ class KafkaServer:
 
     @property
     def log_path(self) -> Path:
-        return self.folder / "logs" / "kafka.log"
+        return self.folder / LOGS / "kafka.log"
 
     @property
     def pid(self) -> int:
@@ -95,15 +106,21 @@ class KafkaServer:
         ------
         JavaMissing, JarsUnavailable
             What it runs on cannot be had.
+        DataAstray
+            An earlier version kept its data elsewhere, and it cannot be brought here.
         KafkaDidNotStart
             The port is taken or the folder cannot be written.
         """
-        java = find_java().path
+        java = find_java().path.absolute()
         jars = kafka_jars(self._progress)
         if self._wanted_port is not None and not is_free(self._wanted_port):
             raise KafkaDidNotStart(f"Port {self._wanted_port} is taken; choose another for Kafka.")
         try:
+            (self.folder / LOGS).mkdir(parents=True, exist_ok=True)
+            for moved in bring_home(self.folder):
+                self._say(moved)
             self._write_configuration()
+            classes = class_path(jars, self.folder)
         except OSError as error:
             raise KafkaDidNotStart(
                 f"Kafka cannot keep its data in {self.folder}: {error.strerror}."
@@ -112,8 +129,8 @@ class KafkaServer:
             java,
             *JVM_FLAGS,
             "-cp",
-            os.pathsep.join(map(str, jars)),
-            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+            classes,
+            f"-Dlog4j2.configurationFile={LOG4J}",
         ]
 
     def start(self, deadline_s: float = START_DEADLINE_S) -> None:
@@ -128,11 +145,10 @@ class KafkaServer:
         if self._java is None:
             self.prepare()
         assert self._java is not None
-        properties = self.folder / "server.properties"
         try:
-            if not (self.folder / "data" / "meta.properties").exists():
-                self._format([*self._java, *_FORMAT, properties])
-            self._process = self._spawn([*self._java, "kafka.Kafka", properties])
+            if not (self.folder / DATA / META).exists():
+                self._format([*self._java, *_FORMAT, PROPERTIES])
+            self._process = self._spawn([*self._java, "kafka.Kafka", PROPERTIES])
             asyncio.run(self._wait_until_ready(time.monotonic() + deadline_s))
         except BaseException:
             self.kill()
@@ -167,24 +183,33 @@ class KafkaServer:
     @property
     def _output(self) -> Path:
         """What the JVM itself says, before and beside log4j."""
-        return self.folder / "logs" / "stdout.log"
+        return self.folder / LOGS / "stdout.log"
 
     def _write_configuration(self) -> None:
-        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self._ports = choose_ports(self.folder / "ports.json", self._wanted_port)
         text = server_properties(
-            self.folder / "data", port=self._ports.broker, controller_port=self._ports.controller
+            log_dirs(self.folder),
+            port=self._ports.broker,
+            controller_port=self._ports.controller,
         )
-        (self.folder / "server.properties").write_text(text, "utf-8")
-        text = log4j2_properties(self.folder / "logs")
-        (self.folder / "log4j2.properties").write_text(text, "utf-8")
+        (self.folder / PROPERTIES).write_text(text, "ascii")
+        text = log4j2_properties(PurePosixPath(LOGS))
+        (self.folder / LOG4J).write_text(text, "ascii")
         self._output.write_bytes(b"")
         self._logged_before = self.log_path.stat().st_size if self.log_path.exists() else 0
 
     def _spawn(self, command: Sequence[str | Path]) -> GuardedProcess:
         if self._stopping.is_set():
             raise KafkaDidNotStart("Kafka's start was called off.")
-        return GuardedProcess(command, log=self._output, grace_s=STOP_GRACE_S, hold=self._hold)
+        return GuardedProcess(
+            command,
+            log=self._output,
+            folder=self.folder,
+            # Java knows the names of files by the locale alone, and Kafka asks where it runs.
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            grace_s=STOP_GRACE_S,
+            hold=self._hold,
+        )
 
     def _format(self, command: Sequence[str | Path]) -> None:
         """Prepare the data folder of a Kafka that never ran."""

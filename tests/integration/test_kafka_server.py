@@ -24,11 +24,14 @@ from deeplens_streams.topics import TOPICS
 
 pytestmark = pytest.mark.kafka
 
+#: What Java, lists, patterns and shells each take for something else.
+ODD = " Ré né, 日本 😀: #!=%20 $HOME ${date} \\u0041 'x' \"y\" "
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that a Kafka has run in."""
-    path = tmp_path_factory.mktemp("kafka")
+    """A folder that a Kafka has run in, of an awkward name, and that was moved since."""
+    path = tmp_path_factory.mktemp("kafka") / ODD
     server = KafkaServer(path)
     try:
         server.prepare()
@@ -38,7 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"no Kafka can run here: {error.message}")
     with server:
         asyncio.run(ensure_topics(load_settings(broker=f"kafka://{server.bootstrap}")))
-    return path
+    assert (path / "logs" / "kafka.log").exists()
+    assert [each.name for each in path.parent.iterdir()] == [ODD], "it wrote nothing elsewhere"
+    return path.rename(path.with_name(f"moved {ODD}"))
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

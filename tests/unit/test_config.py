@@ -1,10 +1,15 @@
 """Settings are read once, frozen, and wrong ones are refused with a sentence."""
 
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from deeplens_streams.config import ALL_ROLES, Role, load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.storage import open_blobs
+from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.topics import TABLE_PARTITIONS, TOPICS
 from deeplens_streams.web import intake
 
@@ -70,3 +75,19 @@ def test_topics_are_the_contracts() -> None:
         config = topic.config(settings)
         assert config["min.insync.replicas"] == "2"
         assert ("retention.ms" in config) is (config["cleanup.policy"] == "delete")
+
+
+def test_a_folder_may_be_called_anything_that_is_utf8(tmp_path: Path) -> None:
+    for name in (" Ré, né ", "a:b", "100%", "~nobody-at-all"):
+        assert load_settings(data_dir=tmp_path / name).data_dir == tmp_path / name
+    assert load_settings(data_dir="~nobody-at-all").data_dir == Path("~nobody-at-all").absolute()
+    with pytest.raises(ConfigurationError, match="DEEPLENS_DATA_DIR: the name is not UTF-8"):
+        load_settings(data_dir=os.fsdecode(b"/tmp/\xff"))
+
+
+def test_the_folder_of_images_is_the_one_that_is_written(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "Ré né, x: #?%20&;=")
+    blobs = open_blobs(settings)
+    assert isinstance(blobs, LocalBlobs)
+    assert blobs._folder == settings.images_path == settings.data_dir / "images"
+    assert settings.images_path.is_dir()

@@ -6,7 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -193,13 +193,36 @@ def test_a_listener_makes_a_port_taken() -> None:
         assert not is_free(server.getsockname()[1])
 
 
-def test_kafka_listens_on_loopback_only(tmp_path: Path) -> None:
-    text = server_properties(tmp_path, port=1234, controller_port=1235)
+def test_kafka_listens_on_loopback_only() -> None:
+    text = server_properties(["data"], port=1234, controller_port=1235)
     listeners = next(line for line in text.splitlines() if line.startswith("listeners="))
 
     assert listeners == "listeners=PLAINTEXT://127.0.0.1:1234,CONTROLLER://127.0.0.1:1235"
     assert "auto.create.topics.enable=false" in text
-    assert str(tmp_path / "kafka.log") in log4j2_properties(tmp_path)
+
+
+def test_what_kafka_reads_names_no_place() -> None:
+    """Its folder may be called anything and be moved: all is relative to where Kafka runs."""
+    text = server_properties(["data", "data-2"], port=1, controller_port=2)
+    text += log4j2_properties(PurePosixPath("logs"))
+
+    assert "\nlog.dirs=data,data-2\n" in text
+    assert "\nappender.file.fileName=logs/kafka.log\n" in text
+    assert text.isascii()
+    assert "=/" not in text
+    assert "\\" not in text
+
+
+def test_a_class_path_takes_any_repository(tmp_path: Path) -> None:
+    plain, odd = tmp_path / "Ré né, x", tmp_path / "a:b"
+    for repository in (plain, odd):
+        found = [repository / "org" / "one" / "1.jar", repository / "org" / "two" / "2.jar"]
+        for jar in found:
+            jar.parent.mkdir(parents=True)
+            jar.touch()
+        for _ in range(2):
+            paths = jars.class_path(found, tmp_path).split(":")
+            assert [(tmp_path / path).resolve() for path in paths] == found
 
 
 def test_a_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
