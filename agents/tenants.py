@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deeplens_streams.api_keys import operator_key
-from deeplens_streams.errors import MalformedEvent, StorageUnavailable
+from deeplens_streams.errors import NewerVersion, StorageUnavailable
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
@@ -42,7 +42,10 @@ async def process(
     is_open : whether a tenant that nobody made exists from its first use.
     """
     if event.data.kind not in set(ChangeKind):
-        raise MalformedEvent(f"There is no change {event.data.kind[:40]!r} of a tenant.")
+        raise NewerVersion(
+            f"This version knows no change {event.data.kind[:40]!r} of a tenant; retry its dead "
+            "letter when every api worker knows it, or discard it."
+        )
     key = event.tenantId.encode()
     with table_faults():
         before: Tenant | None = rows.get(key)

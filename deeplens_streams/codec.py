@@ -5,15 +5,15 @@ from typing import TypeVar
 
 import orjson
 
-from deeplens_streams.errors import MalformedEvent
+from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
-from models.events import EVENT_VERSION, Event, ProcessingFailed
-from models.records import MalformedRecord
+from models.events import Event, ProcessingFailed
+from models.records import SCHEMA_VERSION, MalformedRecord, is_readable
 from models.tenants import SYSTEM, TenantEvent
 
 E = TypeVar("E", bound=Event)
 
-_MAJOR = EVENT_VERSION.partition(".")[0]
+_MAJOR = SCHEMA_VERSION.partition(".")[0]
 
 
 def encode(event: Event) -> bytes:
@@ -27,8 +27,10 @@ def decode(record: type[E], value: bytes | None) -> E:
     Raises
     ------
     MalformedEvent
-        It is no JSON, lacks a required field, has a wrong type, is another event, has a
-        major version that this code does not know, or names no valid tenant or image.
+        It is no JSON, lacks a required field, has a wrong type, is another event, or names no
+        valid tenant or image.
+    NewerVersion
+        It has a major version that this code does not know.
     """
     if value is None:
         raise MalformedEvent("The message has no value.")
@@ -41,6 +43,7 @@ def decode(record: type[E], value: bytes | None) -> E:
 
 def from_wire(record: type[E], data: object) -> E:
     """Read an event from decoded JSON; raises as `decode`."""
+    _check_version(data)
     try:
         event = record.from_wire(data)
     except MalformedRecord as error:
@@ -49,14 +52,17 @@ def from_wire(record: type[E], data: object) -> E:
         raise MalformedEvent(
             f"The message is a {event.eventType[:60]!r} event, not {record.EVENT_TYPE}."
         )
-    if event.eventVersion.partition(".")[0] != _MAJOR:
-        raise MalformedEvent(
-            f"The event has version {event.eventVersion[:20]!r}; this system reads {_MAJOR}.x."
-        )
     _check_ids(event)
     # An upload sent without one begins its own chain.
     event.correlationId = event.correlationId or event.eventId
     return event
+
+
+def _check_version(data: object) -> None:
+    """Refuse another major version before its fields are looked at: they may be others."""
+    version = data.get("eventVersion") if isinstance(data, dict) else None
+    if isinstance(version, str) and not is_readable(version):
+        raise NewerVersion(f"The event has version {version[:20]!r}; this system reads {_MAJOR}.x.")
 
 
 def _check_ids(event: Event) -> None:

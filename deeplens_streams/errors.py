@@ -312,6 +312,13 @@ class MalformedEvent(DeepLensError):
     code = "MALFORMED_EVENT"
 
 
+class NewerVersion(MalformedEvent):
+    """This is of a newer version; retry it when every worker has that one."""
+
+    code = "NEWER_VERSION"
+    retryable = False  # not by this version
+
+
 class DimensionMismatch(DeepLensError):
     """The vector has not as many numbers as its model makes."""
 

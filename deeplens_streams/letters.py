@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from deeplens_streams import codec
-from deeplens_streams.errors import DeepLensError, MalformedEvent
+from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS
 from deeplens_streams.topics import FAILED, Message
@@ -79,7 +79,7 @@ def dead_letter(
             stackTrace=_trace(error),
             retryAttempt=attempt,
             # What nobody foresaw may have been chance.
-            canRetry=known is not error or known.retryable,
+            canRetry=known is not error or known.retryable or isinstance(known, NewerVersion),
             originalEvent=event.to_wire(),
         ),
         eventId=_failure_id(step, event.eventId or _origin(incoming)),
@@ -88,10 +88,14 @@ def dead_letter(
 
 
 def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
-    """Return the dead letter of a message that could not be read, with its raw bytes."""
+    """Return the dead letter of a message that could not be read, with its raw bytes.
+
+    An event of a newer version is kept whole: it can be retried after the upgrade.
+    """
     DEAD_LETTERS.labels(step, error.code).inc()
     raw = incoming.message
     tenant, image_id = _owner(incoming)
+    is_newer = isinstance(error, NewerVersion)
     log.warning(
         "unreadable message",
         stage=step,
@@ -106,23 +110,28 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
         ProcessingFailedData(
             imageId=image_id,
             failedStep=step,
-            errorCode=MalformedEvent.code,
+            errorCode=NewerVersion.code if is_newer else MalformedEvent.code,
             errorMessage=error.message,
             stackTrace=_trace(error),
-            canRetry=False,
-            originalEvent={
-                "topic": raw.topic,
-                "partition": raw.partition,
-                "offset": raw.offset,
-                "keyBase64": _base64(incoming.key, KEY_BYTES),
-                "valueBase64": _base64(incoming.value, RAW_BYTES),
-                "valueBytes": len(incoming.value or b""),
-            },
+            canRetry=is_newer,
+            originalEvent=orjson.loads(incoming.value) if is_newer else _raw(incoming),
         ),
         eventId=_failure_id(step, _origin(incoming)),
         correlationId=codec.header_text(incoming.headers, "correlationId"),
     )
     return Message(FAILED, letter)
+
+
+def _raw(incoming: Incoming) -> dict[str, Any]:
+    raw = incoming.message
+    return {
+        "topic": raw.topic,
+        "partition": raw.partition,
+        "offset": raw.offset,
+        "keyBase64": _base64(incoming.key, KEY_BYTES),
+        "valueBase64": _base64(incoming.value, RAW_BYTES),
+        "valueBytes": len(incoming.value or b""),
+    }
 
 
 def _trace(error: Exception) -> str:

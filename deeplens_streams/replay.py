@@ -8,32 +8,57 @@ from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
     ImageNotFound,
+    NewerVersion,
     NotRetryable,
 )
 from deeplens_streams.letters import letter_id
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED, Message, Publish, Topic
-from models.deletion import Tombstone
+from deeplens_streams.topics import (
+    COMPLETED,
+    DELETED,
+    EXTRACTION,
+    FAILED,
+    INDEXING,
+    PROGRESS,
+    TENANT_CHANGES,
+    UPLOADED,
+    Message,
+    Publish,
+    Topic,
+)
+from models.deletion import ImageDeleted, Tombstone
 from models.events import (
     Event,
     FeatureExtractionRequested,
     ImageUploaded,
     ImageUploadedData,
+    ProcessingCompleted,
+    ProcessingFailed,
     VectorIndexingRequested,
     derived_id,
     utc_now,
 )
 from models.images import StoredImage
 from models.letters import DeadLetter, LetterState
-from models.status import ImageRow, Step, StepReport, StepStatus
+from models.status import ImageProgress, ImageRow, Step, StepReport, StepStatus
+from models.tenants import ChangeKind, TenantChange
 
 #: The pipeline's steps: what their topics carry, and the first word of their events' IDs.
 _STEPS: dict[str, tuple[Topic, type[Event], str]] = {
     Step.IMAGE_PROCESSING: (UPLOADED, ImageUploaded, "upload"),
     Step.FEATURE_EXTRACTION: (EXTRACTION, FeatureExtractionRequested, "extract"),
     Step.VECTOR_INDEXING: (INDEXING, VectorIndexingRequested, "index"),
+}
+
+#: The other stages, whose events of newer versions are sent again as they were.
+_OTHERS: dict[str, tuple[Topic, type[Event]]] = {
+    "purging": (DELETED, ImageDeleted),
+    "status_tracking": (PROGRESS, ImageProgress),
+    "tenants": (TENANT_CHANGES, TenantChange),
+    "notifications": (COMPLETED, ProcessingCompleted),
+    "dead_letters": (FAILED, ProcessingFailed),
 }
 
 
@@ -70,6 +95,8 @@ class Replay:
         _require_waiting(letter)
         if not letter.canRetry and not force:
             raise NotRetryable
+        if letter.errorCode == NewerVersion.code:
+            return await self._send_as_it_was(letter)
         step, event = _event_of(letter)
         image_id = event.image_id or ""
         image = await self._storage.get_metadata(tenant=letter.tenantId, image_id=image_id)
@@ -97,6 +124,14 @@ class Replay:
         await self._publish(progress(event, [begun], image))
         # 3. The letter. Without this, a second retry opens one more generation: the same work
         # again, and the same end.
+        letter.retriedAs = event.generation
+        await self._resolve(letter, LetterState.RETRIED, None)
+        return event.generation
+
+    async def _send_as_it_was(self, letter: DeadLetter) -> int:
+        """Send an event again that an older version could not read."""
+        topic, event = _unread_event_of(letter)
+        await self._publish(Message(topic, event))
         letter.retriedAs = event.generation
         await self._resolve(letter, LetterState.RETRIED, None)
         return event.generation
@@ -202,6 +237,32 @@ def _event_of(letter: DeadLetter) -> tuple[Step, Event]:
     if policy is not None:
         policy.currentAttempt = 0
     return step, event
+
+
+def _unread_event_of(letter: DeadLetter) -> tuple[Topic, Event]:
+    """Return an event that was of a newer version than whoever had it, and its topic.
+
+    Raises
+    ------
+    NotRetryable
+        It is of a newer version than this worker, too; or a stranger's.
+    """
+    topics = {step: (topic, record) for step, (topic, record, _) in _STEPS.items()} | _OTHERS
+    if letter.failedStep not in topics:
+        raise NotRetryable(
+            "This version has no such stage; retry it after an upgrade, or discard it."
+        )
+    topic, record = topics[letter.failedStep]
+    try:
+        event = codec.from_wire(record, letter.originalEvent)
+    except DeepLensError as error:
+        raise NotRetryable(error.message) from None
+    if isinstance(event, TenantChange):
+        if event.data.kind not in set(ChangeKind):
+            raise NotRetryable("This version does not know that change either; upgrade first.")
+        # Where it fails once more, it is to be another letter.
+        event.eventId = derived_id("again", letter.letterId)
+    return topic, event
 
 
 def _generation(row: ImageRow, step: Step, model: str | None) -> int:

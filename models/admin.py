@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from models.records import WireRecord
+from models.records import StoredRecord
 
 
-class AdminAction(WireRecord, include_metadata=False):
+class AdminAction(StoredRecord, include_metadata=False):
     """One request that changes how the system is run."""
 
     actionId: str

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from models.events import Event
-from models.records import WireRecord
+from models.records import StoredRecord, WireRecord
 
 
 class PurgeStep(StrEnum):
@@ -18,7 +18,7 @@ class PurgeStep(StrEnum):
     STATE = "state"
 
 
-class Tombstone(WireRecord, include_metadata=False):
+class Tombstone(StoredRecord, include_metadata=False):
     """That an image was deleted, when, and which of its parts are gone.
 
     It outlives the image: it is the proof, and what a purge that was cut off goes on from.
@@ -49,7 +49,7 @@ class Tombstone(WireRecord, include_metadata=False):
     lease: str | None = None
 
 
-class TenantPurge(WireRecord, include_metadata=False):
+class TenantPurge(StoredRecord, include_metadata=False):
     """That all that a tenant has is to be removed; what remains of it in the end."""
 
     tenantId: str

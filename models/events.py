@@ -10,9 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from models.records import WireRecord
-
-EVENT_VERSION = "1.0"
+from models.records import SCHEMA_VERSION, WireRecord
 
 #: Of an event that was not read from a topic.
 NOWHERE = (-1, -1)
@@ -66,7 +64,7 @@ class Event(WireRecord, abstract=True, include_metadata=False):
     correlationId: str
     #: One event's own ID; steps that may repeat derive it, so that a repeat is the same event.
     eventId: str = ""
-    eventVersion: str = EVENT_VERSION
+    eventVersion: str = SCHEMA_VERSION
     timestamp: str = ""
     #: Opened by a retry: a step of a higher generation wins over every lower one.
     generation: int = 1
@@ -79,14 +77,18 @@ class Event(WireRecord, abstract=True, include_metadata=False):
 
     @classmethod
     def following(cls, cause: "Cause", data: Any, **fields: Any) -> Self:
-        """Return an event that `cause` brought about: of its tenant, upload and generation."""
-        return cls.new(
+        """Return an event that `cause` brought about: of its tenant, upload and generation.
+
+        What a newer version has in the envelope beside these goes on with them.
+        """
+        event = cls.new(
             cause.tenantId,
             data,
             correlationId=cause.correlationId,
             generation=cause.generation,
             **fields,
         )
+        return event.carrying(cause) if isinstance(cause, Event) else event
 
     @property
     def image_id(self) -> str | None:

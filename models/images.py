@@ -1,10 +1,10 @@
 """What storage keeps beside a picture's bytes."""
 
 from models.events import PictureFacts, ProcessingOptions
-from models.records import WireRecord
+from models.records import StoredRecord
 
 
-class StoredImage(WireRecord, include_metadata=False):
+class StoredImage(StoredRecord, include_metadata=False):
     """The metadata object: its presence means that the upload was accepted.
 
     A stage that finds none for an event's image *and* tenant drops the event: the upload

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from models.records import WireRecord
+from models.records import StoredRecord
 
 
 class LetterState(StrEnum):
@@ -17,7 +17,7 @@ class LetterState(StrEnum):
     """Its image has moved on without it, or is gone."""
 
 
-class DeadLetter(WireRecord, include_metadata=False):
+class DeadLetter(StoredRecord, include_metadata=False):
     """One event that could not be brought to its end."""
 
     letterId: str

@@ -4,10 +4,14 @@ Faust's own Records take any type and, when a field is missing, say so with a Py
 signature error. Messages come from strangers, so what is read here is checked first:
 a required field that is missing or a value of the wrong type is a sentence that names it.
 
+Fields that are not known here are a newer version's, which may run beside this one: a record
+keeps them, and they are written again with it (docs/upgrading.md).
+
 Every event is read and written several times on its way, so a record's fields are looked up
 once and its values set without Faust's field descriptors, which only Faust's coercions need.
 """
 
+import json
 import types
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +22,26 @@ import faust
 _NUMBERS = {float, int}
 #: Types that are written as they are.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+#: Of records and events that this code makes. The minor number grows with a release that adds to
+#: them, the major one with a release that cannot run beside those before it.
+SCHEMA_VERSION = "1.0"
+_MAJOR = SCHEMA_VERSION.partition(".")[0]
+_VERSION = "schemaVersion"
+#: Where a record keeps what it was read with and does not know; absent in most.
+_UNKNOWN = "__unknown__"
+#: Bytes of unknown fields, as JSON, that go from one record into another: more of them could make
+#: it larger than a message may be.
+MAX_CARRIED_BYTES = 8192
+
+
+def is_readable(version: str) -> bool:
+    """Tell whether records and events of that version can be read: any minor one of this major."""
+    return version.partition(".")[0] == _MAJOR
+
+
+def _minor(version: str) -> int:
+    text = version.partition(".")[2]
+    return int(text) if text.isdecimal() else 0
 
 
 class MalformedRecord(ValueError):
@@ -37,7 +61,7 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
-        """Build the record from decoded JSON; unknown fields are ignored.
+        """Build the record from decoded JSON; fields that it does not know are kept aside.
 
         Raises
         ------
@@ -53,13 +77,89 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
         return data if isinstance(data, cls) else cls.from_wire(data)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the record as plain dicts and lists, every field written."""
+        """Return the record as plain dicts and lists: every field, and those it does not know."""
         values = vars(self)
-        return {
+        wire = {
             field.name: value if type(value) in _PLAIN else _plain(value)
-            for field in _fields(cast(Any, type(self)))
+            for field in _shape(cast(Any, type(self))).fields
             for value in (values[field.name],)
         }
+        if _UNKNOWN in values:
+            wire |= {name: each for name, each in values[_UNKNOWN].items() if name not in wire}
+        return wire
+
+    def to_representation(self) -> dict[str, Any]:
+        """Return the record as Faust writes it into tables and their changelogs."""
+        return self.to_wire()
+
+    def known_fields(self) -> dict[str, Any]:
+        """Return the record as `to_wire`, without what this version does not know.
+
+        For answers: whether a newer version would show a field is not known either.
+        """
+        values = vars(self)
+        return {
+            field.name: _known(values[field.name]) for field in _shape(cast(Any, type(self))).fields
+        }
+
+    @property
+    def unknown_fields(self) -> dict[str, Any]:
+        """Fields that the record was read with and does not know; not to be changed."""
+        found: dict[str, Any] = vars(self).get(_UNKNOWN, {})
+        return found
+
+    def carrying(self, other: "WireRecord | None") -> Self:
+        """Have this record carry the unknown fields of one that it takes the place of, or follows.
+
+        Its own come first. More than `MAX_CARRIED_BYTES` of them are left behind.
+        """
+        if other is not None and _UNKNOWN in vars(other):
+            both = other.unknown_fields | self.unknown_fields
+            if len(json.dumps(both)) <= MAX_CARRIED_BYTES:
+                self.__dict__[_UNKNOWN] = both
+        return self
+
+    # Faust makes both from the known fields, for each class anew.
+    @classmethod
+    def _BUILD_eq(cls) -> Any:  # noqa: N802 - Faust's name
+        return _are_equal
+
+    @classmethod
+    def _BUILD_ne(cls) -> Any:  # noqa: N802 - Faust's name
+        return lambda one, other: not _are_equal(one, other)
+
+
+class StoredRecord(WireRecord, abstract=True, include_metadata=False):
+    """A record that outlives the process that wrote it: a row of a table, an object in storage."""
+
+    #: Of whom wrote it first, or changed it with a newer version; as `eventVersion` is of events.
+    schemaVersion: str = SCHEMA_VERSION
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Build the record, unless its major version is not this one.
+
+        Raises
+        ------
+        MalformedRecord
+            As any record, or it is of another major version.
+        """
+        version = data.get(_VERSION) if isinstance(data, dict) else None
+        if isinstance(version, str) and not is_readable(version):
+            raise MalformedRecord(
+                f"is {version[:20]!r}, and this system reads {_MAJOR}.x", _VERSION
+            )
+        return super().from_wire(data)
+
+    def known_fields(self) -> dict[str, Any]:
+        """Return the record for answers, without what is about how it is kept."""
+        return {name: each for name, each in super().known_fields().items() if name != _VERSION}
+
+    def succeeding(self, other: "StoredRecord | None") -> Self:
+        """Have this record take the place of `other`: it carries what that one has beside it."""
+        if other is not None and _minor(other.schemaVersion) > _minor(self.schemaVersion):
+            self.schemaVersion = other.schemaVersion
+        return self.carrying(other)
 
 
 class _Field(NamedTuple):
@@ -72,15 +172,22 @@ class _Field(NamedTuple):
     default: Any
 
 
+class _Shape(NamedTuple):
+    """What a record is read by."""
+
+    fields: tuple[_Field, ...]
+    names: frozenset[str]
+
+
 @cache
-def _fields(cls: Any) -> tuple[_Field, ...]:
+def _shape(cls: Any) -> _Shape:
     hints, options = get_type_hints(cls), cls._options
     fields = []
     for name in options.fields:
         hint = _without_none(hints[name])
         required = name not in options.optionalset
         fields.append(_Field(name, hint, _checker(hint), required, options.defaults.get(name)))
-    return tuple(fields)
+    return _Shape(tuple(fields), frozenset(field.name for field in fields))
 
 
 def _build(cls: Any, data: object) -> Any:
@@ -89,7 +196,8 @@ def _build(cls: Any, data: object) -> Any:
     record = cls.__new__(cls)
     values = record.__dict__
     values["__evaluated_fields__"] = set()
-    for name, expected, check, required, default in _fields(cls):
+    fields, names = _shape(cls)
+    for name, expected, check, required, default in fields:
         value = data.get(name)
         if value is None:
             if required:
@@ -103,7 +211,13 @@ def _build(cls: Any, data: object) -> Any:
         elif type(value) is not expected:
             raise MalformedRecord(f"is not of type {expected.__name__}", name)
         values[name] = value
+    if not names.issuperset(data):
+        values[_UNKNOWN] = {name: each for name, each in data.items() if name not in names}
     return record
+
+
+def _are_equal(one: WireRecord, other: object) -> bool:
+    return type(one) is type(other) and one.to_wire() == other.to_wire()
 
 
 def _without_none(hint: Any) -> Any:
@@ -176,4 +290,14 @@ def _plain(value: Any) -> Any:
         return [each.to_wire() for each in value]
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
+    return value
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, WireRecord):
+        return value.known_fields()
+    if isinstance(value, list) and value and isinstance(value[0], WireRecord):
+        return [each.known_fields() for each in value]
+    if isinstance(value, dict):
+        return {key: _known(each) for key, each in value.items()}
     return value

@@ -5,9 +5,10 @@ A row is a join of everything reported so far: each step keeps the report of the
 """
 
 from enum import StrEnum
+from typing import cast
 
 from models.events import Event
-from models.records import WireRecord
+from models.records import StoredRecord, WireRecord
 
 
 class ImageState(StrEnum):
@@ -66,6 +67,11 @@ STEP_RANK: dict[StepStatus, int] = {
 FINAL_RANK = STEP_RANK[StepStatus.SKIPPED]
 
 
+def rank_of(status: str) -> int:
+    """Return how far a step is; with a status of a newer version, not at its end."""
+    return STEP_RANK.get(cast(StepStatus, status), STEP_RANK[StepStatus.RETRYING])
+
+
 class Ending(StrEnum):
     """How a picture's row ends without a result."""
 
@@ -118,7 +124,7 @@ class ImageProgress(Event, include_metadata=False):
     data: ImageProgressData
 
 
-class ImageRow(WireRecord, include_metadata=False):
+class ImageRow(StoredRecord, include_metadata=False):
     """The status table's value: everything known of one picture's way."""
 
     imageId: str

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from models.events import Event
-from models.records import WireRecord
+from models.records import StoredRecord, WireRecord
 
 #: Whose row holds the keys of people who run the system; no tenant can be called that.
 SYSTEM = ".system"
@@ -40,8 +40,8 @@ class Limits(WireRecord, include_metadata=False):
 
     def over(self, defaults: "Limits | None") -> "Limits":
         """Return these limits, with those of `defaults` where they say nothing."""
-        values = defaults.to_wire() if defaults is not None else {}
-        own = {name: value for name, value in self.to_wire().items() if value is not None}
+        values = defaults.known_fields() if defaults is not None else {}
+        own = {name: value for name, value in self.known_fields().items() if value is not None}
         return Limits(**(values | own))
 
 
@@ -94,7 +94,7 @@ class Rates(WireRecord, include_metadata=False):
     searches: int = 0
 
 
-class Tenant(WireRecord, include_metadata=False):
+class Tenant(StoredRecord, include_metadata=False):
     """The registry's row of one tenant, or of `SYSTEM`."""
 
     tenantId: str

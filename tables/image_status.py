@@ -5,6 +5,7 @@ write only rows of the partition that it reads. Keys are bytes: with text, Faust
 the JSON-quoted key and asks the wrong worker.
 """
 
+import re
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from models.events import derived_id, utc_now
 from models.status import (
     FINAL_RANK,
     FINAL_STATES,
-    STEP_RANK,
     Ending,
     ImageProgress,
     ImageRow,
@@ -23,6 +23,7 @@ from models.status import (
     Step,
     StepReport,
     StepStatus,
+    rank_of,
 )
 from models.tenants import Count
 
@@ -62,10 +63,13 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     (generation, rank), the latest one of those that say why it waits, and the whole picture's
     state follows from its steps.
 
+    Steps of a newer version are kept behind those that are known here, and decide nothing; its
+    states stay until the steps that are known come to an end.
+
     Raises
     ------
     MalformedEvent
-        A report is of no step that there is.
+        A report is of what cannot be a step, or of too many steps that are not known.
     """
     data = event.data
     _check(data.reports)
@@ -91,11 +95,12 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     if not changed:
         return None
     steps = _of_this_run(steps)
-    ordered = sorted(steps.values(), key=lambda step: (_POSITION[step.step], step.modelName or ""))
+    ordered = sorted(steps.values(), key=_position)
+    _check_unknown(ordered)
     models = data.models or (row.models if row else [])
-    status = _state(steps, models)
-    if row is not None and ended:
-        status = ImageState(row.status)
+    status = _state(steps, models).value
+    if row is not None and not restarted and (ended or _stays(row, status)):
+        status = row.status
     failure = _failure(ordered)
     return _with_size(
         row,
@@ -106,21 +111,39 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
             correlationId=event.correlationId,
             uploadedAt=row.uploadedAt if row else _uploaded_at(event),
             models=models,
-            status=status.value,
+            status=status,
             generation=event.generation,
             steps=ordered,
             lastUpdated=utc_now(),
             searchableAfter=_searchable(ordered),
             errorCode=failure.errorCode if failure else None,
             errorMessage=failure.errorMessage if failure else None,
-        ),
+        ).succeeding(row),
     )
 
 
 def _check(reports: list[StepReport]) -> None:
     for report in reports:
-        if report.step not in _POSITION or report.status not in _STATUSES:
+        if not (_NAME.fullmatch(report.step) and _NAME.fullmatch(report.status)):
             raise MalformedEvent("The message reports a step or a status that is none.")
+
+
+def _check_unknown(steps: list[StepReport]) -> None:
+    """Keep a row from growing without end by what nobody here knows."""
+    unknown = [step for step in steps if step.step not in _POSITION]
+    if len(unknown) > MAX_UNKNOWN_STEPS:
+        raise MalformedEvent("The message reports one more of too many unknown steps.")
+
+
+def _stays(row: ImageRow, status: str) -> bool:
+    """Tell whether a row keeps its state, as one of a newer version's, though it had `status` now.
+
+    It does until the steps that are known come to their end; behind that, too, if it came then.
+    """
+    if row.status in _STATES:
+        return False
+    steps = {(step.step, step.modelName): step for step in row.steps}
+    return status not in FINAL_STATES or _state(steps, row.models) in FINAL_STATES
 
 
 def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
@@ -138,6 +161,7 @@ def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
         steps=[],
         lastUpdated=utc_now(),
     )
+    # Nor of what only a newer version knows of it: what has to stay belongs into the tombstone.
     if row is not None:
         ended.fileSize, ended.lease, ended.countedAt = row.fileSize, row.lease, row.countedAt
     if ended.countedAt is None:  # it will never count, and only its room is free again
@@ -189,15 +213,25 @@ def completed_event_id(row: ImageRow) -> str:
     return derived_id("completed", row.imageId, row.generation)
 
 
-_STATUSES = frozenset(status.value for status in StepStatus)
+#: What a step or a status may be called, in whatever version.
+_NAME = re.compile("[a-z][a-z0-9_]{0,59}")
+#: Steps of newer versions, with each model, that a row keeps.
+MAX_UNKNOWN_STEPS = 64
+_STATES = frozenset(state.value for state in ImageState)
 _POSITION = {step.value: index for index, step in enumerate(Step)}
+
+
+def _position(report: StepReport) -> tuple[int, str, str]:
+    """Return what reports are ordered by: in pipeline order, unknown steps behind them."""
+    return (_POSITION.get(report.step, len(_POSITION)), report.step, report.modelName or "")
 
 
 def _order(report: StepReport) -> tuple[int, int, str, int]:
     # Why a step waits may change, and after a crash its attempts begin anew. What is at its end
     # stays as it was first said.
-    said_at = report.at if report.status == StepStatus.RETRYING else ""
-    return (report.generation, STEP_RANK[StepStatus(report.status)], said_at, report.attempt)
+    rank = rank_of(report.status)
+    said_at = report.at if rank == rank_of(StepStatus.RETRYING) else ""
+    return (report.generation, rank, said_at, report.attempt)
 
 
 def _says_more(report: StepReport, known: StepReport | None, *, ended: bool) -> bool:
@@ -217,14 +251,16 @@ def _of_this_run(
     """Leave out what an earlier generation said of steps that a later one comes to again.
 
     A step that is taken again brings all behind it: what they said before would end the row
-    while they are still under way, or have it fail for what is being mended.
+    while they are still under way, or have it fail for what is being mended. Nobody here knows what
+    an unknown step comes before or behind, so those stay.
     """
     return {
         (step, model): report
         for (step, model), report in steps.items()
-        if not any(
+        if step not in _POSITION
+        or not any(
             other.generation > report.generation
-            and _POSITION[other.step] < _POSITION[step]
+            and _POSITION.get(other.step, len(_POSITION)) < _POSITION[step]
             and other.modelName in (None, model)
             and other.step != Step.THUMBNAIL_GENERATION
             for other in steps.values()
@@ -233,7 +269,7 @@ def _of_this_run(
 
 
 def _is_final(report: StepReport | None) -> bool:
-    return report is not None and STEP_RANK[StepStatus(report.status)] >= FINAL_RANK
+    return report is not None and rank_of(report.status) >= FINAL_RANK
 
 
 def _has_failed(report: StepReport | None) -> bool:
@@ -265,7 +301,7 @@ def _state(steps: dict[tuple[str, str | None], StepReport], models: list[str]) -
 
 
 def _failure(steps: list[StepReport]) -> StepReport | None:
-    return next((step for step in steps if _has_failed(step)), None)
+    return next((step for step in steps if _has_failed(step) and step.step in _POSITION), None)
 
 
 def _searchable(steps: list[StepReport]) -> str | None:

@@ -128,7 +128,8 @@ Apply = Callable[[Tenant, TenantChangeData, TenantChange], str | None]
 
 
 def _limit(row: Tenant, data: TenantChangeData, _event: TenantChange) -> None:
-    row.limits = data.limits or Limits()
+    # Limits of a newer version are not this one's to lift.
+    row.limits = (data.limits or Limits()).carrying(row.limits)
 
 
 def _state(state: TenantState) -> Apply:

@@ -197,19 +197,19 @@ class Audit:
     async def _fault(
         self, image: StoredImage, row: ImageRow | None, there: set[str] | None, again: Repair
     ) -> Found | None:
-        state = ImageState(row.status) if row is not None else ImageState.UPLOADED
+        state = row.status if row is not None else ImageState.UPLOADED
         size = await self._services.storage.size(tenant=image.tenantId, key=image.originalKey)
         if size is None:
             return (Fault.ORIGINAL_MISSING, f"{image.originalKey} is not there", None)
         model = self._services.model.name
-        if state is ImageState.COMPLETED:
+        if state == ImageState.COMPLETED:
             has_model = model in (image.processingOptions.models or [])
             if there is not None and has_model and image.imageId not in there:
                 return (Fault.VECTOR_MISSING, f"no vector of {model}", again)
         if row is not None and state in (ImageState.COMPLETED, ImageState.PARTIAL):
             if await self._lost_thumbnail(image, row):
                 return (Fault.THUMBNAIL_MISSING, f"{image.thumbnailKey} is not there", again)
-        elif state is ImageState.FAILED and row is not None:
+        elif state == ImageState.FAILED and row is not None:
             # The letter goes another way than the row, and may be later.
             if not await self._has_letter(row) and self._still.has(row.lastUpdated):
                 code = row.errorCode or "unknown"
@@ -229,7 +229,7 @@ class Audit:
 
     async def _has_letter(self, row: ImageRow) -> bool:
         for step in row.steps:
-            if step.status == StepStatus.FAILED:
+            if step.status == StepStatus.FAILED and step.step in set(Step):
                 asked = event_id(row, Step(step.step), step.modelName, step.generation)
                 known = letter_id(row.tenantId, step.step, asked)
                 if await self._services.letters.find(known) is not None:

@@ -218,10 +218,8 @@ class Door:
                 raise RegistryUnavailable
             if self.keys_on:
                 raise TenantNotFound
-        elif row.state == TenantState.SUSPENDED:
-            raise TenantSuspended
-        elif row.state == TenantState.DELETING:
-            raise TenantDeleting
+        else:
+            _check_state(row)
         return tenant
 
     def check_owner(self, tenant: str) -> None:
@@ -258,12 +256,17 @@ class Door:
             raise InvalidKey
         tenant, kept = found
         _check_valid(kept)
-        if tenant.state == TenantState.SUSPENDED:
-            raise TenantSuspended
-        if tenant.state == TenantState.DELETING:
-            raise TenantDeleting
+        _check_state(tenant)
         self._registry.use(tenant.tenantId, kept.keyId)
         return _caller(tenant, kept)
+
+
+def _check_state(tenant: Tenant) -> None:
+    """Raise if nothing may be done for a tenant; a state of a newer version may say so, too."""
+    if tenant.state == TenantState.DELETING:
+        raise TenantDeleting
+    if tenant.state != TenantState.ACTIVE:
+        raise TenantSuspended
 
 
 def _caller(tenant: Tenant, key: ApiKey) -> Caller:

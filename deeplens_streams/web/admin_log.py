@@ -41,7 +41,7 @@ async def listing(request: web.Request) -> web.Response:
     answer = {
         **BLANK,
         "success": True,
-        "actions": [each.to_wire() for each in page.actions],
+        "actions": [each.known_fields() for each in page.actions],
         "nextCursor": page.cursor,
     }
     return json_answer(answer)

@@ -134,7 +134,7 @@ def living(row: Tenant) -> list[ApiKey]:
 
 def shown(key: ApiKey) -> dict[str, Any]:
     """Return what may be seen of a key: all but its hash."""
-    return {name: value for name, value in key.to_wire().items() if name != "sha256"}
+    return {name: value for name, value in key.known_fields().items() if name != "sha256"}
 
 
 async def _owner(request: web.Request) -> str:

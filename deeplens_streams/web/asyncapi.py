@@ -73,7 +73,7 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
         properties = schemas[flow.event.__name__]["properties"]
         properties["eventType"] = {"const": flow.event.EVENT_TYPE}
     schemas["ImageStatus"] = success_schema(status.status)
-    schemas["ProcessingStep"] = parts.SCHEMAS["ProcessingStep"]
+    schemas |= {name: parts.SCHEMAS[name] for name in ("ProcessingStep", "OtherStep")}
     return {
         "asyncapi": "3.0.0",
         "info": {

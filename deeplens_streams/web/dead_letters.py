@@ -106,7 +106,7 @@ async def inspect(request: web.Request) -> web.Response:
     letter = await _find(request)
     if not request[CALLER].is_operator:
         letter.stackTrace = None  # it speaks of the system, not of the picture
-    return json_answer({**BLANK, "success": True, "deadLetter": letter.to_wire()})
+    return json_answer({**BLANK, "success": True, "deadLetter": letter.known_fields()})
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -289,4 +289,4 @@ def replay_of(request: web.Request) -> Replay:
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
-    return {name: value for name, value in letter.to_wire().items() if name not in LARGE}
+    return {name: value for name, value in letter.known_fields().items() if name not in LARGE}

@@ -33,7 +33,7 @@ from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.status import find_row, status_object
-from models.status import FINAL_STATES, STEP_RANK, ImageRow, ImageState, StepStatus
+from models.status import FINAL_STATES, ImageRow, ImageState, rank_of
 from models.tenants import Scope
 
 log = structlog.get_logger()
@@ -226,7 +226,7 @@ class _Follower:
         if version < self._seen:
             return
         shown = status_object(row, self._estimates, self._context.feed.outages)
-        steps = shown["processingSteps"]
+        steps = [*shown["processingSteps"], *shown["otherSteps"]]
         if version == self._seen and steps == self._steps:
             return
         self._seen, self._steps, self._is_over = version, steps, row.status in FINAL_STATES
@@ -242,6 +242,6 @@ def _version(row: ImageRow) -> tuple[object, ...]:
         row.generation,
         row.status in FINAL_STATES,
         row.status != ImageState.UPLOADED,
-        sum(STEP_RANK[StepStatus(step.status)] for step in current),
+        sum(rank_of(step.status) for step in current),
         row.lastUpdated,
     )

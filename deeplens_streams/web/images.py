@@ -12,6 +12,7 @@ from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.status import shown_state
 from models.images import StoredImage
 from models.status import ImageState
 
@@ -84,8 +85,8 @@ def image_object(image: StoredImage, state: str | None) -> dict[str, Any]:
         "uploadedAt": image.uploadedAt,
         "uploadedBy": image.uploadedBy,
         "tags": image.tags,
-        "metadata": image.metadata.to_wire(),
-        "processingOptions": image.processingOptions.to_wire(),
+        "metadata": image.metadata.known_fields(),
+        "processingOptions": image.processingOptions.known_fields(),
         "correlationId": image.correlationId,
         "status": state,
         "contentUrl": links.content_url(image.imageId),
@@ -163,6 +164,6 @@ async def _states(images: list[StoredImage], context: WebContext) -> dict[str, s
     except DependencyUnavailable:
         return {}
     return {
-        image.imageId: row.status if (row := rows.get(image.imageId)) else ImageState.UPLOADED
+        image.imageId: shown_state(row) if (row := rows.get(image.imageId)) else ImageState.UPLOADED
         for image in images
     }

@@ -39,7 +39,9 @@ async def retry(request: web.Request) -> web.Response:
     request.app[DOOR].check_owner(row.tenantId)
     replay, retried, generation = replay_of(request), [], None
     force = flag(await read_body(request), "force")
-    for step in [each for each in row.steps if each.status == StepStatus.FAILED]:
+    # What a newer version's step left is that version's to retry.
+    known = [each for each in row.steps if each.step in set(Step)]
+    for step in [each for each in known if each.status == StepStatus.FAILED]:
         asked = event_id(row, Step(step.step), step.modelName, step.generation)
         letter = await context.services.letters.find(letter_id(row.tenantId, step.step, asked))
         if letter is not None and letter.state == LetterState.WAITING:

@@ -19,12 +19,12 @@ from models.images import StoredImage
 from models.status import (
     FINAL_RANK,
     FINAL_STATES,
-    STEP_RANK,
     ImageRow,
     ImageState,
     Step,
     StepReport,
     StepStatus,
+    rank_of,
 )
 
 BLANK: Final[dict[str, Any]] = {
@@ -34,6 +34,7 @@ BLANK: Final[dict[str, Any]] = {
     "tenantId": None,
     "status": None,
     "processingSteps": [],
+    "otherSteps": [],
     "percentComplete": None,
     "estimatedTimeRemainingSeconds": None,
     "searchableAfter": None,
@@ -53,6 +54,8 @@ _MESSAGES: Final[dict[str, str]] = {
     ImageState.DELETED: "The picture was deleted.",
 }
 
+_STEPS: Final = frozenset(Step)
+_STATUSES: Final = frozenset(StepStatus)
 _PER_MODEL: Final = (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
 
 
@@ -119,18 +122,27 @@ def deleted_row(tombstone: Tombstone) -> ImageRow:
     )
 
 
+def shown_state(row: ImageRow) -> str:
+    """Return a row's state in the contract's words; one of a newer version is on its way."""
+    return row.status if row.status in _MESSAGES else ImageState.PROCESSING
+
+
 def status_object(row: ImageRow, estimates: Estimates, outages: Outages) -> dict[str, Any]:
     """Return the contract's status object."""
     is_final = row.status in FINAL_STATES
     steps = _steps(row, {} if is_final else outages.reasons(row), is_final)
-    done = sum(STEP_RANK[StepStatus(step["status"])] >= FINAL_RANK for step in steps)
+    done = sum(rank_of(step["status"]) >= FINAL_RANK for step in steps)
+    state = shown_state(row)
     return {
         "success": True,
-        "message": _MESSAGES[row.status],
+        "message": _MESSAGES[state],
         "imageId": row.imageId,
         "tenantId": row.tenantId,
-        "status": row.status,
+        "status": state,
         "processingSteps": steps,
+        "otherSteps": [
+            _shown(each, each.modelName) for each in row.steps if each.step not in _STEPS
+        ],
         "percentComplete": 100 if is_final else min(99, round(100 * done / len(steps))),
         "estimatedTimeRemainingSeconds": 0 if is_final else _remaining(row, estimates),
         "searchableAfter": row.searchableAfter,
@@ -154,19 +166,25 @@ def _steps(row: ImageRow, reasons: dict[Key, str], is_final: bool) -> list[dict[
     for step in Step:
         for model in row.models if step in _PER_MODEL else (None,):
             report, reason = reports.get((step, model)), reasons.get((step, model))
-            status = report.status if report else unreported
-            steps.append(
-                {
-                    "step": step,
-                    "status": status if reason is None else StepStatus.RETRYING,
-                    "duration": report.duration if report else None,
-                    "attempt": report.attempt if report else 0,
-                    "modelName": model,
-                    "collectionName": report.collectionName if report else None,
-                    "errorMessage": reason or (report.errorMessage if report else None),
-                }
-            )
+            report = report or StepReport(step=step, status=unreported, attempt=0)
+            shown = _shown(report, model)
+            if reason is not None:
+                shown |= {"status": StepStatus.RETRYING, "errorMessage": reason}
+            steps.append(shown)
     return steps
+
+
+def _shown(report: StepReport, model: str | None) -> dict[str, Any]:
+    """Return a step of the answer; a status that is not known here is one on its way."""
+    return {
+        "step": report.step,
+        "status": report.status if report.status in _STATUSES else StepStatus.IN_PROGRESS,
+        "duration": report.duration,
+        "attempt": report.attempt,
+        "modelName": model,
+        "collectionName": report.collectionName,
+        "errorMessage": report.errorMessage,
+    }
 
 
 def _remaining(row: ImageRow, estimates: Estimates) -> float | None:

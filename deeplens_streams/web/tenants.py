@@ -72,7 +72,7 @@ async def create(request: web.Request) -> web.Response:
         raise TenantExists(f"There is a tenant {tenant} already; its limits can be changed.")
     if row.state == TenantState.DELETING:
         raise TenantDeleting
-    if limits.to_wire() != row.limits.to_wire() and body.get("limits"):
+    if limits.known_fields() != row.limits.known_fields() and body.get("limits"):
         # It was there from its first use, or half made with others.
         data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
         await context.registry.change(tenant, data)
@@ -186,7 +186,7 @@ def _usage(request: web.Request, tenant: str) -> web.Response:
         "tenantId": tenant,
         "images": row.usage.images if row else 0,
         "bytes": row.usage.bytes if row else 0,
-        "limits": request.app[QUOTAS].limits(tenant).to_wire(),
+        "limits": request.app[QUOTAS].limits(tenant).known_fields(),
     }
     return json_answer(answer)
 
@@ -209,12 +209,12 @@ def shown(context: WebContext, row: Tenant) -> dict[str, Any]:
     """Return what operators see of a tenant."""
     return {
         "tenantId": row.tenantId,
-        "state": row.state,
+        "state": row.state if row.state in set(TenantState) else TenantState.SUSPENDED,
         "provisioned": row.provisioned,
         "createdAt": row.createdAt,
         "updatedAt": row.updatedAt,
-        "limits": context.quotas.limits(row.tenantId).to_wire(),
-        "usage": row.usage.to_wire(),
+        "limits": context.quotas.limits(row.tenantId).known_fields(),
+        "usage": row.usage.known_fields(),
         "keys": len(living(row)),
     }
 

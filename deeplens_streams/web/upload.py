@@ -34,6 +34,7 @@ from deeplens_streams.web.keys import (
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
+from deeplens_streams.web.status import shown_state
 from models.events import PictureFacts, ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState
@@ -98,7 +99,7 @@ async def upload(request: web.Request) -> web.Response:
         "statusCheckUrl": links.status_url(accepted.imageId),
         "webSocketUrl": links.socket_url(accepted.imageId),
         "timestamp": image.uploadedAt,
-        "processingOptions": accepted.processingOptions.to_wire(),
+        "processingOptions": accepted.processingOptions.known_fields(),
     }
     if not is_new:
         answer |= {
@@ -115,7 +116,7 @@ async def _present_state(context: WebContext, image: StoredImage) -> str:
         row = await context.rows.row(image.imageId)
     except DependencyUnavailable:
         return ImageState.PROCESSING  # its row is moving, so it has one
-    return row.status if row is not None else ImageState.UPLOADED
+    return shown_state(row) if row is not None else ImageState.UPLOADED
 
 
 async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:

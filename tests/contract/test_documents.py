@@ -27,6 +27,7 @@ _NEVER_ANSWERED = {
     errors.ConfigurationError,
     errors.WeightsUnavailable,
     errors.MalformedEvent,
+    errors.NewerVersion,
     errors.DimensionMismatch,
     errors.VectorsRefused,
     errors.DependencyUnavailable,

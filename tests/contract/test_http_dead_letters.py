@@ -15,6 +15,8 @@ from deeplens_streams.errors import (
     AlreadyResolved,
     BrokerUnavailable,
     DeepLensError,
+    NewerVersion,
+    NotRetryable,
     UndecodableImage,
 )
 from deeplens_streams.letters import dead_letter, kept_as, unreadable
@@ -23,7 +25,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage import letters as letter_store
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import EXTRACTION, PROGRESS, Message
+from deeplens_streams.topics import EXTRACTION, PROGRESS, TENANT_CHANGES, Message
 from deeplens_streams.web import dead_letters as views
 from models.events import (
     FeatureExtractionData,
@@ -577,3 +579,61 @@ async def test_a_trace_is_bounded_and_keeps_both_ends(served: Web) -> None:
     assert len(trace) <= letters.TRACE_CHARS + 10
     assert "the first cause" in trace
     assert "UndecodableImage" in trace.splitlines()[-1]
+
+
+async def of_a_newer_version(served: Web, step: str, event: dict[str, Any]) -> DeadLetter:
+    """Keep the letter of an event whose version nobody could read."""
+    message = incoming(orjson.dumps(event | {"tenantId": TENANT}))
+    letter = unreadable(step, message, NewerVersion())
+    await keeper.process(letter.event, served.context.services)  # type: ignore[arg-type] # a letter
+    kept = await served.services.letters.find(kept_as(TENANT, letter.event.eventId))
+    assert kept is not None
+    return kept
+
+
+async def test_what_was_of_a_newer_version_is_sent_as_it_was_after_the_upgrade(served: Web) -> None:
+    image_id = f"img_{uuid.uuid4()}"
+    reports = [{"step": "face_detection", "status": "completed", "score": 0.5}]
+    event = {
+        "eventType": "image.progress",
+        "eventVersion": "2.0",
+        "correlationId": "c",
+        "generation": 3,
+        "data": {"imageId": image_id, "reports": reports},
+    }
+    letter = await of_a_newer_version(served, "status_tracking", event)
+    assert (letter.errorCode, letter.canRetry) == ("NEWER_VERSION", True)
+    answer = await call(served, "POST", f"{LETTERS}/{letter.letterId}/retry", 409)
+    assert "reads 1.x" in answer["message"]
+    assert letter.originalEvent is not None
+    letter.originalEvent["eventVersion"] = "1.9"  # as who has the newer version sees it
+    served.sent.clear()
+    replay = Replay(served.services, served.context.rows, served.context.publish)
+    assert await replay.retry(letter) == 3
+    (sent,) = served.sent
+    assert sent.topic is PROGRESS
+    assert orjson.loads(codec.encode(sent.event))["data"]["reports"][0]["score"] == 0.5
+    after = await call(served, "GET", f"{LETTERS}/{letter.letterId}")
+    assert (after["deadLetter"]["state"], after["deadLetter"]["retriedAs"]) == ("retried", 3)
+
+
+async def test_a_change_of_a_tenant_that_was_not_known_is_applied_later(served: Web) -> None:
+    event = {"eventType": "tenant.change", "correlationId": "c", "eventId": "first"}
+    letter = await of_a_newer_version(served, "tenants", event | {"data": {"kind": "merge"}})
+    sent: list[Message] = []
+
+    async def publish(*messages: Message) -> None:
+        sent.extend(messages)
+
+    replay = Replay(served.services, served.context.rows, publish)
+    with pytest.raises(NotRetryable, match="upgrade first"):
+        await replay.retry(letter)
+    letter.originalEvent = event | {"tenantId": TENANT, "data": {"kind": "limit", "tier": "gold"}}
+    await replay.retry(letter)
+    (message,) = sent
+    assert message.topic is TENANT_CHANGES
+    assert message.event.to_wire()["data"]["tier"] == "gold"
+    # Where a worker that is older still gets it, it becomes another letter.
+    assert message.event.eventId == derived_id("again", letter.letterId)
+    with pytest.raises(NotRetryable, match="no such stage"):
+        await replay.retry(await of_a_newer_version(served, "face_detection", event))

@@ -14,7 +14,7 @@ from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, Row
 from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
 from deeplens_streams.web.keys import FOLLOWERS, READINESS
-from models.status import ImageRow, Step, StepStatus
+from models.status import ImageRow, Step, StepReport, StepStatus
 from tests.photographs import photograph
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
 
@@ -265,6 +265,24 @@ async def test_the_socket_shows_why_a_fresh_picture_waits(served: Web) -> None:
         served.feed.tell(steps_row(uploaded["imageId"], StepStatus.RETRYING))
         said = (await socket.receive_json(timeout=5))["processingSteps"][0]
         assert said["status"] == "retrying"
+
+
+async def test_what_only_a_newer_version_knows_is_told_in_the_contracts_words(served: Web) -> None:
+    image_id = (await served.upload(photograph("rocket").data))["imageId"]
+    steps = [
+        StepReport(step="image_processing", status="completed"),
+        StepReport(step="feature_extraction", status="queued", modelName="resnet50"),
+        StepReport(step="face_detection", status="half_done"),
+    ]
+    row = row_of(image_id, "awaiting_review", steps, models=["resnet50"])
+    served.rows.held[image_id] = row
+    answer = await get(served, f"/api/v1/images/{image_id}/status")
+    assert answer["status"] == "processing"
+    assert [step["step"] for step in answer["processingSteps"]] == list(Step)
+    assert answer["processingSteps"][2]["status"] == "in_progress"
+    (other,) = answer["otherSteps"]
+    assert (other["step"], other["status"]) == ("face_detection", "in_progress")
+    assert (await get(served, f"/api/v1/images/{image_id}"))["status"] == "processing"
 
 
 async def test_the_socket_shows_no_row_of_another_tenant(served: Web) -> None:

@@ -135,6 +135,9 @@ def _named_schemas() -> dict[str, Schema]:
         for record in sorted(records, key=lambda each: each.__name__)
     }
     del named[StoredImage.__name__]  # what clients see of it is Image
+    for record in (DeadLetter, AdminAction):  # as `known_fields` shows them
+        for part in (named[record.__name__]["properties"], named[record.__name__]["required"]):
+            part.pop("schemaVersion") if isinstance(part, dict) else part.remove("schemaVersion")
     letter = named[DeadLetter.__name__]["properties"]
     named["DeadLetterSummary"] = written(
         {name: schema for name, schema in letter.items() if name not in LARGE}

@@ -186,6 +186,7 @@ OPERATIONS: Final = (
             "tenantId": parts.TENANT_ID,
             "status": parts.STATE,
             "processingSteps": parts.STEPS,
+            "otherSteps": array(ref("OtherStep")),
             "percentComplete": {"type": "number", "minimum": 0, "maximum": 100},
             "estimatedTimeRemainingSeconds": nullable(NUMBER),
             "searchableAfter": nullable(parts.TIME),

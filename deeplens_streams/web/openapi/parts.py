@@ -107,6 +107,22 @@ _LEDGER: Final[dict[str, Schema]] = {
 }
 
 #: Named schemas that are no records, as the handlers write them.
+
+
+def _step(name: Schema) -> Schema:
+    return written(
+        {
+            "step": name,
+            "status": choice(*StepStatus),
+            "duration": nullable(NUMBER | {"description": "Milliseconds."}),
+            "attempt": INTEGER,
+            "modelName": nullable(STRING),
+            "collectionName": nullable(STRING),
+            "errorMessage": nullable(STRING),
+        }
+    )
+
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Image": written(
         {
@@ -128,17 +144,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "statusCheckUrl": STRING,
         }
     ),
-    "ProcessingStep": written(
-        {
-            "step": choice(*Step),
-            "status": choice(*StepStatus),
-            "duration": nullable(NUMBER | {"description": "Milliseconds."}),
-            "attempt": INTEGER,
-            "modelName": nullable(STRING),
-            "collectionName": nullable(STRING),
-            "errorMessage": nullable(STRING),
-        }
-    ),
+    "ProcessingStep": _step(choice(*Step)),
+    "OtherStep": _step(STRING | {"description": "One that only a newer version knows."}),
     "SearchResult": written(
         {
             "imageId": IMAGE_ID,
