@@ -18,11 +18,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-hostile check audit-packages bench bench-full check-weights docs readme lock relock
+.PHONY: help run test test-without-programs test-faults test-hostile check audit-packages bench bench-full check-weights docs readme lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
-	do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	do printf '  make %-22s %s\n' "$$name" "$$text"; done
 
 # `exec` and the option: when make is killed, even by SIGKILL, the system goes with it.
 run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no-demo --port 8081'.
@@ -30,6 +30,9 @@ run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no
 
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
 	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-without-programs: $(VENV)/.dev ## Run the tests that need other programs where there are none: all are skipped.
+	@exec $(BIN)/python -m tests.without_programs
 
 # Most of them wait, each on a Kafka of its own: five at once. Then those that need both cores. With
 # ARGS one of the two may find nothing to run, which pytest says with 5.

@@ -1,12 +1,10 @@
 """A private authority and certificates of it, made by openssl for one test run."""
 
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.support.programs import program
 
 _AUTHORITY = """
 basicConstraints = critical, CA:TRUE
@@ -66,10 +64,4 @@ class Authority:
 
 
 def openssl(*arguments: str | Path) -> None:
-    binary = shutil.which("openssl")
-    if binary is None:
-        reason = "openssl, which makes the tests' certificates, is not on PATH"
-        if os.environ.get("DEEPLENS_REQUIRE_OPENSSL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    subprocess.run([binary, *arguments], check=True, capture_output=True)
+    subprocess.run([program("openssl"), *arguments], check=True, capture_output=True)

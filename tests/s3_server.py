@@ -1,17 +1,14 @@
 """versitygw, a real S3 server over a folder, and the variables that lead a client to it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import NoReturn
-
-import pytest
 
 from deeplens_streams.kafka.ports import free_port
 from tests.certificates import Pair
+from tests.support.programs import program
 
 ROOT = Path(__file__).parents[1]
 START_S = 20
@@ -29,8 +26,7 @@ class S3Server:
     def __init__(self, folder: Path, *, tls: Pair | None = None) -> None:
         self._log, self._buckets, self._port = folder / "log", folder / "buckets", free_port()
         self._buckets.mkdir(parents=True)
-        _needs_attributes(self._buckets)
-        self._arguments = [_binary(), "--port", f"127.0.0.1:{self._port}"]
+        self._arguments = [program("versitygw"), "--port", f"127.0.0.1:{self._port}"]
         if tls:
             self._arguments += ["--cert", str(tls.certificate), "--key", str(tls.key)]
         self._arguments += ["posix", str(self._buckets)]
@@ -68,30 +64,3 @@ class S3Server:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-
-def _binary() -> str:
-    local = ROOT / ".tools" / "bin" / "versitygw"
-    found = os.environ.get("DEEPLENS_VERSITYGW") or shutil.which("versitygw")
-    if found is None and local.exists():
-        found = str(local)
-    if found is None:
-        _cannot("put versitygw on PATH or into .tools/bin, or set DEEPLENS_VERSITYGW")
-    return found
-
-
-def _needs_attributes(folder: Path) -> None:
-    probe = folder / "probe"
-    probe.touch()
-    try:
-        os.setxattr(probe, "user.probe", b"1")
-    except (AttributeError, OSError) as error:
-        _cannot(f"its folder takes no extended attributes ({error})")
-    finally:
-        probe.unlink()
-
-
-def _cannot(reason: str) -> NoReturn:
-    if os.environ.get("DEEPLENS_REQUIRE_S3") == "1":
-        pytest.fail(f"no S3 server: {reason}")
-    pytest.skip(f"no S3 server: {reason}")

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from deeplens_streams.broker_security import broker_security
 from deeplens_streams.config import Settings, load_settings
-from tests.deploy.tools import CHART, DOCKER, SECRETS, module, program, run
+from tests.deploy.tools import CHART, DOCKER, SECRETS, run
+from tests.support.programs import program
 
 Compose = dict[str, Any]
 Manifests = list[dict[str, Any]]
@@ -48,7 +50,7 @@ def services(compose: Compose) -> dict[str, Compose]:
 @pytest.fixture(scope="session")
 def render() -> Callable[..., Manifests]:
     """Return a function from the chart's values to the objects that Helm would create."""
-    helm, yaml, known = program("helm"), module("yaml"), dict[str, str]()
+    helm, known = program("helm"), dict[str, str]()
 
     def rendered(values: Mapping[str, Any] | None = None) -> Manifests:
         given = dict(values or {})

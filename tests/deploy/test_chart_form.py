@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
+import yaml
 
 from deeplens_streams import __version__
 from tests.deploy.conftest import KUBERNETES, NEEDED
 from tests.deploy.manifests import EVERYTHING, Manifests, of_kind
-from tests.deploy.tools import CHART, module, program, run
+from tests.deploy.tools import CHART, run
+from tests.support.programs import program
 
 Render = Callable[..., Manifests]
 
@@ -26,6 +30,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.needs("helm")
 def test_helm_finds_no_fault() -> None:
     given = ",".join(f"settings.{name}={value}" for name, value in NEEDED.items())
     run(program("helm"), "lint", "--strict", str(CHART), "--set", given)
@@ -36,27 +41,24 @@ def test_helm_finds_no_fault() -> None:
 def test_every_object_has_the_schema_of_its_kind(
     variant: str, version: str, render: Render
 ) -> None:
-    kubernetes = module("kubernetes_validate")
     manifests = render(VARIANTS[variant])
     for each in manifests:
         if each["kind"] not in EXTENSIONS:
-            kubernetes.validate(each, version, strict=True)
+            kubernetes_validate.validate(each, version, strict=True)
     names = [(each["kind"], each["metadata"]["name"]) for each in manifests]
     assert len(names) == len(set(names))
 
 
 def test_the_schemas_refuse_what_they_should(render: Render) -> None:
-    kubernetes = module("kubernetes_validate")
     [settings] = of_kind(render(), "ConfigMap")
-    with pytest.raises(kubernetes.ValidationError):
-        kubernetes.validate(settings | {"dataa": {}}, KUBERNETES, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(settings | {"dataa": {}}, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("ScaledObject", 3), ("PodMonitor", 1)])
 def test_extensions_are_as_their_makers_document_them(
     kind: str, count: int, render: Render
 ) -> None:
-    jsonschema = module("jsonschema")
     schema = json.loads((SCHEMAS / EXTENSIONS[kind]).read_text("utf-8"))
     found = of_kind(render(EVERYTHING), kind)
     assert len(found) == count
@@ -65,10 +67,11 @@ def test_extensions_are_as_their_makers_document_them(
 
 
 def test_the_chart_has_the_packages_version() -> None:
-    chart = module("yaml").safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert chart["appVersion"] == __version__
 
 
+@pytest.mark.needs("helm")
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -93,6 +96,7 @@ def test_wrong_values_are_refused_with_a_sentence(settings: dict[str, Any], sent
     assert sentence in said
 
 
+@pytest.mark.needs("helm")
 def test_metrics_without_a_key_for_them_are_refused_with_a_sentence() -> None:
     said = run(
         *(program("helm"), "template", "x", str(CHART), "--kube-version", f"{KUBERNETES}.0"),
@@ -102,6 +106,7 @@ def test_metrics_without_a_key_for_them_are_refused_with_a_sentence() -> None:
     assert "podMonitor.keySecret.name is needed" in said
 
 
+@pytest.mark.needs("helm")
 def test_a_values_name_that_does_not_exist_is_refused() -> None:
     said = run(
         *(program("helm"), "template", "x", str(CHART), "--kube-version", f"{KUBERNETES}.0"),

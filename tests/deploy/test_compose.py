@@ -135,6 +135,7 @@ def test_only_the_proxy_is_reached_and_only_from_this_machine(services: Services
     assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8080", 8080)
 
 
+@pytest.mark.needs("docker-compose")
 def test_no_secret_is_literal() -> None:
     for name, service in compose_config("--no-interpolate")["services"].items():
         for variable, value in service.get("environment", {}).items():

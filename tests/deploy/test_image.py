@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from deeplens_streams.config import Settings
-from tests.deploy.tools import DOCKER, ROOT, program, run
+from tests.deploy.tools import DOCKER, ROOT, run
 
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
@@ -25,7 +27,7 @@ def healthcheck() -> ModuleType:
 
 
 def test_hadolint_finds_no_fault() -> None:
-    run(program("hadolint"), str(DOCKER / "Dockerfile"))
+    run(str(Path(sys.executable).with_name("hadolint")), str(DOCKER / "Dockerfile"))
 
 
 def test_it_does_not_run_as_root() -> None:

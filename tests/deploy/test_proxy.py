@@ -14,7 +14,8 @@ from aiohttp import web
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.web import ROUTES
-from tests.deploy.tools import DOCKER, program, run
+from tests.deploy.tools import DOCKER, run
+from tests.support.programs import program
 
 CONFIG = DOCKER / "haproxy.cfg"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -102,6 +103,7 @@ async def answer_path(request: web.Request) -> web.Response:
     return web.Response(text=request.path)
 
 
+@pytest.mark.needs("haproxy")
 def test_haproxy_reads_the_file() -> None:
     run(program("haproxy"), "-c", "-f", str(CONFIG))
 

@@ -1,6 +1,5 @@
 """A Kafka and an extraction service of each test's own: they are killed here."""
 
-import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
 from tests.faults.parts import StubExtractor
 from tests.integration.system import System
+from tests.support.programs import program
 
 
 @pytest.fixture
@@ -55,16 +55,9 @@ DISK_MB = 900
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
+    size = f"size={DISK_MB}m"
+    subprocess.run(
+        [program("small disk"), "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True
     )
-    if mounted.returncode:
-        reason = f"no small disk can be mounted here: {mounted.stderr.strip()}"
-        if os.environ.get("DEEPLENS_REQUIRE_SMALL_DISK") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)

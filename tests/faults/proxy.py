@@ -1,20 +1,16 @@
 """toxiproxy between a worker and Kafka, and a Kafka that sends its clients through it."""
 
 import asyncio
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
 from tests.integration.system import until
-
-ROOT = Path(__file__).parents[2]
+from tests.support.programs import program
 
 
 class ProxiedKafka(KafkaServer):
@@ -72,11 +68,7 @@ class Proxy:
         )
 
     def _spawn(self) -> None:
-        binary = shutil.which("toxiproxy-server") or str(ROOT / ".tools/bin/toxiproxy-server")
-        if not Path(binary).exists():
-            if os.environ.get("DEEPLENS_REQUIRE_TOXIPROXY") == "1":
-                raise AssertionError("toxiproxy-server is missing")
-            pytest.skip("toxiproxy-server is not installed")
+        binary = program("toxiproxy-server")
         with (self._folder / "toxiproxy.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [binary, "-host", "127.0.0.1", "-port", self._control.rpartition(":")[2]],

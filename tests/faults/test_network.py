@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 UPLOADS, CUT_S = 300, 40
 
 
+@pytest.mark.needs("toxiproxy-server")
 async def test_slow_broken_and_cut(stub: StubExtractor, tmp_path: Path) -> None:
     port = free_port()
     kafka = ProxiedKafka(tmp_path / "kafka", proxy_port=port)

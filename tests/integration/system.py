@@ -14,6 +14,7 @@ import aiohttp
 import psutil
 
 from deeplens_streams.kafka.ports import free_port
+from tests.support.signals import heeding_ctrl_c
 
 FINAL = {"completed", "partial", "failed", "deleted"}
 
@@ -45,7 +46,7 @@ class Process:
 
     def start(self) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DEEPLENS_")}
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, heeding_ctrl_c():
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *self._args],
                 env={**clean, **self._env, "PYTHONUNBUFFERED": "1"},

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from playwright.async_api import Page, async_playwright, expect
 from tests.integration.system import until
 from tests.keys import OPERATOR, tenant_key, uploaded
 from tests.photographs import cropped_copy, photograph
+from tests.support.programs import program
 from tests.web_server import Web, done_row, running
 
 pytestmark = pytest.mark.browser
@@ -39,14 +39,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        if os.environ.get("DEEPLENS_REQUIRE_BROWSER") == "1":
-            pytest.fail("DEEPLENS_REQUIRE_BROWSER is set, and there is no chromium")
-        pytest.skip("no chromium is installed")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=chromium,
+            executable_path=program("chromium"),
             args=FLAGS,
             # What it keeps for its user must not stay behind.
             env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""},

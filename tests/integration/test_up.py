@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
-from deeplens_streams.errors import DeepLensError
-from deeplens_streams.kafka import KafkaServer
 from deeplens_streams.kafka.ports import free_port, is_free
+from tests.support.signals import heeding_ctrl_c
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -28,16 +27,6 @@ def until(condition: Callable[[], object], seconds: float = 120, what: str = "")
     while not condition():
         assert time.monotonic() < deadline, f"it did not come about in time: {what}"
         time.sleep(0.05)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kafka_can_run(tmp_path_factory: pytest.TempPathFactory) -> None:
-    try:
-        KafkaServer(tmp_path_factory.mktemp("kafka")).prepare()
-    except DeepLensError as error:
-        if os.environ.get("DEEPLENS_REQUIRE_KAFKA") == "1":
-            raise
-        pytest.skip(f"no Kafka can run here: {error.message}")
 
 
 class Up:
@@ -58,7 +47,7 @@ class Up:
         # The network has nothing to do with what is tested here.
         environment["DEEPLENS_WEIGHTS"] = "untrained"
         command = [*UP, "--port", str(self.port), "--data-dir", str(self.data), *options]
-        with self.printed.open("wb") as out:
+        with self.printed.open("wb") as out, heeding_ctrl_c():
             self.process = subprocess.Popen(
                 [*wrapper, *command], stdout=out, stderr=out, env=environment
             )

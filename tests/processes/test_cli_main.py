@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deeplens_streams import __version__
 from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
+from tests.support.signals import heeding_ctrl_c
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -176,7 +178,9 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "deeplens_streams.cli.main", "up", "--data-dir", str(tmp_path)]
     try:
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with heeding_ctrl_c():
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        with process:
             lock = str(tmp_path / ".lock")
             deadline = time.monotonic() + 30
             while not _has_open(process.pid, lock):
@@ -192,5 +196,4 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
 
 
 def _has_open(pid: int, path: str) -> bool:
-    psutil = pytest.importorskip("psutil")
     return any(file.path == path for file in psutil.Process(pid).open_files())
