@@ -114,6 +114,13 @@ class AlreadyResolved(DeepLensError):
     http_status = 409
 
 
+class RetryUnderWay(DeepLensError):
+    """This is being retried already; its status says what becomes of it."""
+
+    code = "RETRY_UNDER_WAY"
+    http_status = 409
+
+
 class NotRetryable(DeepLensError):
     """The same event would fail again; mend the cause and force it, or discard the letter."""
 

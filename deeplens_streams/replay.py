@@ -1,6 +1,8 @@
 """Dead letters back into the pipeline: at the step that failed, as the image's next generation."""
 
-from typing import Protocol
+import asyncio
+from contextlib import suppress
+from typing import NoReturn, Protocol
 
 from deeplens_streams import codec
 from deeplens_streams.errors import (
@@ -10,10 +12,12 @@ from deeplens_streams.errors import (
     ImageNotFound,
     NewerVersion,
     NotRetryable,
+    RetryUnderWay,
 )
 from deeplens_streams.letters import letter_id
 from deeplens_streams.reports import progress, report
 from deeplens_streams.services import Services
+from deeplens_streams.storage.letters import is_claimed
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import (
     COMPLETED,
@@ -45,6 +49,9 @@ from models.letters import DeadLetter, LetterState
 from models.status import ImageProgress, ImageRow, Step, StepReport, StepStatus
 from models.tenants import ChangeKind, TenantChange
 
+#: For how long a letter is left alone that somebody began to retry, who may have been killed since.
+CLAIM_S = 30.0
+
 #: The pipeline's steps: what their topics carry, and the first word of their events' IDs.
 _STEPS: dict[str, tuple[Topic, type[Event], str]] = {
     Step.IMAGE_PROCESSING: (UPLOADED, ImageUploaded, "upload"),
@@ -69,11 +76,19 @@ class Rows(Protocol):
 
 
 class Replay:
-    """Retries and discards dead letters; every write may be repeated."""
+    """Retries and discards dead letters; every write may be repeated.
 
-    def __init__(self, services: Services, rows: Rows, publish: Publish) -> None:
+    Parameters
+    ----------
+    claim_s : how long a letter that somebody began to retry is left alone.
+    """
+
+    def __init__(
+        self, services: Services, rows: Rows, publish: Publish, *, claim_s: float | None = None
+    ) -> None:
         self._storage, self._letters = services.storage, services.letters
         self._rows, self._publish = rows, publish
+        self._claim_s = CLAIM_S if claim_s is None else claim_s
 
     async def retry(self, letter: DeadLetter, *, force: bool = False) -> int:
         """Send a letter's event again and return the generation that it opens.
@@ -85,8 +100,9 @@ class Replay:
         Raises
         ------
         AlreadyResolved
-            It was retried or discarded, or its image has moved on without it. Where that was at the
-            same time, its event may have been sent.
+            It was retried or discarded, or its image has moved on without it.
+        RetryUnderWay
+            Somebody else, perhaps in another worker, has begun and is not done.
         NotRetryable
             Its event cannot be sent again, or would fail again.
         ImageNotFound
@@ -98,6 +114,19 @@ class Replay:
         if letter.errorCode == NewerVersion.code:
             return await self._send_as_it_was(letter)
         step, event = _event_of(letter)
+        # 1. The claim: of many who retry it, one goes on. If that one is killed, the next goes
+        # on where it was, as the same generation.
+        if not await self._letters.claim(letter, seconds=self._claim_s):
+            await self._refuse(letter)
+        try:
+            return await self._send(letter, step, event)
+        except (Exception, asyncio.CancelledError):
+            if letter.state == LetterState.WAITING:  # nothing was decided, so nobody need wait
+                with suppress(Exception):
+                    await self._letters.release(letter)
+            raise
+
+    async def _send(self, letter: DeadLetter, step: Step, event: Event) -> int:
         image_id = event.image_id or ""
         image = await self._storage.get_metadata(tenant=letter.tenantId, image_id=image_id)
         if image is None:
@@ -118,11 +147,11 @@ class Replay:
         event.eventId = event_id(image, step, model, event.generation)
         event.timestamp = utc_now()
         begun = report(step, StepStatus.PENDING, model=model)
-        # 1. The event.
+        # 2. The event.
         await self._publish(Message(_STEPS[step][0], event))
-        # 2. That it is under way again: said sooner, a try that failed could not be repeated.
+        # 3. That it is under way again: said sooner, a try that failed could not be repeated.
         await self._publish(progress(event, [begun], image))
-        # 3. The letter. Without this, a second retry opens one more generation: the same work
+        # 4. The letter. Without this, a later retry opens one more generation: the same work
         # again, and the same end.
         letter.retriedAs = event.generation
         await self._resolve(letter, LetterState.RETRIED, None)
@@ -143,21 +172,32 @@ class Replay:
         ------
         AlreadyResolved
             It was retried or discarded, perhaps at the same time.
+        RetryUnderWay
+            Somebody is just retrying it.
         """
         _require_waiting(letter)
+        if is_claimed(letter, seconds=self._claim_s):
+            raise RetryUnderWay
         await self._resolve(letter, LetterState.DISCARDED, reason)
 
     async def _resolve(self, letter: DeadLetter, state: LetterState, reason: str | None) -> None:
         letter.state, letter.reason, letter.resolvedAt = state.value, reason, utc_now()
         if not await self._letters.resolve(letter):
-            # Somebody else was faster.
-            now = await self._letters.find(letter.letterId)
-            if now is None:
-                raise AlreadyResolved
             # The same retry may be noted already: by whoever keeps the letter that it ended in.
-            if (now.state, now.retriedAs) != (LetterState.RETRIED, letter.retriedAs):
-                _require_waiting(now)
-                raise AlreadyResolved
+            now = await self._letters.find(letter.letterId)
+            if now is None or (now.state, now.retriedAs) != (
+                LetterState.RETRIED,
+                letter.retriedAs,
+            ):
+                await self._refuse(letter)
+
+    async def _refuse(self, letter: DeadLetter) -> NoReturn:
+        """Say that somebody else was faster."""
+        now = await self._letters.find(letter.letterId)
+        if now is None:
+            raise AlreadyResolved
+        _require_waiting(now)
+        raise RetryUnderWay
 
 
 async def note_retried(letter: DeadLetter, services: Services) -> None:

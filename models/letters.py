@@ -41,6 +41,8 @@ class DeadLetter(StoredRecord, include_metadata=False):
     resolvedAt: str | None = None
     reason: str | None = None
     retriedAs: int | None = None
+    #: When somebody began to retry it, while that is not done.
+    retryBegunAt: str | None = None
     stackTrace: str | None = None
     #: The whole event as it was, or the raw bytes of a message that could not be read.
     originalEvent: dict[str, Any] | None = None

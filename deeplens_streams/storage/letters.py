@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import orjson
 import structlog
@@ -13,6 +14,7 @@ from deeplens_streams.storage import dated, layout
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
+from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.records import MalformedRecord
 
@@ -66,22 +68,56 @@ class DeadLetterStore:
         located = await self._locate(letter_id)
         return await self._read(located) if located else None
 
+    async def claim(self, letter: DeadLetter, *, seconds: float) -> bool:
+        """Write down that a retry of a letter begins; of several who try, one succeeds.
+
+        Parameters
+        ----------
+        seconds : for how long the claim of another who said nothing since is respected.
+
+        Returns
+        -------
+        False where it is gone, does not wait any more, or is another's.
+        """
+        letter.retryBegunAt = utc_now()
+
+        def is_free(kept: DeadLetter) -> bool:
+            return not is_claimed(kept, seconds=seconds)
+
+        return await self._replace(letter, is_free, action="claim a dead letter")
+
+    async def release(self, letter: DeadLetter) -> bool:
+        """Take a claim back, so that the next retry need not wait."""
+        claim, letter.retryBegunAt = letter.retryBegunAt, None
+        return await self._replace(
+            letter, lambda kept: kept.retryBegunAt == claim, action="release a dead letter"
+        )
+
     async def resolve(self, letter: DeadLetter) -> bool:
         """Write down what became of a letter that waits; of several who try, one succeeds.
 
         Returns
         -------
-        False where it is gone or does not wait any more.
+        False where it is gone, does not wait any more, or was claimed since it was read.
         """
+        claim, letter.retryBegunAt = letter.retryBegunAt, None
+        return await self._replace(
+            letter, lambda kept: kept.retryBegunAt == claim, action="resolve a dead letter"
+        )
+
+    async def _replace(
+        self, letter: DeadLetter, agrees: Callable[[DeadLetter], bool], *, action: str
+    ) -> bool:
+        """Replace a letter that waits and `agrees`, unless somebody else is faster."""
         located = await self._locate(letter.letterId)
         if located is None:
             return False
         raw = await self._blobs.get(located, action="read a dead letter")
         kept = _parsed(located, raw)
-        if raw is None or kept is None or kept.state != LetterState.WAITING:
+        if raw is None or kept is None or kept.state != LetterState.WAITING or not agrees(kept):
             return False
         write = Write(located, orjson.dumps(letter.to_wire()))
-        return await self._blobs.swap(write, old=raw, action="resolve a dead letter")
+        return await self._blobs.swap(write, old=raw, action=action)
 
     async def remove(self, letter_id: str) -> None:
         """Remove a letter; what is gone is no error."""
@@ -195,6 +231,23 @@ class DeadLetterStore:
 
     async def _read(self, key: str) -> DeadLetter | None:
         return _parsed(key, await self._blobs.get(key, action="read a dead letter"))
+
+
+def is_claimed(letter: DeadLetter, *, seconds: float) -> bool:
+    """Tell whether somebody began to retry a letter within that time."""
+    return is_recent(letter.retryBegunAt, seconds=seconds)
+
+
+def is_recent(at: str | None, *, seconds: float) -> bool:
+    """Tell whether a letter's time, if it has one, is not longer ago.
+
+    One that is ahead by more is of a clock that is wrong, and binds nobody.
+    """
+    try:
+        age = (datetime.now(UTC) - datetime.fromisoformat(at or "")).total_seconds()
+    except (ValueError, TypeError):
+        return False
+    return abs(age) < seconds
 
 
 def _parsed(key: str, raw: bytes | None) -> DeadLetter | None:

@@ -15,6 +15,7 @@ from deeplens_streams.errors import (
     ImageNotFound,
     LetterNotFound,
     NotRetryable,
+    RetryUnderWay,
     TenantDeleting,
     TenantSuspended,
 )
@@ -161,7 +162,7 @@ async def _many(
     for letter in letters:
         try:
             await one(letter)
-        except (AlreadyResolved, NotRetryable, ImageNotFound) as error:
+        except (AlreadyResolved, RetryUnderWay, NotRetryable, ImageNotFound) as error:
             skipped.append(
                 {"letterId": letter.letterId, "errorCode": error.code, "message": error.message}
             )

@@ -4,10 +4,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deeplens_streams.errors import ImageNotFound, NothingToRetry
+from deeplens_streams.errors import (
+    AlreadyResolved,
+    DeepLensError,
+    ImageNotFound,
+    NothingToRetry,
+    RetryUnderWay,
+)
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.letters import letter_id
 from deeplens_streams.replay import event_id
+from deeplens_streams.storage.letters import DeadLetterStore, is_recent
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
@@ -16,7 +23,10 @@ from deeplens_streams.web.dead_letters import replay_of
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.status import find_row
 from models.letters import LetterState
-from models.status import ImageState, Step, StepStatus
+from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
+
+#: Within which an image's row says that it is under way again; then it is for an audit.
+SEEN_S: Final = 60.0
 
 BLANK: Final[dict[str, Any]] = {
     "success": False,
@@ -39,19 +49,23 @@ async def retry(request: web.Request) -> web.Response:
     request.app[DOOR].check_owner(row.tenantId)
     replay, retried, generation = replay_of(request), [], None
     force = flag(await read_body(request), "force")
+    refused: DeepLensError = _nothing(row)
     # What a newer version's step left is that version's to retry.
     known = [each for each in row.steps if each.step in set(Step)]
     for step in [each for each in known if each.status == StepStatus.FAILED]:
         asked = event_id(row, Step(step.step), step.modelName, step.generation)
         letter = await context.services.letters.find(letter_id(row.tenantId, step.step, asked))
-        if letter is not None and letter.state == LetterState.WAITING:
+        if letter is None:
+            continue
+        try:
             generation = await replay.retry(letter, force=force)
+        except (RetryUnderWay, AlreadyResolved) as error:
+            refused = await _refusal(context.services.letters, letter.letterId, error, refused)
+        else:
             retried.append(letter.letterId)
             admin_log.came_of(request, tenantId=row.tenantId, letterIds=retried)
-    if not retried and row.status == ImageState.FAILED:
-        raise NothingToRetry("What failed has no waiting dead letter; see deeplens audit --repair.")
     if not retried:
-        raise NothingToRetry
+        raise refused
     answer = {
         **BLANK,
         "success": True,
@@ -61,3 +75,30 @@ async def retry(request: web.Request) -> web.Response:
         "retried": retried,
     }
     return json_answer(answer, status=202)
+
+
+def _nothing(row: ImageRow) -> DeepLensError:
+    """Return why an image without a letter that waits is not retried."""
+    if row.generation > 1 and row.status not in FINAL_STATES:
+        return RetryUnderWay(
+            f"This image is being retried already, as generation {row.generation}."
+        )
+    if row.status == ImageState.FAILED:
+        return NothingToRetry(
+            "What failed has no waiting dead letter; see deeplens audit --repair."
+        )
+    return NothingToRetry()
+
+
+async def _refusal(
+    letters: DeadLetterStore, letter_id: str, error: DeepLensError, nothing: DeepLensError
+) -> DeepLensError:
+    """Return why a letter was not retried: by whoever was faster, unless that is long ago."""
+    if isinstance(error, RetryUnderWay):
+        return error
+    kept = await letters.find(letter_id)
+    if kept is None or kept.state != LetterState.RETRIED:
+        return nothing
+    if not is_recent(kept.resolvedAt, seconds=SEEN_S):
+        return nothing
+    return RetryUnderWay(f"This image is being retried already, as generation {kept.retriedAs}.")

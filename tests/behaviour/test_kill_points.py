@@ -322,7 +322,8 @@ class System:
             try:
                 async for letter in self.services.letters.walk(tenant=TENANT):
                     if letter.state == "waiting":
-                        await Replay(self.services, self, self.send).retry(letter, force=True)
+                        replay = Replay(self.services, self, self.send, claim_s=0)
+                        await replay.retry(letter, force=True)
             except (Killed, ImageNotFound):
                 continue
             return

@@ -96,7 +96,7 @@ async def test_dead_letters_and_the_audit(served: Web, client: Client) -> None:
     assert lines[-1]["type"] == "total"
     with pytest.raises(Refused) as refused:
         await client.retry(image_id)
-    assert (refused.value.status, refused.value.error_code) == (409, "NOTHING_TO_RETRY")
+    assert (refused.value.status, refused.value.error_code) == (409, "RETRY_UNDER_WAY")
 
 
 async def test_a_whole_tenant(served: Web, client: Client) -> None:

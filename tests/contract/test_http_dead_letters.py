@@ -17,6 +17,7 @@ from deeplens_streams.errors import (
     DeepLensError,
     NewerVersion,
     NotRetryable,
+    RetryUnderWay,
     UndecodableImage,
 )
 from deeplens_streams.letters import dead_letter, kept_as, unreadable
@@ -421,30 +422,39 @@ async def test_a_retry_of_which_kafka_takes_a_part_can_be_repeated(served: Web) 
     await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
 
 
-async def test_of_a_retry_and_a_discard_at_once_one_is_written_down(
-    served: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_a_retry_and_a_discard_at_once_one_is_written_down(served: Web) -> None:
     """Both have read the letter before either has decided."""
     _, letter_id = await fail(served)
-    publish, discarded = served.publish, asyncio.Event()
+    read = [await served.services.letters.find(letter_id) for _ in range(4)]
+    letter, last, *others = (each for each in read if each is not None)
 
-    async def slowly(*messages: Message) -> None:
-        await publish(*messages)
-        if not discarded.is_set():
-            await call(served, "POST", f"{LETTERS}/{letter_id}/discard", body={"reason": "no use"})
-            discarded.set()
+    async def meanwhile(*messages: Message) -> None:
+        await served.publish(*messages)
+        path = f"{LETTERS}/{letter_id}/discard"
+        answer = await call(served, "POST", path, 409, body={"reason": "no use"})
+        assert answer["errorCode"] == "RETRY_UNDER_WAY"
+        with pytest.raises(RetryUnderWay):
+            await replay_of(served).discard(others.pop(), "another reason")
 
-    letter = await served.services.letters.find(letter_id)
-    other = await served.services.letters.find(letter_id)
-    assert letter is not None
-    assert other is not None
-    with pytest.raises(AlreadyResolved, match="was discarded at"):
-        await Replay(served.services, served.rows, slowly).retry(letter)
-    with pytest.raises(AlreadyResolved, match="was discarded at"):
-        await replay_of(served).discard(other, "another reason")
+    await Replay(served.services, served.rows, meanwhile).retry(letter)
+    with pytest.raises(AlreadyResolved, match="was retried at"):
+        await replay_of(served).discard(last, "another reason")
     kept = await served.services.letters.find(letter_id)
     assert kept is not None
-    assert (kept.state, kept.reason, kept.retriedAs) == ("discarded", "no use", None)
+    assert (kept.state, kept.reason, kept.retriedAs) == ("retried", None, 2)
+
+
+async def test_a_letter_that_was_discarded_is_not_retried_by_who_read_it_before(
+    served: Web,
+) -> None:
+    _, letter_id = await fail(served)
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    await call(served, "POST", f"{LETTERS}/{letter_id}/discard", body={"reason": "no use"})
+    before = len(served.sent)
+    with pytest.raises(AlreadyResolved, match="was discarded at"):
+        await replay_of(served).retry(letter)
+    assert len(served.sent) == before
 
 
 async def test_a_retry_that_fails_again_before_it_is_noted_was_one(served: Web) -> None:

@@ -25,6 +25,7 @@ import rocksdict  # noqa: F401
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.cli import worker as _worker  # noqa: F401
 
+from deeplens_streams import replay
 from deeplens_streams.audit import settled
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
@@ -247,6 +248,7 @@ def _wire_tables(fuse: Fuse) -> None:
 
 def _shorten_waits() -> None:
     intake.PENDING_S = PENDING_S
+    replay.CLAIM_S = 0.0
     # Nothing is excused because it is young.
     settled.GRACE_S = 0.0
 

@@ -9,6 +9,7 @@ from deeplens_streams.errors import (
     InvalidTenantId,
     LetterNotFound,
     NotRetryable,
+    RetryUnderWay,
 )
 from deeplens_streams.json_schemas import (
     BOOLEAN,
@@ -120,6 +121,7 @@ OPERATIONS: Final = (
             *_ONE,
             *parts.JSON_BODY,
             AlreadyResolved,
+            RetryUnderWay,
             NotRetryable,
             ImageNotFound,
             *parts.WRITES,
@@ -134,6 +136,6 @@ OPERATIONS: Final = (
         parameters=(_IN_PATH, _OF_TENANT),
         body=json_body({"reason": _REASON}, "reason"),
         fields=_FOUND,
-        errors=(*_ONE, *parts.JSON_BODY, AlreadyResolved, *parts.WRITES),
+        errors=(*_ONE, *parts.JSON_BODY, AlreadyResolved, RetryUnderWay, *parts.WRITES),
     ),
 )
