@@ -37,7 +37,7 @@ class VectorPoint:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result; `score` is the cosine similarity, -1 to 1."""
+    """One search result; `score` is the cosine similarity, -1 to 1, rounded to six digits."""
 
     image_id: str
     score: float
@@ -141,8 +141,8 @@ class VectorStore(Protocol):
         threshold: float,
         where: SearchFilter = SearchFilter(),
     ) -> list[Hit]:
-        """Return up to `limit` hits of at least `threshold`, best first; a collection that
-        does not exist has none.
+        """Return up to `limit` hits of at least `threshold`, best first, equal scores in the order
+        of image IDs; a collection that does not exist has none.
         """
 
     async def get_vector(

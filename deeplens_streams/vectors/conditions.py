@@ -12,6 +12,7 @@ import orjson
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.vectors.base import Hit, SearchFilter
 from deeplens_streams.vectors.places import TENANT_FIELD, Place
+from deeplens_streams.vectors.scores import rounded
 
 #: The payload field that says once more, each as one text, what a point can be filtered by. One
 #: index serves every filter, and a tag may be called anything: in a payload's paths dots, brackets
@@ -95,9 +96,9 @@ def stored_payload(payload: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 
 def to_hit(payload: Mapping[str, Any], score: float) -> Hit:
-    """Return a stored point as a result; rounding in an engine may leave -1 to 1 by a little."""
+    """Return a stored point as a result, with the score that is shown."""
     shown = {key: value for key, value in payload.items() if key not in _OURS}
-    return Hit(image_id=shown["imageId"], score=min(1.0, max(-1.0, score)), payload=shown)
+    return Hit(image_id=shown["imageId"], score=rounded(score), payload=shown)
 
 
 def _any_of(field: str, values: Any) -> tuple[str, ...]:

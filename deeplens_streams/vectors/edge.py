@@ -24,6 +24,7 @@ from deeplens_streams.vectors.conditions import (
 from deeplens_streams.vectors.edge_collections import EdgeCollections
 from deeplens_streams.vectors.edge_filters import to_filter
 from deeplens_streams.vectors.places import Place
+from deeplens_streams.vectors.scores import best, lowest
 
 #: Points in one call: the process does nothing else for about 5 ms.
 _BATCH = 64
@@ -64,21 +65,25 @@ class EdgeVectors(EdgeCollections):
         where: SearchFilter = SearchFilter(),  # noqa: B008 - frozen
     ) -> list[Hit]:
         place = self._place(tenant, model)
-        request = edge.QueryRequest(
-            limit=limit,
-            query=edge.Query.Nearest(checked_vector(vector)),  # type: ignore[arg-type]  # as above
-            filter=to_filter(conditions(where, place)),
-            score_threshold=threshold if threshold > -1 else None,
-            with_payload=True,
-        )
+        query, wanted = checked_vector(vector), to_filter(conditions(where, place))
 
-        def find() -> list[Hit]:
+        def find(count: int) -> list[Hit]:
             shard = self._engine.shards.get(place.name)
             if shard is None:
                 return []
+            request = edge.QueryRequest(
+                limit=count,
+                query=edge.Query.Nearest(query),  # type: ignore[arg-type]  # as above
+                filter=wanted,
+                score_threshold=lowest(threshold),
+                with_payload=True,
+            )
             return [to_hit(found.payload or {}, found.score) for found in shard.query(request)]
 
-        return await self._engine.run(find)
+        async def ask(count: int) -> list[Hit]:
+            return await self._engine.run(partial(find, count))
+
+        return await best(ask, limit=limit, threshold=threshold)
 
     async def get_vector(
         self, *, tenant: str, model: str, image_id: str

@@ -45,6 +45,7 @@ from deeplens_streams.vectors.places import (
     place_of,
     tenant_in,
 )
+from deeplens_streams.vectors.scores import ranked
 
 _Row = tuple[npt.NDArray[np.float32], dict[str, Any]]
 
@@ -108,11 +109,10 @@ class MemoryVectors:
             return []
         check_dimension(query, stored.dimension)
         query = query / np.linalg.norm(query)
-        hits = [
+        hits = (
             to_hit(payload, float(unit @ query)) for _, (unit, payload) in stored.matching(wanted)
-        ]
-        best = sorted((hit for hit in hits if hit.score >= threshold), key=lambda hit: -hit.score)
-        return best[:limit]
+        )
+        return ranked(hits, threshold=threshold)[:limit]
 
     async def get_vector(
         self, *, tenant: str, model: str, image_id: str

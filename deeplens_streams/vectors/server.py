@@ -18,6 +18,7 @@ from deeplens_streams.vectors.conditions import (
     to_hit,
 )
 from deeplens_streams.vectors.places import Place
+from deeplens_streams.vectors.scores import best, lowest
 from deeplens_streams.vectors.server_collections import ServerCollections
 
 #: Points in one request; 2 MB of 2048 numbers each.
@@ -64,20 +65,24 @@ class ServerVectors(ServerCollections):
         if dimension is None:
             return []
         check_dimension(query, dimension)
-        try:
+
+        async def ask(count: int) -> list[Hit]:
             with faults():
                 found = await self._client.query_points(
                     place.name,
                     query=query.tolist(),
                     query_filter=wanted,
-                    limit=limit,
-                    score_threshold=threshold if threshold > -1 else None,
+                    limit=count,
+                    score_threshold=lowest(threshold),
                     with_payload=True,
                 )
+            return [to_hit(point.payload or {}, point.score) for point in found.points]
+
+        try:
+            return await best(ask, limit=limit, threshold=threshold)
         except Missing:
             self._dimensions.pop(place.name, None)
             return []
-        return [to_hit(point.payload or {}, point.score) for point in found.points]
 
     async def get_vector(
         self, *, tenant: str, model: str, image_id: str
