@@ -14,6 +14,8 @@ OUR_COMMANDS = {
     "delete": "deeplens_streams.cli.delete",
     "dead-letters": "deeplens_streams.cli.dead_letters",
     "audit": "deeplens_streams.cli.audit",
+    "backup": "deeplens_streams.cli.backup",
+    "restore": "deeplens_streams.cli.restore",
     "tenants": "deeplens_streams.cli.tenants",
     "topics": "deeplens_streams.cli.topics",
     "extractor": "deeplens_streams.cli.extractor",

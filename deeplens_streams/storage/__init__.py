@@ -9,7 +9,15 @@ from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.images import ObjectImages
 from deeplens_streams.storage.local import LocalBlobs
 
-__all__ = ["Blobs", "ImageStorage", "ListPage", "ObjectImages", "open_blobs", "open_storage"]
+__all__ = [
+    "Blobs",
+    "ImageStorage",
+    "ListPage",
+    "ObjectImages",
+    "blobs_at",
+    "open_blobs",
+    "open_storage",
+]
 
 
 def open_storage(settings: Settings) -> ImageStorage:
@@ -29,5 +37,10 @@ def open_blobs(settings: Settings) -> Blobs:
         The URL names no storage, the folder cannot be made, or DEEPLENS_STORAGE_CA is no file
         of certificates.
     """
-    store = connect(settings.images_url, ca=settings.storage_ca)
+    return blobs_at(settings.images_url, settings)
+
+
+def blobs_at(url: str, settings: Settings) -> Blobs:
+    """Return the storage at `url`, reached as the one that `settings` name; as `open_blobs`."""
+    store = connect(url, ca=settings.storage_ca)
     return LocalBlobs(store) if isinstance(store, LocalStore) else Blobs(store)

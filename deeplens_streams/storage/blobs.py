@@ -55,6 +55,21 @@ class Write:
     if_absent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing says of an object.
+
+    Attributes
+    ----------
+    size : bytes.
+    stamp : changes with the object; what it means is the backend's.
+    """
+
+    key: str
+    size: int
+    stamp: str
+
+
 class Blobs:
     """Objects on an obstore store. Every write is there whole or not at all."""
 
@@ -184,6 +199,14 @@ class Blobs:
             async for listed in obstore.list(self._store, path, chunk_size=_LISTED):
                 for each in listed:
                     yield each["path"]
+
+    async def walk_listed(self, path: str, *, action: str) -> AsyncGenerator[Listed]:
+        """Yield every object below `path` with its size and stamp, as `walk` does."""
+        with storage_faults(action):
+            async for listed in obstore.list(self._store, path, chunk_size=_LISTED):
+                for each in listed:
+                    stamp = each["e_tag"] or each["last_modified"].isoformat()
+                    yield Listed(each["path"], each["size"], stamp)
 
     async def walk_unfinished(
         self, path: str, *, action: str

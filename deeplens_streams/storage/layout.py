@@ -228,6 +228,11 @@ def read_file_key(key: str) -> str | None:
     return f"{IMAGE_ID_PREFIX}{match['uuid']}" if match else None
 
 
+def is_original_key(key: str) -> bool:
+    """Tell whether an original lies at a key, whosever it is."""
+    return key.split("/")[1:2] == ["original"] and read_file_key(key) is not None
+
+
 def claim_folder(tenant: str) -> str:
     return f"{check_tenant_id(tenant)}/checksum"
 

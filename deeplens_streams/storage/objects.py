@@ -19,7 +19,7 @@ class DamagedMetadata(DeepLensError):
     code = "DAMAGED_METADATA"
 
 
-def pointer_of(image: StoredImage) -> tuple[str, bytes]:
+def pointer_of(image: StoredImage | Tombstone) -> tuple[str, bytes]:
     """Return key and bytes of the pointer."""
     layout.epoch_ms(image.uploadedAt)  # it is read back by that
     said = {"tenantId": check_tenant_id(image.tenantId), "uploadedAt": image.uploadedAt}

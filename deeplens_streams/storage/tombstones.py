@@ -38,7 +38,7 @@ class Tombstones:
 
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, Tombstone | None]]:
         """Yield image ID and tombstone, None for a damaged one; as `ImageStorage.survey` does."""
-        return dated.survey(self._blobs, layout.tombstone_folder(tenant), _parsed)
+        return dated.survey(self._blobs, layout.tombstone_folder(tenant), read_tombstone)
 
     async def remove(self, tombstone: Tombstone) -> None:
         """Remove a tombstone, and the pointer by which it was found."""
@@ -61,7 +61,7 @@ class Tombstones:
                     continue
                 tombstone = None
                 with suppress(objects.DamagedMetadata):
-                    tombstone = _parsed(key, raw, _deletion_key)
+                    tombstone = read_tombstone(key, raw, _deletion_key)
                 yield image_id, tombstone
 
     async def sent(self, image_id: str) -> None:
@@ -81,7 +81,7 @@ class Tombstones:
         raw = await self._blobs.get(key, action="read a tombstone")
         if raw is not None:
             with suppress(objects.DamagedMetadata):
-                return _parsed(key, raw)
+                return read_tombstone(key, raw)
         return None
 
 
@@ -94,7 +94,7 @@ def _deletion_key(tombstone: Tombstone) -> str:
     return layout.deletion_key(tombstone.imageId)
 
 
-def _parsed(key: str, raw: bytes, key_of: Callable[[Tombstone], str] = _key) -> Tombstone:
+def read_tombstone(key: str, raw: bytes, key_of: Callable[[Tombstone], str] = _key) -> Tombstone:
     """Return the tombstone at `key`, where `key_of` would put it.
 
     Raises
