@@ -60,7 +60,7 @@ class TenantPurge(StoredRecord, include_metadata=False):
     emptiedAt: str | None = None
     #: When the registry was told, too.
     completedAt: str | None = None
-    #: Images that were purged.
+    #: Images that were purged; while it is under way, about as many.
     images: int = 0
 
 

@@ -53,7 +53,11 @@ class _Purging:
         purge = self._purge
         if purge.emptiedAt is None:
             await self._empty()
+            # Counted when all is gone: by a purge that was killed in between, and by two at once,
+            # each image is counted once.
+            purge.images = await self._services.tombstones.count_purged(purge)
             await self._note(emptied_at=utc_now())
+        await self._services.tombstones.forget_purged(tenant=purge.tenantId)
         # The registry's row goes last: while it is there, the purge is not over.
         gone = TenantChange.new(
             purge.tenantId,
@@ -95,10 +99,11 @@ class _Purging:
         self, *, emptied_at: str | None = None, completed_at: str | None = None
     ) -> None:
         """Write down how far the purge is."""
-        await self._check()
+        known = TenantPurge.from_wire(self._purge.to_wire())
         self._purge.emptiedAt = emptied_at or self._purge.emptiedAt
         self._purge.completedAt = completed_at
-        await self._services.tombstones.put_purge(self._purge)
+        if not await self._services.tombstones.replace_purge(self._purge, known=known):
+            raise _Overtaken
 
     async def _ours(self, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
         """Yield what is to be removed, as long as that is this worker's business."""
@@ -113,6 +118,9 @@ class _Purging:
         survey = services.storage.survey(tenant=self._purge.tenantId)
         async with aclosing(self._ours(_whole(survey))) as images:
             async for image in images:
+                # 1. that it is this purge's: behind its removal nobody could tell
+                await services.tombstones.mark_purged(self._purge, image.imageId)
+                # 2. the image
                 await deletion.purge(await deletion.bury(image, services), services)
                 self._purge.images += 1
                 if self._purge.images % BATCH == 0:
@@ -149,6 +157,8 @@ class _Purging:
             async for key in keys:
                 image_id = layout.read_mark(tenant=tenant, key=key)
                 if image_id is not None:
+                    if key.startswith(layout.metadata_folder(tenant)):
+                        await self._services.tombstones.mark_purged(self._purge, image_id)
                     await self._publish(_forgotten(tenant, image_id))
                 await storage.remove_listed(tenant=tenant, key=key)
 

@@ -13,6 +13,7 @@
     purged/{tenant}.json
     .admin/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{action's uuid}.json
     .deleting/{uuid}.json
+    .purging/{tenant}/{epoch ms, 13 digits}/{uuid}
 
 A tenant may be called ``index``, ``failed`` or ``purged``: below a tenant there are only folders
 with names, below these only UUIDs or files, so they never meet. Dead letters of nobody, because
@@ -53,6 +54,9 @@ ACTIONS = ".admin"
 
 #: Deletions that Kafka does not know of yet; no tenant can be called that.
 DELETING = ".deleting"
+
+#: Which images a purge that is under way has deleted; no tenant can be called that.
+PURGING = ".purging"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_DIGITS = 13
@@ -141,6 +145,21 @@ def read_deletion_key(key: str) -> str | None:
 def purge_key(tenant: str) -> str:
     """Return the key of what is known of a tenant's last purge: it outlives the tenant."""
     return f"purged/{check_tenant_id(tenant)}.json"
+
+
+def purging_folder(tenant: str) -> str:
+    """Return where is kept which of a tenant's images were deleted by purges that are not over."""
+    return f"{PURGING}/{check_tenant_id(tenant)}"
+
+
+def purged_folder(tenant: str, *, ms: int) -> str:
+    """Return where a purge keeps which images it has deleted; `ms` is when it was asked for."""
+    return f"{purging_folder(tenant)}/{ms:0{_MS_DIGITS}d}"
+
+
+def purged_key(tenant: str, *, ms: int, image_id: str) -> str:
+    """Return the key that says that a purge has deleted an image."""
+    return f"{purged_folder(tenant, ms=ms)}/{_uuid(image_id)}"
 
 
 def action_key(*, action_id: str, ms: int) -> str:

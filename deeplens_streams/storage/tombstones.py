@@ -72,6 +72,40 @@ class Tombstones:
         write = Write(layout.purge_key(purge.tenantId), orjson.dumps(purge.to_wire()))
         await self._blobs.put(write, action="store a purge")
 
+    async def replace_purge(self, purge: TenantPurge, *, known: TenantPurge) -> bool:
+        """Replace what is written of a purge if that is at the stage of `known`.
+
+        Returns
+        -------
+        False where another worker has brought it further, or it is another purge by now.
+        """
+        key = layout.purge_key(purge.tenantId)
+        raw = await self._blobs.get(key, action="read a purge")
+        if raw is None or not _is_at_stage(TenantPurge.from_wire(orjson.loads(raw)), known):
+            return False
+        write = Write(key, orjson.dumps(purge.to_wire()))
+        return await self._blobs.swap(write, old=raw, action="store a purge")
+
+    async def mark_purged(self, purge: TenantPurge, image_id: str) -> None:
+        """Write down that a purge deletes an image; written twice, it is one image still."""
+        ms = layout.epoch_ms(purge.requestedAt)
+        key = layout.purged_key(purge.tenantId, ms=ms, image_id=image_id)
+        await self._blobs.put(Write(key, b"{}"), action="count a purged image")
+
+    async def count_purged(self, purge: TenantPurge) -> int:
+        """Return how many images a purge has deleted, whoever did it."""
+        folder = layout.purged_folder(purge.tenantId, ms=layout.epoch_ms(purge.requestedAt))
+        async with aclosing(self._blobs.walk(folder, action="count purged images")) as keys:
+            return sum([1 async for _ in keys])
+
+    async def forget_purged(self, *, tenant: str) -> None:
+        """Remove what `mark_purged` wrote, of this purge of the tenant and of earlier ones."""
+        folder = layout.purging_folder(tenant)
+        async with aclosing(self._blobs.walk(folder, action="end a purge")) as keys:
+            async for key in keys:
+                await self._blobs.delete(key, action="end a purge")
+        await self._blobs.prune(folder, action="end a purge")
+
     async def find_purge(self, *, tenant: str) -> TenantPurge | None:
         """Return the tenant's last purge, or None if there was none."""
         raw = await self._blobs.get(layout.purge_key(tenant), action="read a purge")
@@ -83,6 +117,14 @@ class Tombstones:
             with suppress(objects.DamagedMetadata):
                 return read_tombstone(key, raw)
         return None
+
+
+def _is_at_stage(found: TenantPurge, known: TenantPurge) -> bool:
+    return (found.requestedAt, found.emptiedAt, found.completedAt) == (
+        known.requestedAt,
+        known.emptiedAt,
+        known.completedAt,
+    )
 
 
 def _key(tombstone: Tombstone) -> str:

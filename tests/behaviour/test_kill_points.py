@@ -341,6 +341,7 @@ async def ledger(system: System, image: StoredImage) -> dict[str, Any]:
     tombstone = await services.tombstones.find(image.imageId)
     vector = await system.vectors.get_vector(tenant=tenant, model=model, image_id=image.imageId)
     claim = await services.claims.find(tenant=tenant, checksum=image.checksumSha256)
+    purge = await services.tombstones.find_purge(tenant=tenant)
     return {
         "row": row and (row.status, row.generation),
         "steps": row and sorted((step.step, step.status) for step in row.steps),
@@ -351,6 +352,7 @@ async def ledger(system: System, image: StoredImage) -> dict[str, Any]:
         "thumbnail": await services.storage.size(tenant=tenant, key=image.thumbnailKey) is not None,
         "claim": claim is not None and claim.image_id == image.imageId,
         "purged": tombstone is not None and tombstone.completedAt is not None,
+        "imagesDeleted": purge and purge.images,
         "begun": [each async for each, _ in services.tombstones.begun()],
         "letters": [letter.state async for letter in services.letters.walk(tenant=tenant)],
         "completed": len(set(system.completed)),

@@ -1,5 +1,6 @@
 """The purge of a tenant: all of it goes, and nothing of who comes after it."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.storage import layout, objects
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.walk import MAX_AT_ONCE
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
 from deeplens_streams.vectors import VectorPoint
@@ -26,7 +28,7 @@ from models.events import ProcessingFailed, utc_now
 from models.images import StoredImage
 from models.status import ImageProgress
 from models.tenants import ChangeKind, TenantChange
-from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, FusedBlobs, System
+from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, FusedBlobs, Killed, System
 from tests.behaviour.test_storage import image as made_image
 from tests.unit.test_image_status import event as progress_event
 from tests.unit.test_stage import incoming
@@ -129,15 +131,15 @@ async def test_a_purge_that_was_cut_off_at_its_end_removes_nothing_more(
     outbox = Outbox()
     await stored(services)
     await requested(services)
-    put = services.tombstones.put_purge
+    replace_purge = services.tombstones.replace_purge
 
-    async def dies(purge: TenantPurge) -> None:
+    async def dies(purge: TenantPurge, *, known: TenantPurge) -> bool:
         if purge.completedAt is not None:
             raise KeyboardInterrupt
-        await put(purge)
+        return await replace_purge(purge, known=known)
 
     with monkeypatch.context() as patch:
-        patch.setattr(services.tombstones, "put_purge", dies)
+        patch.setattr(services.tombstones, "replace_purge", dies)
         with pytest.raises(KeyboardInterrupt):
             await run(services, outbox)
     assert outbox.purged == 1
@@ -192,7 +194,8 @@ async def test_a_purge_has_few_keys_in_hand_however_many_there_are(
     async def counted(self: FusedBlobs, path: str, *, action: str) -> AsyncGenerator[str]:
         nonlocal most
         async for key in walk(self, path, action=action):
-            in_hand.add(key)
+            if action != "count purged images":
+                in_hand.add(key)
             most = max(most, len(in_hand))
             yield key
 
@@ -214,6 +217,78 @@ async def test_a_purge_has_few_keys_in_hand_however_many_there_are(
     assert len([each for each in outbox.sent if each.topic is PROGRESS]) == count
     assert in_hand == set(), "nothing is left of what was listed"
     assert MAX_AT_ONCE <= most <= MAX_AT_ONCE + tenant_purge.BATCH
+
+
+async def images_deleted(services: Services) -> int:
+    purge = await services.tombstones.find_purge(tenant=TENANT)
+    assert purge is not None
+    assert purge.completedAt is not None
+    return purge.images
+
+
+async def nothing_is_left(services: Services) -> None:
+    assert await services.storage.tenants() == []
+    left = [key async for key in services.tombstones._blobs.walk(layout.PURGING, action="look")]
+    assert left == []
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one", "two"])
+async def test_its_proof_counts_each_image_once_wherever_it_is_killed(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """With two at once, one of them is killed, and the other may be anywhere."""
+    count = 3
+    monkeypatch.setattr(tenant_purge, "BATCH", 2)
+
+    async def purged(at: int | None) -> int:
+        fuse = Fuse()
+        services = System(fuse).services
+        for _ in range(count):
+            await stored(services)
+        # Another's deletion, before: it is not the purge's.
+        await deletion.bury(await stored(services), services)
+        await requested(services)
+        fuse.writes, fuse.at = 0, at
+        # A kill ends one of them and what it was doing; then its event comes again.
+        work = [run(services, Outbox()) for _ in range(workers)]
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        assert all(each is None or isinstance(each, Killed) for each in ended), ended
+        fuse.at = None
+        await run(services, Outbox())
+        assert await images_deleted(services) == count, f"killed behind write {at}"
+        if workers == 1:
+            await nothing_is_left(services)
+        return fuse.writes
+
+    writes = await purged(None)
+    assert writes > 10 * count
+    for at in range(1, writes + 1):
+        await purged(at)
+
+
+async def test_images_that_come_late_or_cannot_be_read_are_counted_too(
+    services: Services,
+) -> None:
+    outbox, first, damaged = Outbox(), await stored(services), await stored(services)
+    write = Write(objects.metadata_key_of(damaged), b"{")
+    await services.storage._blobs.put(write, action="damage")
+    late: list[StoredImage] = []
+
+    async def upload(message: Message) -> None:
+        if message.topic is PROGRESS and len(late) < 2:
+            late.append(await stored(services))
+
+    outbox.then = upload
+    await requested(services)
+    await run(services, outbox)
+    assert len({first.imageId, damaged.imageId, *(each.imageId for each in late)}) == 4
+    assert await images_deleted(services) == 4
+    await nothing_is_left(services)
+    # Another purge of the same name counts its own.
+    await stored(services)
+    await requested(services)
+    await run(services, Outbox())
+    assert await images_deleted(services) == 1
 
 
 async def test_what_cannot_be_removed_does_not_hold_the_purge_for_ever(
