@@ -50,6 +50,10 @@ REMOVED_UNREAD = Counter(
     "Events that retention, or somebody, removed before the role that reads them had",
     ["topic"],
 )
+COLLECTIONS_DAMAGED = Counter(
+    "deeplens_collections_damaged",
+    "Collections of the embedded vector engine whose files were damaged and put aside",
+)
 DROPPED = Counter(
     "deeplens_events_dropped",
     "Events of pictures that are not stored: refused, deleted or forged",

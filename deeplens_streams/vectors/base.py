@@ -199,6 +199,18 @@ class VectorStore(Protocol):
         It returns when that has begun; the status is yellow until it is done.
         """
 
+    async def damaged(self, *, tenant: str) -> list[str]:
+        """Return the models, sorted, of which vectors of the tenant were found damaged.
+
+        Searches of these raise `VectorsUnavailable` until `give_up_damaged`.
+        """
+
+    async def give_up_damaged(self, *, tenant: str, model: str) -> None:
+        """Have searches go on without the vectors that are damaged; they are to be made anew.
+
+        In a shared collection, those of other tenants are given up as well.
+        """
+
     async def ping(self) -> None:
         """Raise `VectorsUnavailable` unless the engine answers."""
 

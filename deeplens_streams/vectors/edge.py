@@ -69,6 +69,7 @@ class EdgeVectors(EdgeCollections):
 
         def find(count: int) -> list[Hit]:
             shard = self._engine.shards.get(place.name)
+            self._engine.shards.damaged.check(place.name)
             if shard is None:
                 return []
             request = edge.QueryRequest(
@@ -90,6 +91,8 @@ class EdgeVectors(EdgeCollections):
     ) -> npt.NDArray[np.float32] | None:
         place = self._place(tenant, model)
         found = await self._found(place, points_of(place, [image_id]), with_vector=True)
+        if not found:
+            await self._engine.run(partial(self._engine.shards.damaged.check, place.name))
         return np.array(found[0].vector, dtype=np.float32) if found else None
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
@@ -137,6 +140,7 @@ class EdgeVectors(EdgeCollections):
 
         def read() -> int:
             shard = self._engine.shards.get(place.name)
+            self._engine.shards.damaged.check(place.name)
             return shard.count(request) if shard else 0
 
         return await self._engine.run(read)

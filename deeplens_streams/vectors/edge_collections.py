@@ -13,6 +13,7 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, CollectionStatus, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
 from deeplens_streams.vectors.conditions import Conditions, all_points
+from deeplens_streams.vectors.edge_damage import VectorsDamaged
 from deeplens_streams.vectors.edge_engine import RESERVE_BYTES, EdgeEngine
 from deeplens_streams.vectors.edge_filters import to_filter
 from deeplens_streams.vectors.edge_optimizing import EdgeOptimizing
@@ -124,7 +125,12 @@ class EdgeCollections:
 
         def look() -> tuple[Collection, int] | None:
             try:
-                return self._figures(place, name) if self._is_there(place) else None
+                found = self._figures(place, name) if self._is_there(place) else None
+                if place.name not in self._engine.shards.damaged.names:
+                    return found
+                figures, total = found or (Collection(model, name, CollectionStatus.RED), 0)
+                trouble = VectorsDamaged().message
+                return replace(figures, status=CollectionStatus.RED, trouble=trouble), total
             except DeepLensError:
                 raise
             except Exception as error:  # Edge has no class for what is damaged
@@ -158,6 +164,20 @@ class EdgeCollections:
             return False
         self._optimizing.begin(place.name)
         return True
+
+    async def damaged(self, *, tenant: str) -> list[str]:
+        check_tenant_id(tenant)
+
+        def look() -> list[str]:
+            names = self._engine.shards.damaged.names
+            places = [place_named(name, tenant=tenant, shared=self._shared) for name in names]
+            return sorted(place.model for place in places if place is not None)
+
+        return await self._engine.run(look)
+
+    async def give_up_damaged(self, *, tenant: str, model: str) -> None:
+        place = self._place(tenant, model)
+        await self._engine.run(partial(self._engine.shards.damaged.give_up, place.name))
 
     async def ping(self) -> None:
         await self._engine.run(lambda: None)
@@ -203,8 +223,7 @@ class EdgeCollections:
         if not place.shared:
             return True
         shard = self._engine.shards.get(place.name)
-        assert shard is not None, "it has a dimension"
-        return bool(
+        return shard is not None and bool(
             shard.retrieve([place.marker_id], False, False) or _count(shard, all_points(place))
         )
 
@@ -231,10 +250,10 @@ class EdgeCollections:
         return found, total
 
     def _drop(self, place: Place) -> bool:
-        if self._engine.shards.dimension(place.name) is None:
-            return False
-        self._engine.shards.drop(place.name)
-        return True
+        there = self._engine.shards.dimension(place.name) is not None
+        if there:
+            self._engine.shards.drop(place.name)
+        return self._engine.shards.damaged.remove(place.name) or there
 
     def _drop_some(self, place: Place) -> bool:
         """Remove some of a tenant's points from a shared collection; True if there were any."""

@@ -19,6 +19,7 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.vectors.edge_damage import is_panic
 from deeplens_streams.vectors.edge_shards import ShardCache
 
 #: Free space below which nothing is written. Edge writes through mapped files, and a disk that
@@ -60,7 +61,13 @@ class EdgeEngine:
                 if not self._recovered:
                     self.shards.recover()
                     self._recovered = True
-                return job()
+                try:
+                    return job()
+                except DeepLensError:
+                    raise
+                except BaseException as error:
+                    self.shards.failed(error)
+                    raise
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
 
@@ -95,7 +102,9 @@ def _faults() -> Iterator[None]:
         yield
     except DeepLensError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
         reason = str(error)
         if "Vector dimension error" in reason:
             raise DimensionMismatch(

@@ -1,5 +1,6 @@
 """Qdrant Edge collections in a folder, of which only so many are open."""
 
+import contextlib
 import json
 import shutil
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from deeplens_streams import allocator
+from deeplens_streams.vectors import edge_damage
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
 from deeplens_streams.vectors.places import TENANT_FIELD
 
@@ -42,6 +44,9 @@ class ShardCache:
         self._max_open = max_open
         self._open: OrderedDict[str, _Open] = OrderedDict()  # least recently used first
         self._journals: dict[str, set[str]] = {}
+        self.damaged = edge_damage.DamagedCollections(folder)
+        #: The one that was asked for last, which is the one that a job works on.
+        self._in_use: str | None = None
 
     @property
     def open_names(self) -> list[str]:
@@ -57,6 +62,7 @@ class ShardCache:
         for suffix in (_UNFINISHED, _COPY, _OLD, _GONE):
             for path in list(self._folder.glob(f"*{suffix}")):
                 shutil.rmtree(path)
+        self.damaged.forget_old()
 
     def names(self) -> list[str]:
         """Return the collections that there are, whole ones alone."""
@@ -64,6 +70,7 @@ class ShardCache:
 
     def get(self, name: str) -> edge.EdgeShard | None:
         """Return the collection, opened if need be, or None if there is none."""
+        self._in_use = name
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name].shard
@@ -71,17 +78,50 @@ class ShardCache:
         if not path.is_dir():
             return None
         self._make_room()
-        shard = edge.EdgeShard.load(str(path))
+        try:
+            shard = edge.EdgeShard.load(str(path))
+        except BaseException as error:
+            if not edge_damage.is_damage(error, loading=True):
+                raise
+            self.damaged.put_aside(name, error)
+            return None
         self._open[name] = _Open(shard)
         return shard
+
+    def failed(self, error: BaseException) -> None:
+        """Put the collection aside that a job worked on, if its error says that it is damaged."""
+        entry = self._open.get(self._in_use or "")
+        if entry is None:
+            return
+        name = self._in_use
+        assert name is not None, "it is open"
+        if edge_damage.is_panic(error):
+            # It may be a fault of what was asked: whether it is one of the files, they tell.
+            self._let_go(name)
+            shard = self.get(name)
+            if shard is None:
+                return
+            try:
+                shard.scroll(edge.ScrollRequest(limit=1, with_payload=True, with_vector=True))
+            except BaseException as again:
+                error = again
+            else:
+                return
+        elif not edge_damage.is_damage(error, loading=False):
+            return
+        self._let_go(name)
+        self.damaged.put_aside(name, error)
 
     def dimension(self, name: str) -> int | None:
         """Return how many numbers the collection's vectors have, or None if there is none."""
         path = self._folder / name
         if not path.is_dir():
             return None
-        size: int = json.loads((path / "edge_config.json").read_bytes())["vectors"][""]["size"]
-        return size
+        try:
+            return _size_in(path)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            # Edge writes a missing one anew, and does not open a collection with a damaged one.
+            return None if self.get(name) is None else _size_in(path)
 
     def create(self, name: str, *, dimension: int, shared: bool) -> edge.EdgeShard:
         """Make the collection and return it."""
@@ -124,7 +164,7 @@ class ShardCache:
 
     def drop(self, name: str) -> None:
         """Remove the collection, all at once for who comes later."""
-        self._close(name)
+        self._let_go(name)
         gone = self._folder / f"{name}{_GONE}"
         (self._folder / name).rename(gone)
         shutil.rmtree(gone)
@@ -161,6 +201,11 @@ class ShardCache:
         while len(self._open) >= self._max_open:
             self._close(next(iter(self._open)))
 
+    def _let_go(self, name: str) -> None:
+        """Close a collection whose files do not matter any more."""
+        with contextlib.suppress(BaseException):
+            self._close(name)
+
     def _close(self, name: str) -> None:
         entry = self._open.pop(name, None)
         if entry is None:
@@ -169,6 +214,11 @@ class ShardCache:
             entry.shard.flush()
         finally:
             entry.shard.close()
+
+
+def _size_in(path: Path) -> int:
+    size: int = json.loads((path / "edge_config.json").read_bytes())["vectors"][""]["size"]
+    return size
 
 
 def _vectors(dimension: int, *, shared: bool) -> edge.EdgeVectorParams:

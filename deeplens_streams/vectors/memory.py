@@ -205,6 +205,14 @@ class MemoryVectors:
         """There is nothing to index."""
         return self._is_there(self._place(tenant, model))
 
+    async def damaged(self, *, tenant: str) -> list[str]:
+        """Memory has no files."""
+        check_tenant_id(tenant)
+        return []
+
+    async def give_up_damaged(self, *, tenant: str, model: str) -> None:
+        """There is nothing to give up."""
+
     async def ping(self) -> None:
         """Memory always answers."""
 

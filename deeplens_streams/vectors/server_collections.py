@@ -165,6 +165,14 @@ class ServerCollections:
             return False
         return True
 
+    async def damaged(self, *, tenant: str) -> list[str]:
+        """What a server's collections lack is for the server to tell."""
+        check_tenant_id(tenant)
+        return []
+
+    async def give_up_damaged(self, *, tenant: str, model: str) -> None:
+        """There is nothing to give up."""
+
     async def ping(self) -> None:
         with faults():
             await self._client.get_collections()
