@@ -40,11 +40,18 @@ class Uploader:
     Parameters
     ----------
     tenants : whose the pictures are, one after the other.
+    key : an API key, where they are asked for.
     """
 
     def __init__(
-        self, workers: Sequence[Worker], *, tenants: Sequence[str] = (TENANT,), at_once: int = 8
+        self,
+        workers: Sequence[Worker],
+        *,
+        tenants: Sequence[str] = (TENANT,),
+        at_once: int = 8,
+        key: str | None = None,
     ) -> None:
+        self._headers = {"X-API-Key": key} if key else None
         self._turn, self._tenants = itertools.cycle(workers), tenants
         self._at_once = asyncio.Semaphore(at_once)
         self.book = Book()
@@ -60,7 +67,8 @@ class Uploader:
 
         With `until`, all of them, and then some of them once more until it is set.
         """
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as http:
             tasks = []
             for number in itertools.count():
                 if number >= len(pictures) and (until is None or until.is_set()):
