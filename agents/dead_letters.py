@@ -77,7 +77,7 @@ def _letter(event: ProcessingFailed) -> DeadLetter:
         correlationId=event.correlationId,
         stackTrace=data.stackTrace,
         originalEvent=data.originalEvent,
-    )
+    ).carrying(data)
 
 
 def _time(timestamp: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from deeplens_streams.errors import MalformedEvent
+from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.topics import TABLE_PARTITIONS
 from models.events import derived_id, utc_now
 from models.status import (
@@ -18,6 +18,7 @@ from models.status import (
     FINAL_STATES,
     Ending,
     ImageProgress,
+    ImageProgressData,
     ImageRow,
     ImageState,
     Step,
@@ -70,9 +71,11 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     ------
     MalformedEvent
         A report is of what cannot be a step, or of too many steps that are not known.
+    NewerVersion
+        It ends in a way that is not known.
     """
     data = event.data
-    _check(data.reports)
+    _check(data)
     if row is not None:
         if row.tenantId != event.tenantId:
             return None  # forged: an image belongs to the tenant that it was uploaded for
@@ -122,8 +125,10 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     )
 
 
-def _check(reports: list[StepReport]) -> None:
-    for report in reports:
+def _check(data: ImageProgressData) -> None:
+    if data.ending is not None and data.ending not in set(Ending):
+        raise NewerVersion(f"This version knows no end {data.ending[:40]!r} of an image's row.")
+    for report in data.reports:
         if not (_NAME.fullmatch(report.step) and _NAME.fullmatch(report.status)):
             raise MalformedEvent("The message reports a step or a status that is none.")
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from agents import announcements
+from agents.dead_letters import _letter as kept_letter
 from deeplens_streams import codec
 from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.json_schemas import nested_records
@@ -22,6 +23,7 @@ from models.events import (
     ImageUploaded,
     ProcessingCompleted,
     ProcessingFailed,
+    ProcessingFailedData,
     VectorIndexingRequested,
 )
 from models.images import StoredImage
@@ -275,6 +277,28 @@ def test_of_a_deleted_picture_nothing_stays_that_nobody_can_read() -> None:
     row = joined(newer_row(), ending)
     assert row is not None
     assert (row.status, row.steps, row.unknown_fields) == (ImageState.DELETED, [], {})
+
+
+def test_an_end_that_is_not_known_ends_nothing() -> None:
+    ending = ImageProgress.new(
+        "acme-corp",
+        ImageProgressData(imageId=newer_row().imageId, reports=[], ending="archived"),
+        correlationId="corr",
+    )
+    with pytest.raises(NewerVersion):
+        joined(newer_row(), ending)
+
+
+def test_a_letter_keeps_what_a_newer_stage_says_of_a_failure() -> None:
+    said = ProcessingFailed.from_wire(
+        {
+            "eventType": "processing.failed",
+            "tenantId": "a",
+            "correlationId": "c",
+            "data": of_a_newer_version(ProcessingFailedData),
+        }
+    )
+    assert kept_letter(said).unknown_fields == NEWS
 
 
 @pytest.mark.parametrize("name", ["", "Face", "face detection", "x" * 61, "../x"])
