@@ -22,6 +22,8 @@ from deeplens_streams.storage.tombstones import Tombstones
 
 #: One after the other; within each, entries are judged side by side.
 _TURNS = 3
+#: Where rows of tenants are kept.
+_REGISTRY = ".registry"
 _ACTION = "look up what a backup has"
 
 
@@ -58,6 +60,8 @@ class Reconciliation:
         kind = rest.partition("/")[0]
         if owner == layout.DELETING:  # by now Kafka knows of it
             return True
+        if owner == _REGISTRY:
+            return await self._row(key)
         if "/" not in rest:
             judge = {layout.POINTERS: self._pointer, "failed": self._letter_pointer}.get(owner)
             return judge is not None and await judge(key)
@@ -91,9 +95,19 @@ class Reconciliation:
         image = None
         with suppress(DamagedMetadata):
             image = await self._images.find(image_id)
-        if image is None and self._purges.covers_day(tenant, key.split("/")[2]):
-            return True
+        if image is None:
+            # Of an image that the backup never had: its upload may have been refused.
+            return self._purges.covers_day(tenant, key.split("/")[2])
         return await self._is_nowhere(key)
+
+    async def _row(self, key: str) -> bool:
+        """Tell whether what is kept of a tenant's row is of before its purge."""
+        tenant = key.rpartition("/")[2].removesuffix(".json")
+        try:
+            made = layout.epoch_ms(str((await self._json(key)).get("createdAt")))
+        except ValueError:
+            return False
+        return self._purges.covers(tenant, made) or await self._is_nowhere(key)
 
     async def _tombstone(self, tenant: str, key: str) -> bool:
         place = layout.read_dated_key(key)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from deeplens_streams.cli import console
 from deeplens_streams.cli.checks import CHECKS, Finding
+from deeplens_streams.cli.data_check import check_data
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError
@@ -17,15 +18,25 @@ _PATIENCE_S = 20.0
 
 
 @click.command()
+@click.option(
+    "--data", "is_data", is_flag=True, help="Read a stopped system's data folder instead."
+)
 @json_option
-def doctor(*, as_json: bool) -> None:
+def doctor(*, is_data: bool, as_json: bool) -> None:
     """Check what this machine and its settings need.
 
     Neither tables nor vectors are opened. Exits with 1 if a check
     fails; a warning is something that a default copes with.
+
+    With --data it reads all of the data folder of a system that is
+    stopped: images, tables, Kafka's log and vectors. It changes
+    nothing, and says what is damaged and what mends it.
     """
     settings = load_settings()
     console.quiet_clients()
+    if is_data:
+        check_data(settings, as_json=as_json)
+        return
     findings = asyncio.run(_check_all(settings))
     if as_json:
         console.print_json([finding._asdict() for finding in findings])

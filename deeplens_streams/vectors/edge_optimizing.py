@@ -18,13 +18,12 @@ import structlog
 
 from deeplens_streams.errors import DeepLensError, VectorsUnavailable
 from deeplens_streams.vectors.edge_engine import EdgeEngine
+from deeplens_streams.vectors.sparse_copy import copy_file, disk_bytes
 
 log = structlog.get_logger()
 
 #: Changed points brought over in one job: the process does nothing else for about 20 ms.
 _BATCH = 64
-_BLOCK = 1024 * 1024
-_ZEROS = bytes(_BLOCK)
 #: Times a collection's bytes that its copy and the optimized copy of that may take for a while.
 _NEEDED = 3
 
@@ -94,11 +93,11 @@ class EdgeOptimizing:
         if shard is None:
             raise VectorsUnavailable("The collection is gone.")
         source, target = self._engine.folder / name, shards.copy_path(name)
-        self._engine.check_room(_NEEDED * _disk_bytes(source))
+        self._engine.check_room(_NEEDED * disk_bytes(source))
         shard.flush()
         if target.exists():
             shutil.rmtree(target)
-        shutil.copytree(source, target, copy_function=_copy_file)
+        shutil.copytree(source, target, copy_function=copy_file)
         shards.begin_journal(name)
 
     async def _bring_over(self, name: str) -> None:
@@ -171,18 +170,3 @@ async def _optimized(copy: Path) -> bool:
             f"its process ended with {child.returncode}; the log has its last words."
         ) from RuntimeError(reason)
     return said == b"changed"
-
-
-def _copy_file(source: str, target: str) -> None:
-    """Copy a file and leave its holes holes: a collection's files are mostly that."""
-    with Path(source).open("rb") as reading, Path(target).open("wb") as writing:
-        while block := reading.read(_BLOCK):
-            if block == _ZEROS[: len(block)]:
-                writing.seek(len(block), os.SEEK_CUR)
-            else:
-                writing.write(block)
-        writing.truncate()
-
-
-def _disk_bytes(folder: Path) -> int:
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))

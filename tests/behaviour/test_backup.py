@@ -365,6 +365,7 @@ async def test_a_lost_pointer_is_made_anew() -> None:
 async def test_a_purged_tenant_goes_from_the_backup() -> None:
     here, there = memory(), memory()
     world, images = await populated(here)
+    await world.write(".registry/globex.json", b'{"createdAt":"2025-03-09T12:00:00.000Z"}')
     await saved(here, there, thumbnails=True)
     now = utc_now()
     async for key in here.walk("globex", action="test"):
@@ -374,6 +375,7 @@ async def test_a_purged_tenant_goes_from_the_backup() -> None:
             await gone(here, pointer_key(image.imageId))
     purge = TenantPurge(tenantId="globex", requestedAt=now, emptiedAt=now, completedAt=now)
     await world.write("purged/globex.json", orjson.dumps(purge.to_wire()))
+    await gone(here, ".registry/globex.json")
     # A tenant of its name that was made since has its own.
     new = await world.upload("globex", at=NOON + timedelta(days=4000))
     _, found = await saved(here, there, thumbnails=True)
@@ -383,6 +385,7 @@ async def test_a_purged_tenant_goes_from_the_backup() -> None:
         "purged/globex.json"
     }
     assert new.originalKey in left
+    assert await there.get(".registry/globex.json", action="test") is None
     pointers = {key for key in await contents(there) if key.startswith("index/")}
     assert pointers == {key for key in await contents(here) if key.startswith("index/")}
 

@@ -1,0 +1,1 @@
+"""What is damaged in a data folder whose system is stopped; nothing in it is changed."""
