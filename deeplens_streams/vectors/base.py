@@ -68,12 +68,14 @@ class PointPage:
 
     Attributes
     ----------
-    images : image ID and upload time (ISO-8601 UTC) of each.
+    images : image ID and upload time (ISO-8601 UTC, empty where none is said) of each.
     after : what continues behind them, or None at the end.
+    damaged : IDs of points whose payload names no image.
     """
 
     images: list[tuple[str, str]]
     after: str | None
+    damaged: tuple[str, ...] = ()
 
 
 class CollectionStatus(StrEnum):
@@ -149,6 +151,9 @@ class VectorStore(Protocol):
         self, *, tenant: str, model: str, image_id: str
     ) -> npt.NDArray[np.float32] | None:
         """Return an image's stored vector, or None."""
+
+    async def get_point(self, *, tenant: str, model: str, image_id: str) -> VectorPoint | None:
+        """Return an image's vector with its payload, as `upsert` takes it, or None."""
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
         """Return those images that have a point."""

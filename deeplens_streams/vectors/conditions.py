@@ -1,7 +1,7 @@
 """A search's conditions and a point's payload, in the form that every engine can match."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from deeplens_streams.errors import BadRequest
-from deeplens_streams.vectors.base import Hit, SearchFilter
+from deeplens_streams.errors import BadRequest, InvalidImageId
+from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter
 from deeplens_streams.vectors.places import TENANT_FIELD, Place
 from deeplens_streams.vectors.scores import rounded
 
@@ -97,8 +98,31 @@ def stored_payload(payload: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 def to_hit(payload: Mapping[str, Any], score: float) -> Hit:
     """Return a stored point as a result, with the score that is shown."""
-    shown = {key: value for key, value in payload.items() if key not in _OURS}
+    shown = shown_payload(payload)
     return Hit(image_id=shown["imageId"], score=rounded(score), payload=shown)
+
+
+def shown_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored payload without what is of this module's making."""
+    return {key: value for key, value in payload.items() if key not in _OURS}
+
+
+def to_page(points: Sequence[tuple[str, Mapping[str, Any]]], after: str | None) -> PointPage:
+    """Return points, each its ID and its payload, as a page; a payload may hold anything."""
+    images, damaged = list[tuple[str, str]](), list[str]()
+    for point_id, payload in points:
+        try:
+            image_id, at = check_image_id(payload.get("imageId")), payload.get(TIME_FIELD)
+        except InvalidImageId:
+            damaged.append(point_id)
+            continue
+        images.append((image_id, at if isinstance(at, str) else ""))
+    return PointPage(images, after, tuple(damaged))
+
+
+def named(payloads: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the images that payloads name."""
+    return {each["imageId"] for each in payloads if isinstance(each.get("imageId"), str)}
 
 
 def _any_of(field: str, values: Any) -> tuple[str, ...]:

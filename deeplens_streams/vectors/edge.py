@@ -17,9 +17,12 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
     conditions,
+    named,
     points_of,
+    shown_payload,
     stored_payload,
     to_hit,
+    to_page,
 )
 from deeplens_streams.vectors.edge_collections import EdgeCollections
 from deeplens_streams.vectors.edge_filters import to_filter
@@ -95,10 +98,17 @@ class EdgeVectors(EdgeCollections):
             await self._engine.run(partial(self._engine.shards.damaged.check, place.name))
         return np.array(found[0].vector, dtype=np.float32) if found else None
 
+    async def get_point(self, *, tenant: str, model: str, image_id: str) -> VectorPoint | None:
+        place = self._place(tenant, model)
+        for found in await self._found(place, points_of(place, [image_id]), with_vector=True):
+            vector = np.array(found.vector, dtype=np.float32)
+            return VectorPoint(image_id, vector, shown_payload(found.payload or {}))
+        return None
+
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
         place = self._place(tenant, model)
         found = await self._found(place, points_of(place, image_ids))
-        return {(point.payload or {})["imageId"] for point in found}
+        return named(point.payload or {} for point in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None
@@ -113,9 +123,8 @@ class EdgeVectors(EdgeCollections):
             if shard is None:
                 return PointPage([], None)
             found, following = shard.scroll(request)
-            payloads = [point.payload or {} for point in found]
-            images = [(each["imageId"], each["uploadedAt"]) for each in payloads]
-            return PointPage(images, None if following is None else str(following))
+            points = [(str(point.id), point.payload or {}) for point in found]
+            return to_page(points, None if following is None else str(following))
 
         return await self._engine.run(read)
 
@@ -152,7 +161,7 @@ class EdgeVectors(EdgeCollections):
         request = edge.ScrollRequest(
             limit=len(wanted.points or ()),
             filter=to_filter(wanted),
-            with_payload=not with_vector,
+            with_payload=True,
             with_vector=with_vector,
         )
 

@@ -32,9 +32,12 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
     conditions,
+    named,
     points_of,
+    shown_payload,
     stored_payload,
     to_hit,
+    to_page,
 )
 from deeplens_streams.vectors.places import (
     TENANT_FIELD,
@@ -121,10 +124,16 @@ class MemoryVectors:
         found = self._matching(place, points_of(place, [image_id]))
         return found[0][1][0].copy() if found else None
 
+    async def get_point(self, *, tenant: str, model: str, image_id: str) -> VectorPoint | None:
+        place = self._place(tenant, model)
+        for _, (unit, payload) in self._matching(place, points_of(place, [image_id])):
+            return VectorPoint(image_id, unit.copy(), shown_payload(payload))
+        return None
+
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
         place = self._place(tenant, model)
         found = self._matching(place, points_of(place, image_ids))
-        return {payload["imageId"] for _, (_, payload) in found}
+        return named(payload for _, (_, payload) in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None
@@ -132,8 +141,8 @@ class MemoryVectors:
         place = self._place(tenant, model)
         rows = dict(self._matching(place, all_points(place)))
         keys = sorted(key for key in rows if after is None or key >= after)
-        images = [(rows[key][1]["imageId"], rows[key][1]["uploadedAt"]) for key in keys[:limit]]
-        return PointPage(images, keys[limit] if len(keys) > limit else None)
+        after = keys[limit] if len(keys) > limit else None
+        return to_page([(key, rows[key][1]) for key in keys[:limit]], after)
 
     async def delete(self, image_ids: Sequence[str], *, tenant: str, model: str) -> None:
         place = self._place(tenant, model)

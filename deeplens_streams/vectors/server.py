@@ -13,9 +13,12 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
     conditions,
+    named,
     points_of,
+    shown_payload,
     stored_payload,
     to_hit,
+    to_page,
 )
 from deeplens_streams.vectors.places import Place
 from deeplens_streams.vectors.scores import best, lowest
@@ -91,10 +94,18 @@ class ServerVectors(ServerCollections):
         found = await self._found(place, points_of(place, [image_id]), with_vectors=True)
         return np.array(found[0].vector, dtype=np.float32) if found else None
 
+    async def get_point(self, *, tenant: str, model: str, image_id: str) -> VectorPoint | None:
+        place = self._place(tenant, model)
+        wanted = points_of(place, [image_id])
+        for found in await self._found(place, wanted, with_vectors=True, with_payload=True):
+            vector = np.array(found.vector, dtype=np.float32)
+            return VectorPoint(image_id, vector, shown_payload(found.payload or {}))
+        return None
+
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
         place = self._place(tenant, model)
         found = await self._found(place, points_of(place, image_ids))
-        return {(point.payload or {})["imageId"] for point in found}
+        return named(point.payload or {} for point in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None
@@ -111,9 +122,8 @@ class ServerVectors(ServerCollections):
                 )
         except Missing:
             return PointPage([], None)
-        payloads = [point.payload or {} for point in found]
-        images = [(each["imageId"], each["uploadedAt"]) for each in payloads]
-        return PointPage(images, None if following is None else str(following))
+        points = [(str(point.id), point.payload or {}) for point in found]
+        return to_page(points, None if following is None else str(following))
 
     async def delete(self, image_ids: Sequence[str], *, tenant: str, model: str) -> None:
         place = self._place(tenant, model)
@@ -135,7 +145,12 @@ class ServerVectors(ServerCollections):
             return 0
 
     async def _found(
-        self, place: Place, wanted: Conditions, *, with_vectors: bool = False
+        self,
+        place: Place,
+        wanted: Conditions,
+        *,
+        with_vectors: bool = False,
+        with_payload: bool = False,
     ) -> list[models.Record]:
         """Return the points of `wanted`, which names them."""
         if not wanted.points:
@@ -146,7 +161,7 @@ class ServerVectors(ServerCollections):
                     place.name,
                     scroll_filter=to_filter(wanted),
                     limit=len(wanted.points),
-                    with_payload=["imageId"],
+                    with_payload=with_payload or ["imageId"],
                     with_vectors=with_vectors,
                 )
         except Missing:

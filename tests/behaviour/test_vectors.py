@@ -109,6 +109,31 @@ async def test_those_that_are_there_are_told_from_those_that_are_not(vectors: Ve
     assert await vectors.present([], **HERE) == set()
 
 
+async def test_a_point_comes_back_as_it_was_stored(vectors: VectorStore) -> None:
+    assert await vectors.get_point(**HERE, image_id=new_image_id()) is None
+    stored = point(unit(1), tags={"a": "b"}, uploadedBy=None)
+    await vectors.upsert([stored, point(unit(2))], **HERE)
+    found = await vectors.get_point(**HERE, image_id=stored.image_id)
+    assert found is not None
+    assert (found.image_id, found.payload) == (stored.image_id, stored.payload)
+    assert np.abs(found.vector - stored.vector).max() < 1e-6
+
+
+async def test_a_payload_that_names_no_image_spoils_no_page(vectors: VectorStore) -> None:
+    kept, damaged = point(unit(1)), [point(unit(2)), point(unit(3)), point(unit(4))]
+    others = ({"imageId": None}, {"imageId": "?"}, {"uploadedAt": None})
+    for each, other in zip(damaged, others, strict=True):
+        each.payload.update(other)
+    await vectors.upsert([kept, *damaged], **HERE)
+    page = await vectors.page(**HERE, limit=9)
+    assert len(page.damaged) == 2
+    assert sorted(page.images) == sorted(
+        [(kept.image_id, kept.payload["uploadedAt"]), (damaged[2].image_id, "")]
+    )
+    asked = [each.image_id for each in (kept, *damaged)]
+    assert {kept.image_id, damaged[2].image_id} <= await vectors.present(asked, **HERE)
+
+
 async def test_every_point_is_on_one_page(vectors: VectorStore) -> None:
     empty = await vectors.page(**HERE, limit=3)
     assert (empty.images, empty.after) == ([], None)
