@@ -8,8 +8,10 @@ from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model,
 from deeplens_streams.storage import ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.vectors import VectorStore, open_vectors
 
 
@@ -31,6 +33,8 @@ class Services:
     letters: DeadLetterStore
     tombstones: Tombstones
     actions: AdminLog
+    trash: Trash
+    inventory: Inventory
     model: ModelSpec
     features: FeatureExtractor | None
     vectors: VectorStore | None
@@ -78,6 +82,8 @@ def build_services(settings: Settings) -> Services:
         letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
+        trash=Trash(blobs),
+        inventory=Inventory(blobs),
         # Choosing may read a whole file of weights, for its name: once is enough.
         model=features.model if features else choose_model(settings),
         features=breakers.guard(features, "extractor") if features else None,

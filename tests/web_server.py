@@ -25,8 +25,10 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import DELETED, PROGRESS, TENANT_CHANGES, UPLOADED, Message
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from deeplens_streams.vectors.memory import MemoryVectors
@@ -263,6 +265,8 @@ class Web:
             letters=DeadLetterStore(self.blobs),
             tombstones=Tombstones(self.blobs),
             actions=AdminLog(self.blobs),
+            trash=Trash(self.blobs),
+            inventory=Inventory(self.blobs),
             model=self.model,
             features=self.features,
             vectors=self.vectors,

@@ -1,16 +1,15 @@
-"""The ledger: accepted = completed + partial + failed + deleted + in flight; and what is wrong.
+"""What an audit looks at of images that storage has: whether all of each is there."""
 
-What was accepted is told by storage, and what became of it by the status table. Everything is
-walked in pages, so the memory it takes does not depend on how much there is. What it finds while
-pictures are on their way is looked at twice where a moment could explain it.
-"""
-
+import asyncio
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-from deeplens_streams.audit.deleted_images import DeletedImages
-from deeplens_streams.audit.orphans import AllRows, Orphans, RowOrphans, dropped, is_stored
+from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.pointers import pointer_fault
+from deeplens_streams.audit.rebuild import Lost, Rebuilding
+from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import (
     IN_FLIGHT,
     UNKNOWN,
@@ -18,156 +17,63 @@ from deeplens_streams.audit.report import (
     Found,
     Ledger,
     Repair,
-    Rows,
     column,
     pages_of,
     rows_of,
 )
-from deeplens_streams.audit.settled import Stillness, Watermark
+from deeplens_streams.audit.reprocess import process_again, revive
+from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.letters import letter_id
-from deeplens_streams.replay import event_id, uploaded_event
-from deeplens_streams.reports import progress, report
-from deeplens_streams.services import Services
-from deeplens_streams.topics import UPLOADED, Message, Publish
-from models.events import utc_now, wire_time
+from deeplens_streams.replay import event_id
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.layout import DatedKey
+from deeplens_streams.storage.objects import DamagedMetadata
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
+from models.trash import TrashKind
+
+#: How a JPEG begins and ends.
+_JPEG_HEAD, _JPEG_TAIL = b"\xff\xd8\xff", b"\xff\xd9"
 
 
-class Audit:
-    """Compares storage, status table, vectors and dead letters."""
+class Images:
+    """Metadata objects, and what belongs to each."""
 
-    def __init__(
-        self,
-        services: Services,
-        rows: Rows,
-        all_rows: AllRows,
-        publish: Publish,
-        watermark: Watermark,
-        *,
-        repair: bool,
-    ) -> None:
-        self._services, self._rows, self._publish = services, rows, publish
-        self._still, self._repair = Stillness(watermark), repair
-        self._row_orphans = RowOrphans(services, rows, all_rows, Stillness(watermark))
-        self._deleted = DeletedImages(services, rows, publish, self._still)
-        self._orphans = Orphans(services, rows)
-        self._at: tuple[str | None, Ledger] = (None, Ledger())
+    def __init__(self, context: AuditContext) -> None:
+        self._context, self._services = context, context.services
+        self._still, self._rows = context.stillness(), context.rows
+        self._rebuilding, self._removal = Rebuilding(context), Removal(context)
 
-    @property
-    def progress(self) -> dict[str, Any]:
-        """How many objects and rows of the tenant were looked at; of all while there is none."""
-        tenant, ledger = self._at
-        return {"type": "progress", "tenantId": tenant, "checked": ledger.checked}
-
-    async def run(self, tenants: list[str], *, is_all: bool) -> AsyncGenerator[dict[str, Any]]:
-        """Yield what is found, the ledger of each tenant, and the ledger of all.
-
-        Parameters
-        ----------
-        is_all : these are all that there are, so rows of any other are orphans. Pointers, which are
-            by image alone, are looked at only then.
-        """
-        read_up_to = self._still.read_up_to
-        ledgers = {tenant: Ledger() for tenant in tenants}
-        only = None if is_all else set(tenants)
-        async with aclosing(self._row_orphans.walk(only, self._at[1])) as rows:
-            async for row in rows:
-                ledger = ledgers.setdefault(row.tenantId, Ledger())
-                found = self._row_orphaned(row, ledger)
-                yield await self._finding(row.tenantId, ledger, row.imageId, found)
-        if is_all:
-            async with aclosing(self._orphans.pointers(self._at[1])) as pointers:
-                async for tenant, image_id, found in pointers:
-                    ledger = ledgers.setdefault(tenant, Ledger())
-                    yield await self._finding(tenant, ledger, image_id, found)
-            if self._services.vectors is not None:
-                # Storage knows nobody of whom it has nothing.
-                for tenant in await self._services.vectors.tenants():
-                    ledgers.setdefault(tenant, Ledger())
-        total = Ledger()
-        for tenant, ledger in ledgers.items():
-            self._at = (tenant, ledger)
-            # Tombstones first: what is deleted meanwhile is counted once at the most.
-            for walk in (self._deleted.walk, self._images, self._orphans.walk):
-                async with aclosing(walk(tenant, ledger)) as findings:
-                    async for image_id, found in findings:
-                        yield await self._finding(tenant, ledger, image_id, found)
-            total.add(ledger)
-            yield {"type": "tenant", "tenantId": tenant, **ledger.as_wire()}
-        yield {
-            "type": "total",
-            "tenants": len(ledgers),
-            "vectorsChecked": self._services.vectors is not None,
-            "readUpTo": None if read_up_to is None else wire_time(read_up_to),
-            **total.as_wire(),
-        }
-
-    async def _finding(
-        self, tenant: str, ledger: Ledger, image_id: str, found: Found
-    ) -> dict[str, Any]:
-        """Count what was found, mend it if that is asked for, and return its line."""
-        fault, detail, repair = found
-        ledger.faults[fault.value] += 1
-        repaired = self._repair and repair is not None
-        if repaired and repair is not None:
-            await repair()
-            ledger.repaired += 1
-        return {
-            "type": "finding",
-            "tenantId": tenant,
-            "imageId": image_id,
-            "fault": fault,
-            "detail": detail,
-            "repaired": repaired,
-        }
-
-    def _row_orphaned(self, row: ImageRow, ledger: Ledger) -> Found:
-        # An outcome of nothing that was accepted.
-        ledger.counts[column(row)] += 1
-
-        async def repair() -> None:
-            # Storage that does not work is no proof: it looks as if it had nothing.
-            await self._services.storage.ping()
-            await self._publish(dropped(row))
-            ledger.counts[column(row)] -= 1
-
-        return (Fault.ROW_ORPHANED, f"its row says {row.status}", repair)
-
-    # What storage has ---------------------------------------------------------------------
-
-    async def _images(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        survey = self._services.storage.survey(tenant=tenant)
-        async with aclosing(pages_of(survey)) as pages:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        """Count a tenant's, and yield what is wrong with them."""
+        keys = self._services.inventory.images(tenant=tenant)
+        async with aclosing(pages_of(keys)) as pages:
             async for page in pages:
                 ledger.checked += len(page)
-                for found in await self._checked(tenant, page, ledger):
+                for found in await self._page(tenant, page, ledger):
                     yield found
 
-    async def _checked(
-        self, tenant: str, page: list[tuple[str, StoredImage | None]], ledger: Ledger
-    ) -> list[tuple[str, Found]]:
+    async def _page(self, tenant: str, page: list[DatedKey], ledger: Ledger) -> list[Found]:
         self._still.note()
-        rows = await rows_of(self._rows, tenant, page)
+        rows = await rows_of(self._rows, tenant, [each.image_id for each in page])
         done = [each for each, row in rows.items() if row.status == ImageState.COMPLETED]
         there = await self._there(tenant, done)
-        findings = []
-        for image_id, image in page:
-            outcome, found = await self._looked_at(image, rows.get(image_id), there, ledger)
-            if found is not None and await self._is_deleted(image_id):
-                outcome, found = ImageState.DELETED, None
-            elif found is not None and image is not None:
-                uploaded_at = image.uploadedAt
-                if not await is_stored(self._services, tenant, image_id, uploaded_at):
-                    continue  # refused, or purged with its tenant, while it was looked at
-            ledger.accept(outcome)
-            if found is not None:
-                findings.append((image_id, found))
-        return findings
-
-    async def _is_deleted(self, image_id: str) -> bool:
-        """Tell whether it was deleted, perhaps while it was looked at."""
-        return await self._services.tombstones.find(image_id) is not None
+        found = list[Found]()
+        for start in range(0, len(page), AT_ONCE):
+            looked = await asyncio.gather(
+                *(
+                    judged(
+                        dated.key,
+                        dated.image_id,
+                        self._judge(dated, rows.get(dated.image_id), there, ledger),
+                        self._services,
+                        failed=lambda: ledger.accept(UNKNOWN),
+                    )
+                    for dated in page[start : start + AT_ONCE]
+                )
+            )
+            found += [each for some in looked for each in some]
+        return found
 
     async def _there(self, tenant: str, image_ids: list[str]) -> set[str] | None:
         """Return those that have a vector of their first model; None where nobody can tell."""
@@ -177,55 +83,145 @@ class Audit:
             image_ids, tenant=tenant, model=self._services.model.name
         )
 
+    async def _judge(
+        self, dated: DatedKey, row: ImageRow | None, there: set[str] | None, ledger: Ledger
+    ) -> list[Found]:
+        """Return what is wrong with an image, and count it."""
+        inventory = self._services.inventory
+        try:
+            image = await inventory.image(dated)
+        except DamagedMetadata:
+            return await self._damaged(dated, row, ledger)
+        if image is None:
+            return []
+        outcome, fault = await self._looked_at(image, row, there, ledger)
+        found = [await pointer_fault(dated, self._context), fault]
+        wrong = [each for each in found if each is not None]
+        if wrong and await self._is_deleted(dated):
+            outcome, wrong = ImageState.DELETED, []
+        elif wrong and not await inventory.has(dated.key):
+            return []  # refused, or purged with its tenant, while it was looked at
+        ledger.accept(outcome)
+        return wrong
+
+    async def _damaged(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Found]:
+        if await self._is_deleted(dated):
+            ledger.accept(ImageState.DELETED)
+            return []
+        times = (row.uploadedAt,) if row is not None else ()
+        lost = Lost(dated.tenant, dated.image_id, row, times, damaged_key=dated.key)
+        if await self._rebuilding.is_seen(lost):
+            why = "it cannot be read, and the image has another one"
+            repair = self._removal.object(
+                dated.key,
+                tenant=dated.tenant,
+                image_id=dated.image_id,
+                kind=TrashKind.METADATA,
+                why=why,
+            )
+            return [Found(dated.image_id, Fault.METADATA_DAMAGED, f"{dated.key}: {why}", repair)]
+        ledger.accept(UNKNOWN)
+
+        async def rebuild() -> None:
+            await self._rebuilding.repair(lost)
+            again = row is None or row.status == ImageState.DELETED
+            ledger.settle(IN_FLIGHT if row is None or again else column(row))
+
+        found = await pointer_fault(dated, self._context)
+        detail = "its metadata object cannot be read"
+        damaged = Found(dated.image_id, Fault.METADATA_DAMAGED, detail, rebuild)
+        return [damaged] if found is None else [found, damaged]
+
+    async def _is_deleted(self, dated: DatedKey) -> bool:
+        """Tell whether it was deleted, perhaps while it was looked at."""
+        key = layout.tombstone_key(tenant=dated.tenant, image_id=dated.image_id, ms=dated.ms)
+        return await self._services.inventory.has(key)
+
     async def _looked_at(
         self,
-        image: StoredImage | None,
+        image: StoredImage,
         row: ImageRow | None,
         there: set[str] | None,
         ledger: Ledger,
     ) -> tuple[str, Found | None]:
         """Return where an image counts, and what is wrong with it."""
-        if image is None:
-            return UNKNOWN, (Fault.METADATA_DAMAGED, "its metadata object cannot be read", None)
         if row is not None and row.status == ImageState.DELETED:
-            return UNKNOWN, (Fault.STUCK, "it is stored, and its row says deleted", None)
+            return UNKNOWN, self._said_to_be_deleted(image, row, ledger)
         found = await self._fault(image, row, there, self._again(image, row, ledger))
         if row is None:
             return UNKNOWN if self._still.has(image.uploadedAt) else IN_FLIGHT, found
         return column(row), found
 
+    def _said_to_be_deleted(self, image: StoredImage, row: ImageRow, ledger: Ledger) -> Found:
+        async def repair() -> None:
+            await revive(image, row, self._context.publish)
+            ledger.settle(IN_FLIGHT)
+
+        detail = "it is stored, and its row says deleted"
+        may_move = not self._still.has(row.lastUpdated)
+        return Found(image.imageId, Fault.STUCK, detail, None if may_move else repair)
+
     async def _fault(
         self, image: StoredImage, row: ImageRow | None, there: set[str] | None, again: Repair
     ) -> Found | None:
+        def found(fault: Fault, detail: str, repair: Repair | None = None) -> Found:
+            return Found(image.imageId, fault, detail, repair)
+
         state = row.status if row is not None else ImageState.UPLOADED
-        size = await self._services.storage.size(tenant=image.tenantId, key=image.originalKey)
-        if size is None:
-            return (Fault.ORIGINAL_MISSING, f"{image.originalKey} is not there", None)
-        model = self._services.model.name
-        if state == ImageState.COMPLETED:
-            has_model = model in (image.processingOptions.models or [])
-            if there is not None and has_model and image.imageId not in there:
-                return (Fault.VECTOR_MISSING, f"no vector of {model}", again)
+        if (damage := await self._damage_of_original(image)) is not None:
+            return found(*damage)
+        if state == ImageState.COMPLETED and self._lacks_vector(image, there):
+            return found(Fault.VECTOR_MISSING, f"no vector of {self._services.model.name}", again)
         if row is not None and state in (ImageState.COMPLETED, ImageState.PARTIAL):
-            if await self._lost_thumbnail(image, row):
-                return (Fault.THUMBNAIL_MISSING, f"{image.thumbnailKey} is not there", again)
+            lost = await self._damage_of_thumbnail(image, row)
+            if lost is not None:
+                return found(lost[0], f"{image.thumbnailKey} {lost[1]}", again)
         elif state == ImageState.FAILED and row is not None:
             # The letter goes another way than the row, and may be later.
             if not await self._has_letter(row) and self._still.has(row.lastUpdated):
-                code = row.errorCode or "unknown"
-                return (Fault.LETTER_MISSING, f"it failed with {code}", again)
+                why = f"it failed with {row.errorCode or 'unknown'}"
+                return found(Fault.LETTER_MISSING, why, again)
         elif state not in FINAL_STATES:
             moved, note = (row.lastUpdated, "") if row else (image.uploadedAt, "; it has no row")
             if self._still.has(moved):
-                return (Fault.STUCK, f"nothing moved since {moved}{note}", again)
+                return found(Fault.STUCK, f"nothing moved since {moved}{note}", again)
         return None
 
-    async def _lost_thumbnail(self, image: StoredImage, row: ImageRow) -> bool:
+    def _lacks_vector(self, image: StoredImage, there: set[str] | None) -> bool:
+        has_model = self._services.model.name in (image.processingOptions.models or [])
+        return there is not None and has_model and image.imageId not in there
+
+    async def _damage_of_original(self, image: StoredImage) -> tuple[Fault, str] | None:
+        key = image.originalKey
+        size = await self._services.storage.size(tenant=image.tenantId, key=key)
+        if size is None:
+            return Fault.ORIGINAL_MISSING, f"{key} is not there"
+        if size != image.fileSize:
+            return Fault.ORIGINAL_DAMAGED, f"{key} has {size} of {image.fileSize} bytes"
+        if self._context.checksums:
+            digest = hashlib.sha256()
+            async for chunk in self._services.storage.stream(
+                tenant=image.tenantId, key=image.originalKey
+            ):
+                digest.update(chunk)
+            if digest.hexdigest() != image.checksumSha256:
+                return Fault.ORIGINAL_DAMAGED, f"{key} has other bytes than were uploaded"
+        return None
+
+    async def _damage_of_thumbnail(
+        self, image: StoredImage, row: ImageRow
+    ) -> tuple[Fault, str] | None:
         made = (Step.THUMBNAIL_GENERATION, StepStatus.COMPLETED)
         if not any((step.step, step.status) == made for step in row.steps):
-            return False
-        storage = self._services.storage
-        return await storage.size(tenant=image.tenantId, key=image.thumbnailKey) is None
+            return None
+        data = await self._services.storage.get(tenant=image.tenantId, key=image.thumbnailKey)
+        if data is None:
+            return Fault.THUMBNAIL_MISSING, "is not there"
+        if not data:
+            return Fault.THUMBNAIL_DAMAGED, "is empty"
+        if not (data.startswith(_JPEG_HEAD) and data.endswith(_JPEG_TAIL)):
+            return Fault.THUMBNAIL_DAMAGED, "is no whole JPEG"
+        return None
 
     async def _has_letter(self, row: ImageRow) -> bool:
         for step in row.steps:
@@ -240,15 +236,7 @@ class Audit:
         """Return what processes an image anew, as its next generation."""
 
         async def repair() -> None:
-            event = uploaded_event(image)
-            if row is not None:
-                event.generation = row.generation + 1
-                event.eventId = event_id(image, Step.IMAGE_PROCESSING, None, event.generation)
-                event.timestamp = utc_now()
-            steps = [report(Step.IMAGE_PROCESSING, StepStatus.PENDING)]
-            # In this order, as for a retry.
-            await self._publish(Message(UPLOADED, event))
-            await self._publish(progress(event, steps, image))
+            await process_again(image, row, self._context.publish)
             if row is None:
                 ledger.settle(IN_FLIGHT)
 

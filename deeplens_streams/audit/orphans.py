@@ -1,243 +1,218 @@
-"""What belongs to no image: rows, vectors, files, claims, pointers, letters that wait in vain."""
+"""What belongs to no image: vectors, claims, letters that wait in vain, half writes."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import compress
 
-from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger, Repair, Rows
-from deeplens_streams.audit.settled import Stillness, is_old
-from deeplens_streams.reports import ending
-from deeplens_streams.services import Services
+from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.lost_parts import LostParts
+from deeplens_streams.audit.removal import Removal
+from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger, pages_of
+from deeplens_streams.audit.settled import is_old
+from deeplens_streams.audit.sightings import COLLECTED, Part, Sighting
 from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message
+from deeplens_streams.storage.claims import Claim, read_claim
 from deeplens_streams.vectors import VectorStore
-from models.events import utc_now
-from models.letters import DeadLetter, LetterState
-from models.status import Ending, ImageRow, ImageState
+from models.status import ImageState
+from models.trash import TrashKind
 
-#: Rows whose images are looked for together.
-_AT_ONCE = 16
-
-#: Yields every row of the status table, in pages.
-AllRows = Callable[[], AsyncGenerator[list[ImageRow]]]
+_CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-async def is_stored(
-    services: Services, tenant: str, image_id: str, uploaded_at: str | None = None
-) -> bool:
-    """Tell whether there is such an image; one that cannot be read is one, too."""
-    try:
-        found = await services.storage.get_metadata(
-            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
-        )
-    except DamagedMetadata:
-        return True
-    return found is not None
+class Vectors:
+    """Vectors of every model: one of an older model is somebody's as long as its image."""
 
+    def __init__(self, context: AuditContext, lost: LostParts) -> None:
+        self._context, self._services = context, context.services
+        self._lost, self._removal = lost, Removal(context)
 
-class RowOrphans:
-    """Rows of which storage knows nothing: neither an image nor that one was deleted.
-
-    The row of a refused upload is none of them: it has ended, as these do when they are repaired.
-    """
-
-    def __init__(self, services: Services, rows: Rows, all_rows: AllRows, still: Stillness) -> None:
-        self._services, self._rows, self._all_rows = services, rows, all_rows
-        self._still = still
-
-    async def walk(
-        self, tenants: Collection[str] | None, ledger: Ledger
-    ) -> AsyncGenerator[ImageRow]:
-        """Yield each of these tenants', or of all."""
-        async with aclosing(self._all_rows()) as pages:
-            async for page in pages:
-                ledger.checked += len(page)
-                asked = [row for row in page if tenants is None or row.tenantId in tenants]
-                for start in range(0, len(asked), _AT_ONCE):
-                    some = asked[start : start + _AT_ONCE]
-                    found = await asyncio.gather(*map(self._is_one, some))
-                    for row in compress(some, found):
-                        yield row
-
-    async def _is_one(self, row: ImageRow) -> bool:
-        self._still.note()
-        if not self._still.has(row.lastUpdated) or row.status == ImageState.DELETED:
-            return False
-        if await is_stored(self._services, row.tenantId, row.imageId, row.uploadedAt):
-            return False
-        try:
-            # The row may name another time than the image, or a stranger may have made it.
-            for find in (self._services.storage.find, self._services.tombstones.find):
-                if await find(row.imageId) is not None:
-                    return False
-        except DamagedMetadata:
-            return False
-        now = (await self._rows.rows([row.imageId])).get(row.imageId)
-        return now is not None and now.lastUpdated == row.lastUpdated
-
-
-def dropped(row: ImageRow) -> Message:
-    """Return what ends a row of no image."""
-    return ending(row, Ending.DROPPED)
-
-
-class Orphans:
-    """Finds all others, tenant by tenant, but for pointers, which are kept by image alone."""
-
-    def __init__(self, services: Services, rows: Rows) -> None:
-        self._services, self._rows = services, rows
-
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        """Yield each with the image that it was of."""
-        for walk in (self._vectors, self._letters, self._files, self._claims, self._unfinished):
-            async with aclosing(walk(tenant, ledger)) as findings:
-                async for found in findings:
-                    yield found
-
-    async def _vectors(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        """Look at those of every model: one of an older is somebody's as long as its image."""
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
         vectors = self._services.vectors
         if vectors is None:
             return
-        for model in await vectors.models_of(tenant=tenant):
-            async with aclosing(self._vectors_of(vectors, tenant, model, ledger)) as findings:
-                async for found in findings:
-                    yield found
+        models = await vectors.models_of(tenant=tenant)
+        for index, model in enumerate(models):
+            place = _Place(vectors, tenant, model, tuple(models[:index]))
+            damaged = list[str]()
+            parts = self._parts(place, ledger, damaged)
+            async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
+                async for part, sighting in unseen:
+                    key = f"the vector of {model}"
+                    work = self._judge(place, part, sighting, ledger)
+                    for found in await judged(key, part.image_id, work, self._services):
+                        yield found
+            for point in damaged:
+                detail = f"the payload of point {point} of {model} names no image"
+                yield Found("", Fault.UNREADABLE, detail)
 
-    async def _vectors_of(
-        self, vectors: VectorStore, tenant: str, model: str, ledger: Ledger
-    ) -> AsyncGenerator[tuple[str, Found]]:
+    async def _parts(
+        self, place: "_Place", ledger: Ledger, damaged: list[str]
+    ) -> AsyncGenerator[Part[None]]:
         after = None
         while True:
-            page = await vectors.page(tenant=tenant, model=model, limit=PAGE, after=after)
-            ledger.checked += len(page.images)
+            page = await place.vectors.page(
+                tenant=place.tenant, model=place.model, limit=PAGE, after=after
+            )
+            ledger.checked += len(page.images) + len(page.damaged)
+            damaged += page.damaged[: PAGE - len(damaged)]
             for image_id, uploaded_at in page.images:
-                if not (
-                    await is_stored(self._services, tenant, image_id, uploaded_at)
-                    or await self._is_at_work(image_id)
-                ):
-                    repair = self._remove(vectors, tenant, model, image_id)
-                    yield image_id, (Fault.VECTOR_ORPHANED, f"a vector of {model}", repair)
+                yield Part(image_id, None, uploaded_at)
             after = page.after
             if after is None:
                 return
 
-    def _remove(self, vectors: VectorStore, tenant: str, model: str, image_id: str) -> Repair:
-        async def repair() -> None:
-            # Storage that does not work is no proof: it looks as if it had nothing.
-            await self._services.storage.ping()
-            await vectors.delete([image_id], tenant=tenant, model=model)
+    async def _judge(
+        self, place: "_Place", part: Part[None], sighting: Sighting, ledger: Ledger
+    ) -> list[Found]:
+        tenant, image_id, detail = place.tenant, part.image_id, f"a vector of {place.model}"
+        if sighting is Sighting.DELETED:
+            if await self._lost.is_at_work(tenant, part):
+                return []
+            gone = self._removal.deleted_vector(
+                place.vectors, tenant=tenant, model=place.model, image_id=image_id
+            )
+            return [Found(image_id, Fault.VECTOR_ORPHANED, detail, gone)]
+        row = await self._lost.row(tenant, image_id)
+        is_ended = row is not None and row.status == ImageState.DELETED
+        if (row is not None and not is_ended) or not await place.has(image_id):
+            return []  # its row tells of it, or it is gone meanwhile
+        why = "its row says that it was deleted" if is_ended else None
+        if await self._context.sightings.is_elsewhere(tenant, image_id):
+            why = "its image is another tenant's"
+        elif await self._lost.went_with_tenant(tenant, part.uploaded_at):
+            why = "its tenant was deleted"
+        if why is not None:
+            repair = self._removal.vector(
+                place.vectors, tenant=tenant, model=place.model, image_id=image_id, why=why
+            )
+            return [Found(image_id, Fault.VECTOR_ORPHANED, f"{detail}; {why}", repair)]
+        if await place.was_told(image_id):
+            return []
+        return [self._lost.found(tenant, image_id, ledger, times=(part.uploaded_at or "",))]
 
-        return repair
 
-    async def _letters(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        async with aclosing(self._services.letters.walk(tenant=tenant)) as letters:
-            async for letter in letters:
-                ledger.checked += 1
-                if letter.state == LetterState.WAITING and letter.imageId is not None:
-                    why = await self._why_orphaned(letter)
-                    if why is not None:
-                        orphaned = Fault.LETTER_ORPHANED
-                        yield letter.imageId, (orphaned, why, self._supersede(letter, why))
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A collection; `told` are models of whom the vectors were looked at before."""
 
-    async def _why_orphaned(self, letter: DeadLetter) -> str | None:
-        assert letter.imageId is not None, "its caller has looked"
-        if not await is_stored(self._services, letter.tenantId, letter.imageId):
-            return "the image is gone"
-        row = (await self._rows.rows([letter.imageId])).get(letter.imageId)
-        if row is not None and row.generation > letter.generation:
-            return "the image has moved on"
-        return None
+    vectors: VectorStore
+    tenant: str
+    model: str
+    told: tuple[str, ...]
 
-    def _supersede(self, letter: DeadLetter, why: str) -> Repair:
-        async def repair() -> None:
-            letter.state, letter.reason = LetterState.SUPERSEDED.value, why
-            letter.resolvedAt = utc_now()
-            await self._services.letters.resolve(letter)
+    async def has(self, image_id: str, model: str | None = None) -> bool:
+        model = model or self.model
+        return bool(await self.vectors.present([image_id], tenant=self.tenant, model=model))
 
-        return repair
+    async def was_told(self, image_id: str) -> bool:
+        """Tell whether the image was found by the vector of another model."""
+        for model in self.told:
+            if await self.has(image_id, model):
+                return True
+        return False
 
-    async def _files(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        storage = self._services.storage
-        async with aclosing(storage.walk_files(tenant=tenant)) as files:
-            async for key, image_id in files:
-                ledger.checked += 1
-                if await is_stored(self._services, tenant, image_id) or await self._is_at_work(
-                    image_id
-                ):
-                    continue
-                # An upload stores the bytes first.
-                written = await storage.written_at(tenant=tenant, key=key)
-                if written is not None and is_old(written):
-                    yield image_id, (Fault.FILE_ORPHANED, key, self._unlink(tenant, key))
 
-    def _unlink(self, tenant: str, key: str) -> Repair:
-        async def repair() -> None:
-            await self._services.storage.delete_object(tenant=tenant, key=key)
+class Claims:
+    """Claims of bytes whose image is gone, or that nobody can read."""
 
-        return repair
+    def __init__(self, context: AuditContext, lost: LostParts) -> None:
+        self._context, self._services = context, context.services
+        self._lost, self._removal = lost, Removal(context)
 
-    async def _unfinished(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        storage = self._services.storage
-        async with aclosing(storage.walk_unfinished(tenant=tenant)) as writes:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        keys = self._services.inventory.keys(layout.claim_folder(tenant))
+        async with aclosing(pages_of(keys, COLLECTED)) as pages:
+            async for page in pages:
+                ledger.checked += len(page)
+                for found in await self._page(tenant, page):
+                    yield found
+
+    async def _page(self, tenant: str, keys: list[str]) -> list[Found]:
+        told = list[Found]()
+        parts = self._parts(tenant, keys, told)
+        async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
+            async for part, sighting in unseen:
+                key, claim = part.item
+                work = self._judge(tenant, key, claim, part, sighting)
+                told += await judged(key, part.image_id, work, self._services)
+        return told
+
+    async def _parts(
+        self, tenant: str, keys: list[str], told: list[Found]
+    ) -> AsyncGenerator[Part[tuple[str, Claim]]]:
+        """Yield each that can be read; what is wrong with others is `told`."""
+        for key in keys:
+            if not _CHECKSUM.fullmatch(_checksum(key)):
+                continue
+            read = list[Claim]()
+            told += await judged(key, "", self._read(tenant, key, read), self._services)
+            for claim in read:
+                yield Part(claim.image_id, (key, claim), claim.uploaded_at)
+
+    async def _read(self, tenant: str, key: str, into: list[Claim]) -> list[Found]:
+        raw = await self._services.inventory.read(key)
+        if raw is None:
+            return []
+        claim = read_claim(raw)
+        if claim.image_id:
+            into.append(claim)
+            return []
+        detail = f"of {_checksum(key)}; it cannot be read"
+        repair = self._removal.object(
+            key,
+            tenant=tenant,
+            image_id=layout.NO_IMAGE,
+            kind=TrashKind.CLAIM,
+            why="it cannot be read",
+        )
+        return [Found("", Fault.CLAIM_ORPHANED, detail, repair)]
+
+    async def _judge(
+        self,
+        tenant: str,
+        key: str,
+        claim: Claim,
+        part: Part[tuple[str, Claim]],
+        sighting: Sighting,
+    ) -> list[Found]:
+        if not is_old(datetime.fromisoformat(claim.at)):
+            return []
+        if sighting is Sighting.DELETED and await self._lost.is_at_work(tenant, part):
+            return []
+        if sighting is Sighting.NOTHING and await self._lost.has_parts(
+            tenant, claim.image_id, claim.uploaded_at
+        ):
+            return []  # which tell of it
+        detail = f"of {_checksum(key)}"
+        repair = self._removal.object(
+            key,
+            tenant=tenant,
+            image_id=claim.image_id,
+            kind=TrashKind.CLAIM,
+            why="its image is gone",
+        )
+        return [Found(claim.image_id, Fault.CLAIM_ORPHANED, detail, repair)]
+
+
+class UnfinishedWrites:
+    """What killed processes had half written."""
+
+    def __init__(self, context: AuditContext) -> None:
+        self._services, self._removal = context.services, Removal(context)
+
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        writes = self._services.storage.walk_unfinished(tenant=tenant)
+        async with aclosing(writes):
             async for key, at in writes:
                 ledger.checked += 1
                 if is_old(at):
-                    repair = self._cut(tenant, key)
-                    yield layout.read_image_id(key), (Fault.WRITE_UNFINISHED, key, repair)
+                    image_id = layout.read_image_id(key)
+                    repair = self._removal.listed(key, tenant=tenant)
+                    yield Found(image_id, Fault.WRITE_UNFINISHED, key, repair)
 
-    def _cut(self, tenant: str, key: str) -> Repair:
-        async def repair() -> None:
-            await self._services.storage.remove_listed(tenant=tenant, key=key)
 
-        return repair
-
-    async def _claims(self, tenant: str, ledger: Ledger) -> AsyncGenerator[tuple[str, Found]]:
-        async with aclosing(self._services.claims.walk(tenant=tenant)) as claims:
-            async for checksum, claim in claims:
-                ledger.checked += 1
-                is_damaged = not claim.image_id
-                if not is_damaged and (
-                    await is_stored(self._services, tenant, claim.image_id, claim.uploaded_at)
-                    or await self._is_at_work(claim.image_id)
-                ):
-                    continue
-                if is_damaged or is_old(datetime.fromisoformat(claim.at)):
-                    repair = self._release(tenant, checksum, claim.image_id)
-                    detail = f"of {checksum}" + ("; it cannot be read" if is_damaged else "")
-                    yield claim.image_id, (Fault.CLAIM_ORPHANED, detail, repair)
-
-    def _release(self, tenant: str, checksum: str, image_id: str) -> Repair:
-        async def repair() -> None:
-            await self._services.claims.release(tenant=tenant, checksum=checksum, image_id=image_id)
-
-        return repair
-
-    async def pointers(self, ledger: Ledger) -> AsyncGenerator[tuple[str, str, Found]]:
-        """Yield each pointer of no image, with tenant and image that it names."""
-        storage = self._services.storage
-        async with aclosing(storage.walk_pointers()) as pointers:
-            async for image_id, tenant, has_image in pointers:
-                ledger.checked += 1
-                if has_image:
-                    continue
-                # An upload stores the pointer before the metadata object.
-                written = await storage.pointer_written_at(image_id)
-                if written is not None and is_old(written):
-                    detail = "neither an image nor that it was deleted is stored"
-                    repair = self._unpoint(image_id)
-                    yield tenant, image_id, (Fault.POINTER_ORPHANED, detail, repair)
-
-    def _unpoint(self, image_id: str) -> Repair:
-        async def repair() -> None:
-            await self._services.storage.remove_pointer(image_id)
-
-        return repair
-
-    async def _is_at_work(self, image_id: str) -> bool:
-        """Tell whether a purge will come to it."""
-        tombstone = await self._services.tombstones.find(image_id)
-        return tombstone is not None and tombstone.completedAt is None
+def _checksum(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")

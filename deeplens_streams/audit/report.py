@@ -22,32 +22,46 @@ class Fault(StrEnum):
 
     STUCK = "stuck"
     """Accepted and not at its end, and nothing is under way that would bring it there."""
+    METADATA_MISSING = "metadata_missing"
+    """Its row, its original or its vector is there, and neither metadata object nor tombstone."""
     METADATA_DAMAGED = "metadata_damaged"
-    """Its metadata object or its tombstone cannot be read; nothing here can bring it back."""
+    """Its metadata object or its tombstone cannot be read."""
+    POINTER_MISSING = "pointer_missing"
+    """It is there, and its ID alone does not lead to it."""
+    POINTER_DAMAGED = "pointer_damaged"
+    """It is there, and its ID leads elsewhere, or to nothing that can be read."""
     VECTOR_MISSING = "vector_missing"
     """Completed, and the vector engine does not have it."""
     THUMBNAIL_MISSING = "thumbnail_missing"
     """Its thumbnail was made, and is not in storage."""
+    THUMBNAIL_DAMAGED = "thumbnail_damaged"
+    """Its thumbnail is empty, cut, or no JPEG."""
     ORIGINAL_MISSING = "original_missing"
     """Its bytes are not in storage; nothing here can bring them back."""
+    ORIGINAL_DAMAGED = "original_damaged"
+    """Its bytes are others than were uploaded; nothing here can bring them back."""
     LETTER_MISSING = "letter_missing"
     """Failed, and no dead letter says why."""
     PURGE_UNFINISHED = "purge_unfinished"
     """Deleted, and something of it is left, or its row does not say so."""
     ROW_ORPHANED = "row_orphaned"
-    """The status table has it, and storage has neither the image nor that it was deleted."""
+    """The status table has it, and it went with its tenant."""
     VECTOR_ORPHANED = "vector_orphaned"
-    """The vector engine has it, and there is no such image."""
+    """The vector engine has it, and the image was deleted."""
     LETTER_ORPHANED = "letter_orphaned"
     """A dead letter waits whose image is gone or has moved on."""
+    LETTER_DAMAGED = "letter_damaged"
+    """A dead letter that cannot be read."""
     FILE_ORPHANED = "file_orphaned"
-    """An original or a thumbnail of no image."""
+    """An original or a thumbnail of an image that was deleted, or never accepted."""
     WRITE_UNFINISHED = "write_unfinished"
     """A killed process left a file, whole or in part, that no listing shows."""
     CLAIM_ORPHANED = "claim_orphaned"
     """Bytes are said to be an image's that is gone."""
     POINTER_ORPHANED = "pointer_orphaned"
     """An image ID leads to an image that there never was: its upload was killed."""
+    UNREADABLE = "unreadable"
+    """Something that could not be looked at, whatever is in it; the walk went on behind it."""
 
 
 _OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATES), IN_FLIGHT)
@@ -55,8 +69,27 @@ _OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATE
 COLUMNS = (ACCEPTED, *_OUTCOMES, UNKNOWN)
 
 Repair = Callable[[], Awaitable[None]]
-#: A fault, what there is to say of it, and what mends it.
-Found = tuple[Fault, str, Repair | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that is wrong with an image, what there is to say of it, and what mends it.
+
+    Attributes
+    ----------
+    repair : None where nothing does; it may raise `NotRepaired`.
+    tenant : where it is another than the one that is looked at.
+    """
+
+    image_id: str
+    fault: Fault
+    detail: str
+    repair: Repair | None = None
+    tenant: str | None = None
+
+
+class NotRepaired(Exception):
+    """Why a fault stays, and what a person can do: a sentence."""
 
 
 def column(row: ImageRow) -> str:
@@ -70,19 +103,19 @@ class Rows(Protocol):
     async def rows(self, image_ids: list[str]) -> dict[str, ImageRow]: ...
 
 
-async def rows_of(rows: Rows, tenant: str, page: list[tuple[str, Any]]) -> dict[str, ImageRow]:
+async def rows_of(rows: Rows, tenant: str, image_ids: list[str]) -> dict[str, ImageRow]:
     """Return the rows of a tenant's images; one that names another tenant is none."""
-    found = await rows.rows([image_id for image_id, _ in page])
+    found = await rows.rows(image_ids)
     return {image_id: row for image_id, row in found.items() if row.tenantId == tenant}
 
 
-async def pages_of(items: AsyncGenerator[T]) -> AsyncGenerator[list[T]]:
-    """Yield items in lists of `PAGE`."""
+async def pages_of(items: AsyncGenerator[T], size: int = PAGE) -> AsyncGenerator[list[T]]:
+    """Yield items in lists of `size`."""
     page: list[T] = []
     async with aclosing(items):
         async for item in items:
             page.append(item)
-            if len(page) == PAGE:
+            if len(page) == size:
                 yield page
                 page = []
     if page:
@@ -115,6 +148,11 @@ class Ledger:
         """Count an image of which nothing was known where its repair brings it."""
         self.counts[UNKNOWN] -= 1
         self.counts[outcome] += 1
+
+    def forget(self) -> None:
+        """Take back an image of which nothing was known: its repair has it counted as it is."""
+        self.counts[UNKNOWN] -= 1
+        self.counts[ACCEPTED] -= 1
 
     def add(self, other: "Ledger") -> None:
         self.counts += other.counts

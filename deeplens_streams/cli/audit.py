@@ -17,9 +17,10 @@ _LEDGERS = ("tenant", "total")
 @click.command()
 @click.option("--tenant", type=TENANT, help="Only this tenant's; default: all.")
 @click.option("--repair", is_flag=True, help="Process what is missing, remove what is nobody's.")
+@click.option("--checksums", is_flag=True, help="Read every original and compare its SHA-256.")
 @url_option
 @json_option
-def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
+def audit(*, tenant: str | None, repair: bool, checksums: bool, url: str, as_json: bool) -> None:
     """Compare storage, status table, vectors and dead letters.
 
     Exits with 1 when something is wrong and not repaired. What a repair sends is on its way
@@ -29,7 +30,7 @@ def audit(*, tenant: str | None, repair: bool, url: str, as_json: bool) -> None:
     total: Raw | None = None
     wrong = 0
     with connect(url) as api:
-        for line in api.audit(tenant=tenant, repair=repair):
+        for line in api.audit(tenant=tenant, repair=repair, checksums=checksums):
             if as_json:
                 console.print_json(line)
             if line["type"] == "error":
@@ -54,7 +55,7 @@ def _tell(line: Raw) -> None:
     err = console.err()
     if line["type"] == "finding":
         mended = "repaired" if line["repaired"] else "not repaired"
-        name = f"{line['tenantId']} {line['imageId']}"
+        name = f"{line['tenantId'] or '-'} {line['imageId'] or '-'}"
         err.print(f"{name}: {line['fault']}, {line['detail']} ({mended})")
     elif line["type"] == "progress" and err.is_terminal:
         err.print(f"{line['tenantId'] or 'all rows'}: {line['checked']} looked at", style="dim")

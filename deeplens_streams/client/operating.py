@@ -16,10 +16,17 @@ class OperatorCalls:
     _http: Http
 
     async def audit(
-        self, *, tenant: str | None = None, repair: bool = False
+        self, *, tenant: str | None = None, repair: bool = False, checksums: bool = False
     ) -> AsyncGenerator[answers.Raw]:
-        """Yield the lines of an audit as they come, those that say how far it is among them."""
-        params = given(tenantId=tenant, repair=str(repair).lower())
+        """Yield the lines of an audit as they come, those that say how far it is among them.
+
+        Parameters
+        ----------
+        repair : mend what can be mended.
+        checksums : read every original and compare its SHA-256.
+        """
+        truth = str(checksums).lower() if checksums else None
+        params = given(tenantId=tenant, repair=str(repair).lower(), checksums=truth)
         try:
             async with self._http.answer(
                 "POST",

@@ -182,10 +182,14 @@ async def _thumbnail(tombstone: Tombstone, services: Services) -> None:
 
 
 async def _original(tombstone: Tombstone, services: Services) -> None:
+    """Remove the original, and what repairs have kept of the image."""
     await services.storage.delete_object(tenant=tombstone.tenantId, key=tombstone.originalKey)
+    await services.trash.remove_image(tenant=tombstone.tenantId, image_id=tombstone.imageId)
 
 
 async def _duplicate_key(tombstone: Tombstone, services: Services) -> None:
+    if not tombstone.checksumSha256:
+        return  # nobody could tell; without its image, the claim holds nobody up
     await services.claims.release(
         tenant=tombstone.tenantId,
         checksum=tombstone.checksumSha256,

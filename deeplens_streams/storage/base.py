@@ -121,18 +121,6 @@ class ImageStorage(Protocol):
         Where the time is long ago, its process was killed.
         """
 
-    def walk_pointers(self) -> AsyncGenerator[tuple[str, str, bool]]:
-        """Yield image ID and tenant of every pointer, of all tenants, as `survey` does.
-
-        The third is whether its metadata object or its tombstone is there.
-        """
-
-    async def pointer_written_at(self, image_id: str) -> datetime | None:
-        """Return when an image's pointer was written, or None if there is none."""
-
-    async def remove_pointer(self, image_id: str) -> None:
-        """Remove an image's pointer alone; what is gone is no error."""
-
     async def written_at(self, *, tenant: str, key: str) -> datetime | None:
         """Return when an object was written, or None if there is none."""
 

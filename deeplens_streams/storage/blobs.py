@@ -17,6 +17,7 @@ from deeplens_streams.storage.budget import MIB, MemoryBudget
 from deeplens_streams.storage.faults import storage_faults
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ObjectStore
 
 JSON = "application/json"
@@ -121,6 +122,15 @@ class Blobs:
         except AlreadyExistsError as error:
             raise AlreadyThere from error
 
+    async def copy(self, source: str, target: str, *, action: str) -> bool:
+        """Copy an object within the storage; False where there is none."""
+        with storage_faults(action):
+            try:
+                await obstore.copy_async(self._store, source, target)
+            except FileNotFoundError:
+                return False
+        return True
+
     async def swap(self, write: Write, *, old: bytes, action: str) -> bool:
         """Replace an object if its bytes are `old`; of several who try, one succeeds."""
         with storage_faults(action), suppress(FileNotFoundError, PreconditionError):
@@ -170,13 +180,14 @@ class Blobs:
         """Yield the bytes from `start` to before `end` in chunks of at most 128 KiB."""
         if end is not None and end <= start:
             return
+        options: GetOptions = {}
+        if end is not None:
+            options = {"range": (start, end)}
+        elif start:  # of nothing, there is no range
+            options = {"range": {"offset": start}}
         with storage_faults(action):
             try:
-                found = await obstore.get_async(
-                    self._store,
-                    key,
-                    options={"range": {"offset": start} if end is None else (start, end)},
-                )
+                found = await obstore.get_async(self._store, key, options=options)
             except FileNotFoundError:
                 raise NotFound("This object is gone.") from None
             async for chunk in found.stream(min_chunk_size=_CHUNK // 2):

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from deeplens_streams.errors import BadRequest
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
+from deeplens_streams.storage.layout import epoch_ms
+from deeplens_streams.storage.objects import DamagedMetadata, reading
 from models.events import utc_now
 from models.images import StoredImage
 
@@ -47,7 +48,7 @@ class DuplicateClaims:
         raw = await self._blobs.get(
             layout.claim_key(tenant=tenant, checksum=checksum), action="read a claim"
         )
-        return None if raw is None else _read(raw)
+        return None if raw is None else read_claim(raw)
 
     async def walk(self, *, tenant: str) -> AsyncGenerator[tuple[str, Claim]]:
         """Yield checksum and claim of everything that a tenant has claimed.
@@ -110,16 +111,18 @@ def _said(image: StoredImage, *, confirmed: bool) -> bytes:
     return orjson.dumps(said)
 
 
-def _read(raw: bytes) -> Claim:
+def read_claim(raw: bytes) -> Claim:
     """Return the claim; a damaged one is nobody's, so that it can be taken over."""
-    try:
+    with suppress(DamagedMetadata), reading("a claim", "of a checksum"):
         said = orjson.loads(raw)
-        return Claim(
+        claim = Claim(
             image_id=check_image_id(said["imageId"]),
-            uploaded_at=str(said["uploadedAt"]),
+            uploaded_at=said["uploadedAt"],
             confirmed=said["confirmed"] is True,
-            at=str(said["at"]),
+            at=said["at"],
             raw=raw,
         )
-    except (ValueError, KeyError, TypeError, BadRequest):
-        return Claim(image_id="", uploaded_at="", confirmed=True, at="", raw=raw)
+        for moment in (claim.uploaded_at, claim.at):
+            epoch_ms(moment)
+        return claim
+    return Claim(image_id="", uploaded_at="", confirmed=True, at="", raw=raw)

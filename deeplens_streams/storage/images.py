@@ -10,7 +10,6 @@ from deeplens_streams.storage import dated, layout, objects
 from deeplens_streams.storage.base import ListPage
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
-from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
 from models.deletion import Tombstone
 from models.images import StoredImage
 
@@ -148,38 +147,6 @@ class ObjectImages:
                     if image_id is not None:
                         yield key, image_id
 
-    async def walk_pointers(self) -> AsyncGenerator[tuple[str, str, bool]]:
-        keys = self._blobs.walk(layout.POINTERS, action="list pointers")
-        async with aclosing(in_order(keys, self._led, at_once=MAX_AT_ONCE)) as found:
-            async for each in found:
-                if each is not None:
-                    yield each
-
-    async def _led(self, key: str) -> tuple[str, str, bool] | None:
-        """Return whose the pointer at `key` is, and whether it leads to anything."""
-        image_id = layout.read_pointer_key(key)
-        if image_id is None:  # an object of the tenant that is called so
-            return None
-        try:
-            located = await self._locate(image_id)
-        except objects.DamagedMetadata:
-            return None
-        if located is None:  # gone meanwhile
-            return None
-        tenant, metadata = located
-        place = layout.read_dated_key(metadata)
-        assert place is not None, "a pointer leads to a metadata key"
-        # In this order: who deletes an image writes the tombstone first.
-        for led in (metadata, layout.tombstone_key(tenant=tenant, image_id=image_id, ms=place[0])):
-            if await self._blobs.size(led, action="look up metadata") is not None:
-                return image_id, tenant, True
-        return image_id, tenant, False
-
-    async def pointer_written_at(self, image_id: str) -> datetime | None:
-        return await self._blobs.written_at(
-            layout.pointer_key(image_id), action="look up a pointer"
-        )
-
     async def written_at(self, *, tenant: str, key: str) -> datetime | None:
         layout.check_key(tenant=tenant, key=key)
         return await self._blobs.written_at(key, action="look up an object")
@@ -200,11 +167,14 @@ class ObjectImages:
         """Return (tenant, metadata key) of an image that has a pointer."""
         image_id = check_image_id(image_id)
         data = await self._blobs.get(layout.pointer_key(image_id), action="read a pointer")
-        return None if data is None else objects.read_pointer(image_id, data)
+        if data is None:
+            return None
+        led = objects.read_pointer(image_id, data)
+        return led.tenant, layout.metadata_key(tenant=led.tenant, image_id=image_id, ms=led.ms)
 
     async def _metadata(self, key: str) -> StoredImage | None:
         data = await self._blobs.get(key, action="read metadata")
-        return None if data is None else objects.read_metadata(key, data)
+        return None if data is None else objects.read_own_metadata(key, data)
 
     # Removing and checking ---------------------------------------------------------------
 
@@ -219,9 +189,6 @@ class ObjectImages:
 
     async def remove_metadata(self, image: StoredImage | Tombstone) -> None:
         await self._blobs.delete(objects.metadata_key_of(image), action="remove metadata")
-
-    async def remove_pointer(self, image_id: str) -> None:
-        await self._blobs.delete(layout.pointer_key(image_id), action="remove a pointer")
 
     async def delete_object(self, *, tenant: str, key: str) -> None:
         await self._blobs.delete(

@@ -14,6 +14,7 @@
     .admin/{YYYY-MM-DD}/{HH-MM}/{epoch ms}-{action's uuid}.json
     .deleting/{uuid}.json
     .purging/{tenant}/{epoch ms, 13 digits}/{uuid}
+    .trash/{tenant}/{first two digits}/{uuid}/{epoch ms}-{entry's uuid}.json and .bin
 
 A tenant may be called ``index``, ``failed`` or ``purged``: below a tenant there are only folders
 with names, below these only UUIDs or files, so they never meet. Dead letters of nobody, because
@@ -22,10 +23,17 @@ milliseconds have a fixed width, so the metadata keys of a tenant sort by time.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from deeplens_streams.errors import BadRequest
-from deeplens_streams.identifiers import IMAGE_ID_PREFIX, bare_uuid, check_image_id, check_tenant_id
+from deeplens_streams.identifiers import (
+    IMAGE_ID_PREFIX,
+    bare_uuid,
+    check_image_id,
+    check_tenant_id,
+)
+from models.events import wire_time
 
 #: The ending of an original's key, by the picture's format.
 EXTENSIONS = {
@@ -58,6 +66,12 @@ DELETING = ".deleting"
 #: Which images a purge that is under way has deleted; no tenant can be called that.
 PURGING = ".purging"
 
+#: What repairs took away, by tenant and image; no tenant can be called that.
+TRASH = ".trash"
+
+#: The image of what is of none that anybody could read.
+NO_IMAGE = f"{IMAGE_ID_PREFIX}00000000-0000-0000-0000-000000000000"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_DIGITS = 13
 #: Milliseconds since 1970 have fewer than this: until 2286.
@@ -72,6 +86,7 @@ _BELOW_TENANT = re.compile(
     re.ASCII,
 )
 _FILE_NAME = re.compile(rf"(?P<uuid>{_UUID})\.[a-z]+", re.ASCII)
+_FILE = re.compile(rf"[^/]+/(?:original|thumbnail)/(?P<day>{_DAY})/{_UUID}\.[a-z]+", re.ASCII)
 _POINTER = re.compile(rf"{POINTERS}/(?P<uuid>{_UUID})", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DELETION = re.compile(rf"{re.escape(DELETING)}/(?P<uuid>{_UUID})\.json", re.ASCII)
@@ -81,6 +96,21 @@ _ACTION_CURSOR = re.compile(rf"(?P<ms>\d{{1,{_MS_DIGITS}}})-(?P<uuid>{_UUID})", 
 
 class InvalidKey(ValueError):
     """A key that this tenant cannot have; it was not built here."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedKey:
+    """What the key of a metadata object or a tombstone says.
+
+    Attributes
+    ----------
+    ms : `epoch_ms` of the upload.
+    """
+
+    key: str
+    tenant: str
+    image_id: str
+    ms: int
 
 
 def epoch_ms(uploaded_at: str) -> int:
@@ -94,10 +124,18 @@ def epoch_ms(uploaded_at: str) -> int:
     moment = datetime.fromisoformat(uploaded_at)
     if moment.tzinfo is None:
         raise ValueError(f"{uploaded_at!r} names no offset from UTC")
-    ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    try:
+        ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    except OverflowError:
+        ms = -1
     if not 0 <= ms < MS_LIMIT:
         raise ValueError(f"{uploaded_at!r} cannot be when a picture was uploaded")
     return ms
+
+
+def time_of(ms: int) -> str:
+    """Return so many milliseconds since 1970 as times are written."""
+    return wire_time(_moment(ms))
 
 
 def original_key(*, tenant: str, image_id: str, uploaded_at: str, format: str) -> str:
@@ -200,6 +238,10 @@ def letter_pointer_key(letter_id: str) -> str:
     return f"failed/{_letter(letter_id)}"
 
 
+def trash_folder(tenant: str) -> str:
+    return f"{TRASH}/{check_tenant_id(tenant) if tenant else NOBODY}"
+
+
 def folders(tenant: str) -> tuple[str, ...]:
     """Return where all that is a tenant's lies; pointers are kept by an ID alone."""
     return (
@@ -208,6 +250,7 @@ def folders(tenant: str) -> tuple[str, ...]:
         tombstone_folder(tenant),
         claim_folder(tenant),
         *file_folders(tenant),
+        trash_folder(check_tenant_id(tenant)),
     )
 
 
@@ -252,6 +295,17 @@ def is_original_key(key: str) -> bool:
     return key.split("/")[1:2] == ["original"] and read_file_key(key) is not None
 
 
+def read_file_day(key: str) -> str | None:
+    """Return the day of an original or a thumbnail, or None if it is no such key."""
+    match = _FILE.fullmatch(key)
+    return match["day"] if match else None
+
+
+def day_of(ms: int) -> str:
+    """Return the day under which what was uploaded then lies."""
+    return f"{_moment(ms):%Y-%m-%d}"
+
+
 def claim_folder(tenant: str) -> str:
     return f"{check_tenant_id(tenant)}/checksum"
 
@@ -271,6 +325,14 @@ def read_mark(*, tenant: str, key: str) -> str | None:
     place = read_dated_key(key)
     marks = (f"{metadata_folder(tenant)}/", f"{tombstone_folder(tenant)}/")
     return f"{IMAGE_ID_PREFIX}{place[1]}" if place and key.startswith(marks) else None
+
+
+def read_dated(*, tenant: str, key: str) -> DatedKey | None:
+    """Return what the key of a tenant's metadata object or tombstone says, or None."""
+    image_id, place = read_mark(tenant=tenant, key=key), read_dated_key(key)
+    if image_id is None or place is None:
+        return None
+    return DatedKey(key, tenant, image_id, place[0])
 
 
 def read_image_id(key: str) -> str:
@@ -305,8 +367,13 @@ def check_key(*, tenant: str, key: str) -> str:
     return key
 
 
+def dated_name(ms: int, uuid: str) -> str:
+    """Return the name that `read_dated_key` reads."""
+    return f"{ms:0{_MS_DIGITS}d}-{uuid}.json"
+
+
 def _dated(ms: int, uuid: str) -> str:
-    return f"{_moment(ms):%Y-%m-%d/%H-%M}/{ms:0{_MS_DIGITS}d}-{uuid}.json"
+    return f"{_moment(ms):%Y-%m-%d/%H-%M}/{dated_name(ms, uuid)}"
 
 
 def _letter(letter_id: str) -> str:

@@ -13,10 +13,10 @@ from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
 from deeplens_streams.storage import dated, layout
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
+from deeplens_streams.storage.objects import DamagedMetadata, reading
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
-from models.records import MalformedRecord
 
 log = structlog.get_logger()
 
@@ -118,6 +118,12 @@ class DeadLetterStore:
             return False
         write = Write(located, orjson.dumps(letter.to_wire()))
         return await self._blobs.swap(write, old=raw, action=action)
+
+    async def point(self, letter: DeadLetter) -> None:
+        """Write the pointer of a letter that was seen, whatever was there."""
+        said = orjson.dumps({"tenantId": letter.tenantId, "at": letter.failedAt})
+        write = Write(layout.letter_pointer_key(letter.letterId), said)
+        await self._blobs.put(write, action="write a dead letter's pointer")
 
     async def remove(self, letter_id: str) -> None:
         """Remove a letter; what is gone is no error."""
@@ -251,13 +257,25 @@ def is_recent(at: str | None, *, seconds: float) -> bool:
 
 
 def _parsed(key: str, raw: bytes | None) -> DeadLetter | None:
-    if raw is None:
-        return None
-    try:
-        return DeadLetter.from_wire(orjson.loads(raw))
-    except (orjson.JSONDecodeError, MalformedRecord) as error:
-        log.error("a dead letter is damaged", key=key, reason=str(error))
-        return None
+    if raw is not None:
+        with suppress(DamagedMetadata):
+            return parsed_letter(key, raw)
+    return None
+
+
+def parsed_letter(key: str, raw: bytes) -> DeadLetter:
+    """Return the letter at a key.
+
+    Raises
+    ------
+    DamagedMetadata
+        It cannot be read, or is another one.
+    """
+    with reading("a dead letter", key):
+        letter = DeadLetter.from_wire(orjson.loads(raw))
+        if _key(letter.tenantId, letter.letterId, letter.failedAt) != key:
+            raise ValueError("it is another letter")
+        return letter
 
 
 def _key(tenant: str, letter_id: str, failed_at: str) -> str:

@@ -1,5 +1,9 @@
 """The two small objects of an image, its pointer and its metadata: keys and bytes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import orjson
 import structlog
 
@@ -8,15 +12,49 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage import layout
 from models.deletion import Tombstone
 from models.images import StoredImage
-from models.records import MalformedRecord
 
 log = structlog.get_logger()
+
+
+#: What Python makes of bytes that are not what they should be.
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class DamagedMetadata(DeepLensError):
     """The image's metadata object cannot be read; the operator's log names it."""
 
     code = "DAMAGED_METADATA"
+
+
+@contextmanager
+def reading(what: str, key: str) -> Iterator[None]:
+    """Raise `DamagedMetadata` for whatever goes wrong while the bytes of an object are read."""
+    try:
+        yield
+    except DamagedMetadata:
+        raise
+    except (*_NONSENSE, DeepLensError) as error:
+        log.error("an object is damaged", what=what, key=key, reason=str(error)[:500])
+        raise DamagedMetadata from error
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Where the pointer of an image leads.
+
+    Attributes
+    ----------
+    ms : `layout.epoch_ms` of its upload.
+    """
+
+    tenant: str
+    ms: int
+
+
+def pointer_to(image_id: str, *, tenant: str, ms: int) -> tuple[str, bytes]:
+    """Return key and bytes of an image's pointer."""
+    said = {"tenantId": check_tenant_id(tenant), "uploadedAt": layout.time_of(ms)}
+    return layout.pointer_key(image_id), orjson.dumps(said)
 
 
 def pointer_of(image: StoredImage | Tombstone) -> tuple[str, bytes]:
@@ -37,15 +75,11 @@ def metadata_key_of(image: StoredImage | Tombstone) -> str:
     )
 
 
-def read_pointer(image_id: str, data: bytes) -> tuple[str, str]:
-    """Return (tenant, metadata key) from the bytes of an image's pointer."""
-    try:
+def read_pointer(image_id: str, data: bytes) -> Pointer:
+    """Return where the bytes of an image's pointer lead."""
+    with reading("a pointer", image_id):
         said = orjson.loads(data)
-        tenant, ms = said["tenantId"], layout.epoch_ms(said["uploadedAt"])
-        return tenant, layout.metadata_key(tenant=tenant, image_id=image_id, ms=ms)
-    except (ValueError, KeyError, TypeError, DeepLensError) as error:
-        log.error("a pointer is damaged", image_id=image_id, reason=str(error))
-        raise DamagedMetadata from error
+        return Pointer(check_tenant_id(said["tenantId"]), layout.epoch_ms(said["uploadedAt"]))
 
 
 def is_another_s(pointer: bytes, *, tenant: str) -> bool:
@@ -57,23 +91,13 @@ def is_another_s(pointer: bytes, *, tenant: str) -> bool:
 
 
 def read_own_metadata(key: str, data: bytes) -> StoredImage:
-    """Return the image as `read_metadata` does, if it is the one that the key is of."""
-    image = read_metadata(key, data)
-    reason = "it is of another image"
-    try:
-        layout.check_key(tenant=image.tenantId, key=image.originalKey)
-        if metadata_key_of(image) == key:
-            return image
-    except (ValueError, DeepLensError) as error:
-        reason = str(error)
-    log.error("a metadata object is damaged", key=key, reason=reason)
-    raise DamagedMetadata
-
-
-def read_metadata(key: str, data: bytes) -> StoredImage:
-    """Return the image from the bytes of the metadata object at `key`."""
-    try:
-        return StoredImage.from_wire(orjson.loads(data))
-    except (orjson.JSONDecodeError, MalformedRecord) as error:
-        log.error("a metadata object is damaged", key=key, reason=str(error))
-        raise DamagedMetadata from error
+    """Return the image from the bytes of the metadata object at `key`, which is of no other."""
+    with reading("a metadata object", key):
+        image = StoredImage.from_wire(orjson.loads(data))
+        for file in (image.originalKey, image.thumbnailKey):
+            layout.check_key(tenant=image.tenantId, key=file)
+            if layout.read_file_key(file) != image.imageId:
+                raise ValueError(f"{file!r} is of another image")
+        if metadata_key_of(image) != key:
+            raise ValueError("it is of another image")
+        return image

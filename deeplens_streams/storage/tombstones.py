@@ -2,17 +2,15 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from datetime import datetime
 
 import orjson
-import structlog
 
-from deeplens_streams.errors import DeepLensError
 from deeplens_streams.storage import dated, layout, objects
 from deeplens_streams.storage.blobs import Blobs, Write
 from models.deletion import TenantPurge, Tombstone
 
-log = structlog.get_logger()
+#: Runs of one image, at the most: a purge looks for the letters of each.
+_MAX_GENERATION = 100_000
 
 
 class Tombstones:
@@ -30,10 +28,8 @@ class Tombstones:
         pointer = await self._blobs.get(layout.pointer_key(image_id), action="read a pointer")
         if pointer is None:
             return None
-        tenant, metadata_key = objects.read_pointer(image_id, pointer)
-        place = layout.read_dated_key(metadata_key)
-        assert place is not None, "a pointer leads to a metadata key"
-        key = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=place[0])
+        led = objects.read_pointer(image_id, pointer)
+        key = layout.tombstone_key(tenant=led.tenant, image_id=image_id, ms=led.ms)
         return await self._read(key)
 
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, Tombstone | None]]:
@@ -81,7 +77,7 @@ class Tombstones:
         """
         key = layout.purge_key(purge.tenantId)
         raw = await self._blobs.get(key, action="read a purge")
-        if raw is None or not _is_at_stage(TenantPurge.from_wire(orjson.loads(raw)), known):
+        if raw is None or not _is_at_stage(_read_purge(key, raw), known):
             return False
         write = Write(key, orjson.dumps(purge.to_wire()))
         return await self._blobs.swap(write, old=raw, action="store a purge")
@@ -107,9 +103,15 @@ class Tombstones:
         await self._blobs.prune(folder, action="end a purge")
 
     async def find_purge(self, *, tenant: str) -> TenantPurge | None:
-        """Return the tenant's last purge, or None if there was none."""
+        """Return the tenant's last purge, or None if there was none.
+
+        Raises
+        ------
+        DamagedMetadata
+            What is known of it cannot be read.
+        """
         raw = await self._blobs.get(layout.purge_key(tenant), action="read a purge")
-        return None if raw is None else TenantPurge.from_wire(orjson.loads(raw))
+        return None if raw is None else _read_purge(layout.purge_key(tenant), raw)
 
     async def _read(self, key: str) -> Tombstone | None:
         raw = await self._blobs.get(key, action="read a tombstone")
@@ -117,6 +119,13 @@ class Tombstones:
             with suppress(objects.DamagedMetadata):
                 return read_tombstone(key, raw)
         return None
+
+
+def _read_purge(key: str, raw: bytes) -> TenantPurge:
+    with objects.reading("a purge", key):
+        purge = TenantPurge.from_wire(orjson.loads(raw))
+        layout.epoch_ms(purge.requestedAt)
+        return purge
 
 
 def _is_at_stage(found: TenantPurge, known: TenantPurge) -> bool:
@@ -144,13 +153,13 @@ def read_tombstone(key: str, raw: bytes, key_of: Callable[[Tombstone], str] = _k
     DamagedMetadata
         It cannot be read, or is none of this image.
     """
-    reason = "it is of another image"
-    try:
+    with objects.reading("a tombstone", key):
         tombstone = Tombstone.from_wire(orjson.loads(raw))
-        datetime.fromisoformat(tombstone.requestedAt)
-        if key_of(tombstone) == key:
-            return tombstone
-    except (ValueError, DeepLensError) as error:
-        reason = str(error)
-    log.error("a tombstone is damaged", key=key, reason=reason)
-    raise objects.DamagedMetadata
+        layout.epoch_ms(tombstone.requestedAt)
+        if not 0 < tombstone.generation < _MAX_GENERATION:
+            raise ValueError(f"no image has had {tombstone.generation} runs")
+        for file in (tombstone.originalKey, tombstone.thumbnailKey):
+            layout.check_key(tenant=tombstone.tenantId, key=file)
+        if key_of(tombstone) != key:
+            raise ValueError("it is of another image")
+        return tombstone

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from deeplens_streams.audit.images import Audit
+from deeplens_streams.audit.runner import Audit
 from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.letters import known_error
@@ -27,13 +27,14 @@ _SILENCE_S = 5.0
 async def audit(request: web.Request) -> web.StreamResponse:
     """Audit a tenant, or all; with ``repair=true`` what can be mended is.
 
+    With ``checksums=true`` every original is read.
+
     A line is a ``finding``, a tenant's ledger (``tenant``), how far it is (``progress``), the
     ``total`` at the end, or an ``error`` where it could not go on.
     """
     context = request.app[CONTEXT]
-    tenant, repair = request.query.get("tenantId"), request.query.get("repair", "false").lower()
-    if repair not in _TRUTH:
-        raise BadRequest("repair is true or false.")
+    tenant = request.query.get("tenantId")
+    repair, checksums = _truth(request, "repair"), _truth(request, "checksums")
     named = None if tenant is None else [check_tenant_id(tenant)]
     tenants = named or await context.services.storage.tenants()
     rows = PatientRows(context.rows, context.tables)
@@ -43,7 +44,8 @@ async def audit(request: web.Request) -> web.StreamResponse:
         rows.pages,
         context.publish,
         context.backlog,
-        repair=_TRUTH[repair],
+        repair=repair,
+        checksums=checksums,
     )
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
@@ -61,6 +63,13 @@ async def audit(request: web.Request) -> web.StreamResponse:
         await response.write(orjson.dumps(said) + b"\n")
     await response.write_eof()
     return response
+
+
+def _truth(request: web.Request, name: str) -> bool:
+    given = request.query.get(name, "false").lower()
+    if given not in _TRUTH:
+        raise BadRequest(f"{name} is true or false.")
+    return _TRUTH[given]
 
 
 async def _never_silent(

@@ -3,12 +3,15 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Any, Final
 
+from deeplens_streams.audit.context import DamagedRow
 from deeplens_streams.audit.report import PAGE
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.identifiers import is_tenant_id
 from deeplens_streams.web.context import RowSource, TableSource
 from deeplens_streams.web.shares import PartitionState, TablePage
+from models.records import MalformedRecord
 from models.status import ImageRow
 from tables import image_status
 
@@ -45,8 +48,8 @@ class PatientRows:
             except RowMoving:
                 await patience.wait(await self._tables.page(image_status.NAME, limit=1, after=None))
 
-    async def pages(self) -> AsyncGenerator[list[ImageRow]]:
-        """Yield every row, in pages.
+    async def pages(self) -> AsyncGenerator[list[ImageRow | DamagedRow]]:
+        """Yield every row, in pages; what cannot be read is told from what can.
 
         Raises
         ------
@@ -56,7 +59,7 @@ class PatientRows:
         after: str | None = None
         while True:
             page = await self._page(after)
-            yield [ImageRow.from_wire(entry.value) for entry in page.entries]
+            yield [_read(entry.key, entry.value) for entry in page.entries]
             after = page.next_after
             if after is None:
                 return
@@ -68,6 +71,14 @@ class PatientRows:
             if page.complete:
                 return page
             await patience.wait(page)
+
+
+def _read(key: str, value: Any) -> ImageRow | DamagedRow:
+    try:
+        return ImageRow.from_wire(value)
+    except MalformedRecord as error:
+        tenant = value.get("tenantId") if isinstance(value, dict) else None
+        return DamagedRow(key, tenant if is_tenant_id(tenant) else "", str(error))
 
 
 class _Patience:

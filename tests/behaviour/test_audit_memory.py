@@ -7,16 +7,20 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deeplens_streams.audit.images import Audit
+from deeplens_streams.audit.context import DamagedRow
 from deeplens_streams.audit.report import PAGE
+from deeplens_streams.audit.runner import Audit
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
+from deeplens_streams.storage.layout import epoch_ms
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import Message
 from models.deletion import PurgeStep, Tombstone
 from models.events import PictureFacts, ProcessingOptions, utc_now
@@ -43,7 +47,7 @@ class Table:
     async def rows(self, image_ids: list[str]) -> dict[str, ImageRow]:
         return {each: self.row(each) for each in image_ids}
 
-    async def all_rows(self) -> AsyncGenerator[list[ImageRow]]:
+    async def all_rows(self) -> AsyncGenerator[list[ImageRow | DamagedRow]]:
         for start in range(0, self.count, PAGE):
             yield [self.row(name(number)) for number in range(start, start + PAGE)]
 
@@ -70,6 +74,8 @@ async def stored(count: int, tmp_path: Path) -> Services:
         letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
+        trash=Trash(blobs),
+        inventory=Inventory(blobs),
         model=MemoryFeatures().model,
         features=None,
         vectors=None,
@@ -115,6 +121,7 @@ async def _store(number: int, services: Services) -> None:
         completedAt=utc_now(),
     )
     await services.tombstones.put(tombstone)
+    await services.inventory.point(image_id, tenant=TENANT, ms=epoch_ms(AT))
 
 
 async def peak(count: int, tmp_path: Path) -> int:

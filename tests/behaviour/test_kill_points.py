@@ -34,8 +34,10 @@ from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import deletion, intake
@@ -179,6 +181,8 @@ class System:
             letters=DeadLetterStore(blobs),
             tombstones=Tombstones(blobs),
             actions=AdminLog(blobs),
+            trash=Trash(blobs),
+            inventory=Inventory(blobs),
             model=features.model,
             features=features,
             vectors=known.guard(self.vectors, "vectors"),

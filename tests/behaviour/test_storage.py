@@ -27,8 +27,15 @@ from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blo
 from deeplens_streams.storage import blobs as blobs_module
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.layout import InvalidKey
-from deeplens_streams.storage.objects import metadata_key_of, metadata_of, pointer_of
+from deeplens_streams.storage.inventory import Inventory
+from deeplens_streams.storage.layout import InvalidKey, day_of
+from deeplens_streams.storage.objects import (
+    DamagedMetadata,
+    Pointer,
+    metadata_key_of,
+    metadata_of,
+    pointer_of,
+)
 from deeplens_streams.storage.tombstones import Tombstones
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
@@ -449,27 +456,60 @@ async def test_a_pointer_alone_is_no_image(blobs: Blobs, storage: ImageStorage) 
     assert await listed(storage, limit=5) == [[]]
 
 
-async def test_pointers_are_walked_and_tell_whether_they_lead_anywhere(
-    blobs: Blobs, storage: ImageStorage
-) -> None:
-    there, of_index = await put(storage, image(storage)), image(storage, tenant="index")
-    await put(storage, of_index)
-    lone, damaged = image(storage), image(storage)
-    await blobs.put(Write(*pointer_of(lone)), action="cut off")
-    await blobs.put(Write(f"index/{bare_uuid(damaged.imageId)}", b"{"), action="damage")
-    found = sorted([each async for each in storage.walk_pointers()])
-    assert found == sorted(
-        [
-            (there.imageId, "acme-corp", True),
-            (of_index.imageId, "index", True),
-            (lone.imageId, "acme-corp", False),
-        ]
-    )
-    assert await storage.pointer_written_at(lone.imageId) is not None
-    for _ in range(2):
-        await storage.remove_pointer(lone.imageId)
-        assert await storage.pointer_written_at(lone.imageId) is None
-    assert len([each async for each in storage.walk_pointers()]) == 2
+async def test_an_inventory_goes_by_keys_alone(blobs: Blobs, storage: ImageStorage) -> None:
+    """What is damaged is met by whoever reads it; a pointer is made again."""
+    inventory = Inventory(blobs)
+    there, damaged = await put(storage, image(storage)), await put(storage, image(storage))
+    await blobs.put(Write(metadata_of(damaged)[0], metadata_of(there)[1]), action="damage")
+    found = {each.image_id: each async for each in inventory.images(tenant="acme-corp")}
+    assert found.keys() == {there.imageId, damaged.imageId}
+    said = await inventory.image(found[there.imageId])
+    assert said is not None
+    assert said.to_wire() == there.to_wire()
+    with pytest.raises(DamagedMetadata):
+        await inventory.image(found[damaged.imageId])
+    day = f"acme-corp/metadata/{day_of(found[there.imageId].ms)}"
+    assert await inventory.named(day, {there.imageId, "img_none"}) == {there.imageId}
+    assert [each async for each in inventory.deleted(tenant="acme-corp")] == []
+    pointer = await inventory.pointer(there.imageId)
+    assert pointer == Pointer("acme-corp", found[there.imageId].ms)
+    key = f"index/{bare_uuid(there.imageId)}"
+    for data in (b"{", b"", b"7", b'{"tenantId": 7, "uploadedAt": 1e300}'):
+        await blobs.put(Write(key, data), action="damage")
+        with pytest.raises(DamagedMetadata):
+            await inventory.pointer(there.imageId)
+    await blobs.delete(key, action="lose")
+    assert await inventory.pointer(there.imageId) is None
+    await inventory.point(there.imageId, tenant="acme-corp", ms=pointer.ms)
+    again = await storage.find(there.imageId)
+    assert again is not None
+    assert again.to_wire() == there.to_wire()
+
+
+async def test_another_s_content_is_no_image(blobs: Blobs, storage: ImageStorage) -> None:
+    mine, theirs = await put(storage, image(storage)), image(storage, tenant="acmecorp")
+    await put(storage, theirs)
+    await blobs.put(Write(metadata_of(mine)[0], metadata_of(theirs)[1]), action="damage")
+    with pytest.raises(DamagedMetadata):
+        await storage.find(mine.imageId)
+    with pytest.raises(DamagedMetadata):
+        await storage.get_metadata(
+            tenant="acme-corp", image_id=mine.imageId, uploaded_at=mine.uploadedAt
+        )
+    assert await listed(storage, limit=5) == [[]]
+
+
+async def test_nothing_is_streamed_of_an_empty_object(blobs: Blobs) -> None:
+    await blobs.put(Write("empty", b""), action="test")
+    assert [each async for each in blobs.stream("empty", action="test")] == []
+
+
+async def test_an_object_is_copied(blobs: Blobs) -> None:
+    await blobs.put(Write("a", b"one"), action="test")
+    assert await blobs.copy("a", "b/c", action="test")
+    assert not await blobs.copy("none", "d", action="test")
+    await blobs.put(Write("a", b"two"), action="test")
+    assert await blobs.get("b/c", action="test") == b"one"
 
 
 async def test_deleted_metadata_is_gone(storage: ImageStorage) -> None:

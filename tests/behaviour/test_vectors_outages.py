@@ -30,8 +30,10 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message
 from deeplens_streams.vectors import client
 from deeplens_streams.vectors.client import connect
@@ -167,6 +169,8 @@ async def services(engine: Engine) -> AsyncIterator[Services]:
         letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
+        trash=Trash(blobs),
+        inventory=Inventory(blobs),
         model=MODEL,
         features=None,
         vectors=known.guard(vectors, "vectors"),

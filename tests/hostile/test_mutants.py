@@ -21,8 +21,10 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Trash
 from deeplens_streams.vectors.memory import MemoryVectors
 from tests.contract.test_http_mutants import REFUSED, RESOLVED
 from tests.mutations import Mutant, mutants, originals
@@ -76,6 +78,8 @@ def services_of(settings: Settings, features: ChildFeatures) -> Services:
         letters=DeadLetterStore(blobs),
         tombstones=Tombstones(blobs),
         actions=AdminLog(blobs),
+        trash=Trash(blobs),
+        inventory=Inventory(blobs),
         model=features.model,
         features=features,
         vectors=MemoryVectors(),

@@ -61,6 +61,11 @@ OPERATIONS: Final = (
                 schema={"type": "string", "enum": ["true", "false"], "default": "false"},
                 description="Mend what can be mended.",
             ),
+            Parameter(
+                name="checksums",
+                schema={"type": "string", "enum": ["true", "false"], "default": "false"},
+                description="Read every original and compare its SHA-256.",
+            ),
         ),
         statuses=(),
         answers={

@@ -263,6 +263,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "AuditTotal": written(
         {
             "type": choice("total"),
+            "auditId": STRING,
             "tenants": INTEGER,
             "vectorsChecked": BOOLEAN,
             "readUpTo": nullable(TIME),

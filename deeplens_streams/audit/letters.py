@@ -1,0 +1,129 @@
+"""What an audit looks at of dead letters: each can be read, is found, and waits for a reason."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.lost_parts import LostParts
+from deeplens_streams.audit.removal import Removal
+from deeplens_streams.audit.report import Fault, Found, Ledger, pages_of
+from deeplens_streams.audit.sightings import COLLECTED, Part, Sighting
+from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.letters import parsed_letter
+from deeplens_streams.storage.objects import DamagedMetadata
+from models.events import utc_now
+from models.letters import DeadLetter, LetterState
+from models.status import ImageState
+from models.trash import TrashKind
+
+#: Where a letter lies, and what it says.
+_Kept = tuple[str, DeadLetter]
+
+
+class Letters:
+    """Dead letters of a tenant. None is closed whose image is there and has not moved on."""
+
+    def __init__(self, context: AuditContext, lost: LostParts) -> None:
+        self._context, self._services = context, context.services
+        self._lost, self._removal = lost, Removal(context)
+
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        keys = self._services.inventory.keys(layout.letter_folder(tenant))
+        async with aclosing(pages_of(keys, COLLECTED)) as pages:
+            async for page in pages:
+                ledger.checked += len(page)
+                for found in await self._page(tenant, page):
+                    yield found
+
+    async def _page(self, tenant: str, keys: list[str]) -> list[Found]:
+        told = list[Found]()
+        parts = self._parts(tenant, keys, told)
+        async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
+            async for part, sighting in unseen:
+                key, letter = part.item
+                work = self._gone(tenant, key, letter, part, sighting)
+                told += await judged(key, part.image_id, work, self._services)
+        return told
+
+    async def _parts(
+        self, tenant: str, keys: list[str], told: list[Found]
+    ) -> AsyncGenerator[Part[_Kept]]:
+        """Yield each that waits and has not moved on; what is wrong with others is `told`."""
+        for key in keys:
+            if layout.read_dated_key(key) is None:
+                continue
+            waiting = list[DeadLetter]()
+            work = self._judge(tenant, key, waiting)
+            told += await judged(key, "", work, self._services)
+            for letter in waiting:
+                yield Part(letter.imageId or "", (key, letter), _uploaded_at(letter))
+
+    async def _judge(self, tenant: str, key: str, waiting: list[DeadLetter]) -> list[Found]:
+        raw = await self._services.inventory.read(key)
+        if raw is None:
+            return []
+        try:
+            letter = parsed_letter(key, raw)
+        except DamagedMetadata:
+            why = "it cannot be read"
+            repair = self._removal.object(
+                key, tenant=tenant, image_id=layout.NO_IMAGE, kind=TrashKind.LETTER, why=why
+            )
+            return [Found("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
+        found = await self._pointer_fault(letter)
+        if letter.state == LetterState.WAITING and letter.imageId is not None:
+            letter.imageId = check_image_id(letter.imageId)
+            row = await self._lost.row(tenant, letter.imageId)
+            if row is not None and row.generation > letter.generation:
+                found.append(self._close(key, letter, "the image has moved on"))
+            else:
+                waiting.append(letter)
+        return found
+
+    async def _pointer_fault(self, letter: DeadLetter) -> list[Found]:
+        found = await self._services.letters.find(letter.letterId)
+        if found is not None:
+            return []
+
+        async def repair() -> None:
+            await self._services.letters.point(letter)
+
+        detail = f"the ID of dead letter {letter.letterId} does not lead to it"
+        return [Found(letter.imageId or "", Fault.POINTER_MISSING, detail, repair)]
+
+    async def _gone(
+        self, tenant: str, key: str, letter: DeadLetter, part: Part[_Kept], sighting: Sighting
+    ) -> list[Found]:
+        image_id = part.image_id
+        if sighting is Sighting.NOTHING:
+            row = await self._lost.row(tenant, image_id)
+            if row is not None and row.status != ImageState.DELETED:
+                return []  # its row tells of it
+            if await self._lost.has_vector(tenant, image_id):
+                return []
+        return [self._close(key, letter, "the image is gone")]
+
+    def _close(self, key: str, letter: DeadLetter, why: str) -> Found:
+        async def repair() -> None:
+            services, image_id = self._services, letter.imageId
+            await services.trash.copy(
+                key,
+                kind=TrashKind.LETTER,
+                tenant=letter.tenantId,
+                image_id=image_id,
+                why=self._context.why(why),
+            )
+            letter.state, letter.reason = LetterState.SUPERSEDED.value, why
+            letter.resolvedAt = utc_now()
+            await services.letters.resolve(letter)
+
+        return Found(letter.imageId or "", Fault.LETTER_ORPHANED, why, repair)
+
+
+def _uploaded_at(letter: DeadLetter) -> str | None:
+    """Return when the letter's event says that its image was uploaded; it may say anything."""
+    data = (letter.originalEvent or {}).get("data")
+    at = data.get("uploadedAt") if isinstance(data, dict) else None
+    return at if isinstance(at, str) else None

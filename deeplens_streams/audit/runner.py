@@ -1,0 +1,173 @@
+"""The ledger: accepted = completed + partial + failed + deleted + in flight; and what is wrong.
+
+What was accepted is told by storage, and what became of it by the status table. Everything is
+walked in pages, so the memory it takes does not depend on how much there is. What it finds while
+pictures are on their way is looked at twice where a moment could explain it.
+
+No repair removes the last copy of anything that nobody has deleted: see `removal`. `accepted`
+shrinks by what people delete, and by nothing that is done here.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from deeplens_streams.audit.context import AllRows, AuditContext
+from deeplens_streams.audit.deleted_images import DeletedImages
+from deeplens_streams.audit.files import Files
+from deeplens_streams.audit.guard import reason_of
+from deeplens_streams.audit.images import Images
+from deeplens_streams.audit.letters import Letters
+from deeplens_streams.audit.lost_parts import LostParts
+from deeplens_streams.audit.lost_rows import LostRows
+from deeplens_streams.audit.orphans import Claims, UnfinishedWrites, Vectors
+from deeplens_streams.audit.pointers import Pointers
+from deeplens_streams.audit.report import Found, Ledger, NotRepaired, Rows
+from deeplens_streams.audit.settled import Watermark
+from deeplens_streams.audit.sightings import Sightings
+from deeplens_streams.services import Services
+from deeplens_streams.topics import Publish
+from models.events import wire_time
+
+#: Walks that count, before those that look for what is nobody's.
+_COUNTING = 3
+
+_Walk = Callable[[str, Ledger], AsyncGenerator[Found]]
+
+
+class Audit:
+    """Compares storage, status table, vectors and dead letters.
+
+    Attributes
+    ----------
+    audit_id : with it everything is marked that its repairs take away.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        rows: Rows,
+        all_rows: AllRows,
+        publish: Publish,
+        watermark: Watermark,
+        *,
+        repair: bool,
+        checksums: bool = False,
+    ) -> None:
+        self.audit_id = str(uuid4())
+        self._services, self._repair = services, repair
+        context = AuditContext(
+            services=services,
+            rows=rows,
+            all_rows=all_rows,
+            publish=publish,
+            watermark=watermark,
+            audit_id=self.audit_id,
+            checksums=checksums,
+            sightings=Sightings(services),
+        )
+        lost = LostParts(context)
+        self._watermark = watermark
+        self._lost_rows, self._pointers = LostRows(context), Pointers(context)
+        # Tombstones first: what is deleted meanwhile is counted once at the most. Vectors before
+        # originals, of which they tell the file name.
+        self._walks: tuple[_Walk, ...] = (
+            DeletedImages(context).walk,
+            Letters(context, lost).walk,
+            Images(context).walk,
+            Vectors(context, lost).walk,
+            Files(context, lost).walk,
+            Claims(context, lost).walk,
+            UnfinishedWrites(context).walk,
+        )
+        self._lost = lost
+        self._at: tuple[str | None, Ledger] = (None, Ledger())
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How many objects and rows of the tenant were looked at; of all while there is none."""
+        tenant, ledger = self._at
+        return {"type": "progress", "tenantId": tenant, "checked": ledger.checked}
+
+    async def run(self, tenants: list[str], *, is_all: bool) -> AsyncGenerator[dict[str, Any]]:
+        """Yield what is found, the ledger of each tenant, and the ledger of all.
+
+        Parameters
+        ----------
+        is_all : these are all that there are, so rows of any other are looked at, too. Pointers,
+            which are by image alone, are looked at only then.
+        """
+        read_up_to = self._watermark.read_up_to
+        ledgers = {tenant: Ledger() for tenant in tenants}
+        looked, total = Ledger(), Ledger()
+        self._at = (None, looked)
+        rows = self._lost_rows.walk(None if is_all else set(tenants), looked, ledgers)
+        async for line in self._told("", rows, ledgers):
+            yield line
+        if is_all and self._services.vectors is not None:
+            # Storage knows nobody of whom it has nothing.
+            for tenant in await self._services.vectors.tenants():
+                ledgers.setdefault(tenant, Ledger())
+        for tenant in list(ledgers):
+            async for line in self._tenant(tenant, ledgers):
+                yield line
+        if is_all:
+            self._at = (None, looked)
+            pointers = self._pointers.walk(list(ledgers), looked)
+            async for line in self._told("", pointers, ledgers):
+                yield line
+        for tenant, ledger in ledgers.items():
+            yield {"type": "tenant", "tenantId": tenant, **ledger.as_wire()}
+        for ledger in ledgers.values():
+            total.add(ledger)
+        yield {
+            "type": "total",
+            "auditId": self.audit_id,
+            "tenants": len(ledgers),
+            "vectorsChecked": self._services.vectors is not None,
+            "readUpTo": None if read_up_to is None else wire_time(read_up_to),
+            **total.as_wire(),
+        }
+
+    async def _tenant(
+        self, tenant: str, ledgers: dict[str, Ledger]
+    ) -> AsyncGenerator[dict[str, Any]]:
+        ledger = ledgers[tenant]
+        self._at = (tenant, ledger)
+        # Of a tenant that is going nothing may be kept that its purge has not seen.
+        walks = self._walks[:_COUNTING] if await self._lost.is_going(tenant) else self._walks
+        for walk in walks:
+            async for line in self._told(tenant, walk(tenant, ledger), ledgers):
+                yield line
+
+    async def _told(
+        self, tenant: str, walk: AsyncGenerator[Found], ledgers: dict[str, Ledger]
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the line of each thing that a walk finds, mended where that is asked for."""
+        async with aclosing(walk) as findings:
+            async for found in findings:
+                owner = tenant if found.tenant is None else found.tenant
+                ledger = ledgers.setdefault(owner, Ledger())
+                ledger.faults[found.fault.value] += 1
+                detail, repaired = found.detail, False
+                if self._repair and found.repair is not None:
+                    try:
+                        await found.repair()
+                    except NotRepaired as why:
+                        detail = f"{detail}; {why}"
+                    except Exception as error:
+                        key = f"{found.image_id} {found.fault}"
+                        reason = await reason_of(error, self._services, key=key)
+                        detail = f"{detail}; not repaired: {reason}"
+                    else:
+                        repaired = True
+                        ledger.repaired += 1
+                yield {
+                    "type": "finding",
+                    "tenantId": owner,
+                    "imageId": found.image_id,
+                    "fault": found.fault,
+                    "detail": detail,
+                    "repaired": repaired,
+                }

@@ -1,0 +1,43 @@
+"""What a repair took away, as it is kept until somebody decides, or for so many days."""
+
+from enum import StrEnum
+
+from models.records import WireRecord
+
+
+class TrashKind(StrEnum):
+    ORIGINAL = "original"
+    THUMBNAIL = "thumbnail"
+    METADATA = "metadata"
+    """A metadata object that could not be read, before it was made again."""
+    TOMBSTONE = "tombstone"
+    """A tombstone that could not be read, before it was made again."""
+    CLAIM = "claim"
+    POINTER = "pointer"
+    LETTER = "letter"
+    """A dead letter as it was when it waited."""
+    VECTOR = "vector"
+    """A vector with its payload."""
+    REPLACED = "replaced"
+    """What lay where something was restored to."""
+
+
+class TrashManifest(WireRecord, include_metadata=False):
+    """What is kept, of whom, and why it was taken away."""
+
+    #: A `TrashKind`.
+    kind: str
+    #: Where it lay, and where it is restored to; of a vector, its collection's model.
+    key: str
+    #: Empty for what is of nobody.
+    tenantId: str
+    #: Null where nobody could tell.
+    imageId: str | None
+    reason: str
+    #: ISO-8601 UTC.
+    at: str
+    #: Of the audit that did it, or the request's.
+    auditId: str
+    #: Of the bytes as they are kept.
+    size: int
+    sha256: str
