@@ -17,7 +17,7 @@ from yarl import URL
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
-from deeplens_streams.listening import require_port
+from deeplens_streams.listening import LEFT_BEHIND_S, require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
 from deeplens_streams.topic_creation import ensure_topics
@@ -118,18 +118,20 @@ class DeepLensWorker(faust.Worker):
         settings = self.role_app.settings
         logging.config.dictConfig(logging_config(settings))
         try:
-            with FolderLock(settings.state_path, "give each worker its own DEEPLENS_STATE_DIR"):
-                self.loop.run_until_complete(self._prepare(settings))
+            advice = "give each worker its own DEEPLENS_STATE_DIR"
+            with FolderLock(settings.state_path, advice) as lock:
+                patience = LEFT_BEHIND_S if lock.was_left_behind else 0.0
+                self.loop.run_until_complete(self._prepare(settings, patience))
                 self._run()
         except DeepLensError as error:
             raise SystemExit(f"deeplens: {error.message}") from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None
 
-    async def _prepare(self, settings: Settings) -> None:
+    async def _prepare(self, settings: Settings, port_patience_s: float = 0.0) -> None:
         """Do what may be refused, before anything joins a consumer group."""
         self._require_no_other_address(settings)
-        require_port(settings, "DEEPLENS_WEB_PORT")
+        require_port(settings, "DEEPLENS_WEB_PORT", patience_s=port_patience_s)
         # First, because loading the model is the longest part of a start.
         await self.collaborators.start()
         try:

@@ -16,7 +16,7 @@ from deeplens_streams.cli.system import System, require_folder
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
-from deeplens_streams.listening import require_port
+from deeplens_streams.listening import LEFT_BEHIND_S, require_port
 
 _PARENT_POLL_S = 0.5
 
@@ -49,8 +49,9 @@ def up(*, no_demo: bool, port: int | None, data_dir: Path | None, with_parent: b
             )
     console.quiet_clients()
     require_folder(settings.data_dir)
-    with FolderLock(settings.data_dir) as lock:
-        require_port(settings, "--port")
+    with FolderLock(settings.data_dir, say=_say_waiting) as lock:
+        patience = LEFT_BEHIND_S if lock.was_left_behind else 0.0
+        require_port(settings, "--port", patience_s=patience)
         asyncio.run(_run(settings, demo=not no_demo, with_parent=with_parent, lock=lock.fileno()))
 
 
@@ -104,6 +105,10 @@ async def _demonstrate(system: System, watch: "asyncio.Task[None]") -> None:
         console.err().print(f"deeplens: the demonstration: {error.message}", markup=False)
     elif error is not None and not stopped:
         raise error
+
+
+def _say_waiting(sentence: str) -> None:
+    console.err().print(f"deeplens: {sentence}", markup=False)
 
 
 def _say_where(system: System) -> None:

@@ -1,13 +1,14 @@
 """Runs one command and ends it when whoever started the guard is gone.
 
-A script of its own, started as ``python -I -S guard.py GRACE COMMAND…`` in a session of its
+A script of its own, started as ``python -I -S guard.py GRACE HOLD COMMAND…`` in a session of its
 own, so that the terminal's Ctrl-C does not reach the command. It imports the standard
 library only, because it must be up in milliseconds.
 
 Standard input is a pipe that the starter holds open. ``t`` on it, or its end, is the order
 to stop: SIGTERM, and SIGKILL after GRACE seconds. ``k`` is the order to kill at once. The
 kernel closes the pipe when the starter dies in whatever way. If the guard itself is killed,
-Linux kills the command (PR_SET_PDEATHSIG).
+Linux kills the command (PR_SET_PDEATHSIG). HOLD are descriptors, as ``3,4``, that the command
+has open as well: what they lock is free when both have ended, also where both are killed at once.
 """
 
 import contextlib
@@ -73,7 +74,8 @@ def _watch(child: "subprocess.Popen[bytes]", wakeup: int, grace: float) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    grace, command = float(arguments[0]), arguments[1:]
+    grace, command = float(arguments[0]), arguments[2:]
+    hold = [int(each) for each in arguments[1].split(",") if each]
     wakeup, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write)
@@ -83,6 +85,7 @@ def main(arguments: list[str]) -> int:
         child = subprocess.Popen(  # noqa: S603 - the command is our own
             command,
             stdin=subprocess.DEVNULL,
+            pass_fds=hold,
             process_group=0,
             preexec_fn=_tie_to_parent(),  # noqa: PLW1509 - there are no threads
         )

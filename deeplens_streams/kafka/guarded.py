@@ -21,8 +21,8 @@ class GuardedProcess:
     log : receives the command's output, appended.
     folder : where the command runs. Default: where this process does.
     grace_s : seconds between SIGTERM and SIGKILL.
-    hold : descriptors that stay open until the command has ended, such as a folder's lock;
-        the guard keeps them, the command does not see them.
+    hold : descriptors that stay open until the command has ended, such as a folder's lock; the
+        guard and the command keep them, and what the command starts does not.
     """
 
     def __init__(
@@ -38,11 +38,12 @@ class GuardedProcess:
         self.log = log
         self._grace_s = grace_s
         log.parent.mkdir(parents=True, exist_ok=True)
+        held = ",".join(map(str, hold))
         read, self._pipe = os.pipe()
         try:
             with log.open("ab") as output:
                 self._guard = subprocess.Popen(  # noqa: S603 - our own script
-                    [sys.executable, "-I", "-S", _GUARD, str(grace_s), *command],
+                    [sys.executable, "-I", "-S", _GUARD, str(grace_s), held, *command],
                     stdin=read,
                     stdout=output,
                     stderr=output,

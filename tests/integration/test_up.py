@@ -1,5 +1,6 @@
 """``deeplens up``: one command from nothing to a ready system, and back to nothing."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -134,11 +135,19 @@ def test_ready_stopped_again_and_killed(up: Up) -> None:
     ).json()
     assert [hit["imageId"] for hit in found["results"]] == [image_id]
 
-    killed = set(up.seen)
-    up.end(signal.SIGKILL)
-    up.start("--no-demo")  # at once: it waits until what was killed has stopped
-    up.until_ready()
-    assert not [process for process in killed if process.is_running()]
+    # At once, as a supervisor starts it: it waits until what was killed has stopped, also where
+    # those were killed who would have seen to that.
+    for victims in ({up.process}, up.seen):
+        killed, dead = set(up.seen), up.process
+        for process in victims:
+            assert process is not None
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        up.start("--no-demo")
+        up.until_ready()
+        assert dead is not None
+        dead.wait()
+        assert not [process for process in killed if process.is_running()]
     assert httpx.get(f"{up.url}/api/v1/images/{image_id}/status").json()["status"] == "completed"
     assert up.end(signal.SIGTERM) == 0
     assert up.all_gone()
