@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn, Protocol
 
 from deeplens_streams import codec
@@ -112,14 +113,15 @@ class Replay:
         if not letter.canRetry and not force:
             raise NotRetryable
         if letter.errorCode == NewerVersion.code:
-            return await self._send_as_it_was(letter)
-        step, event = _event_of(letter)
+            send = partial(self._send_as_it_was, letter, *_unread_event_of(letter))
+        else:
+            send = partial(self._send, letter, *_event_of(letter))
         # 1. The claim: of many who retry it, one goes on. If that one is killed, the next goes
         # on where it was, as the same generation.
         if not await self._letters.claim(letter, seconds=self._claim_s):
             await self._refuse(letter)
         try:
-            return await self._send(letter, step, event)
+            return await send()
         except (Exception, asyncio.CancelledError):
             if letter.state == LetterState.WAITING:  # nothing was decided, so nobody need wait
                 with suppress(Exception):
@@ -157,9 +159,8 @@ class Replay:
         await self._resolve(letter, LetterState.RETRIED, None)
         return event.generation
 
-    async def _send_as_it_was(self, letter: DeadLetter) -> int:
+    async def _send_as_it_was(self, letter: DeadLetter, topic: Topic, event: Event) -> int:
         """Send an event again that an older version could not read."""
-        topic, event = _unread_event_of(letter)
         await self._publish(Message(topic, event))
         letter.retriedAs = event.generation
         await self._resolve(letter, LetterState.RETRIED, None)

@@ -42,14 +42,19 @@ class Process:
         self.url = f"http://127.0.0.1:{port}"
         self.log_path = folder / "process.log"
         self._args, self._env = args, env
+        #: Where another release of the code lies, if it is to run that.
+        self.code: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DEEPLENS_")}
+        # What is installed is found after these.
+        other = {"PYTHONPATH": str(self.code)} if self.code else {}
         with self.log_path.open("ab") as log, heeding_ctrl_c():
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *self._args],
-                env={**clean, **self._env, "PYTHONUNBUFFERED": "1"},
+                env={**clean, **self._env, **other, "PYTHONUNBUFFERED": "1"},
+                cwd=self.code,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ import pytest
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.kafka.jars import kafka_jars
 from deeplens_streams.kafka.java import find_java
+from tests.support.old_release import COMMIT
 
 ROOT = Path(__file__).parents[2]
 #: Where `go install` puts programs for CI.
@@ -83,12 +84,21 @@ def _small_disk() -> str:
     return mount
 
 
+def _old_release() -> str:
+    git = _program("git")()
+    asked = [git, "-C", str(ROOT), "cat-file", "-e", f"{COMMIT}^{{commit}}"]
+    if subprocess.run(asked, check=False, capture_output=True).returncode:
+        raise Missing(f"the release {COMMIT[:7]} is not in this checkout's history")
+    return COMMIT
+
+
 NEEDS = {
     "chromium": Need(_program("chromium", "chromium-browser"), "DEEPLENS_REQUIRE_BROWSER"),
     "docker-compose": Need(_program("docker-compose"), "DEEPLENS_REQUIRE_DEPLOY"),
     "haproxy": Need(_program("haproxy"), "DEEPLENS_REQUIRE_DEPLOY"),
     "helm": Need(_program("helm"), "DEEPLENS_REQUIRE_DEPLOY"),
     "kafka": Need(_kafka, "DEEPLENS_REQUIRE_KAFKA"),
+    "old release": Need(_old_release, "DEEPLENS_REQUIRE_OLD_RELEASE"),
     "openssl": Need(_program("openssl"), "DEEPLENS_REQUIRE_OPENSSL"),
     "small disk": Need(_small_disk, "DEEPLENS_REQUIRE_SMALL_DISK"),
     "toxiproxy-server": Need(_program("toxiproxy-server"), "DEEPLENS_REQUIRE_TOXIPROXY"),
@@ -109,6 +119,7 @@ FIXTURES = {
     "s3_server": "versitygw",
     "secure": "openssl",
     "small_disk": "small disk",
+    "yesterday": "old release",
 }
 
 
