@@ -27,6 +27,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
+from deeplens_streams.features.heartbeat import Heartbeat
 from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.pending import PendingRequests, Request
 
@@ -44,6 +45,8 @@ DECODE_S = 60.0
 #: Longer than one picture and its batch take, whatever is the matter with the picture.
 _SILENCE_S = 120.0
 _LOOK_S = 1.0
+#: Of a ping: beside idleness, and beside work.
+_ANSWER_S, _BUSY_ANSWER_S = 3.0, 15.0
 _RESTART_WAIT_S = 0.5
 _EXIT_TIMEOUT_S = 3.0
 
@@ -54,15 +57,17 @@ class ChildFeatures:
     """A `FeatureExtractor` that hands pictures to a child process and restarts it if it dies.
 
     After a crash, the pictures that were in hand are tried again one at a time. The process is
-    ended when one picture is decoded for too long, whatever becomes of the others, or when it
-    answers nothing while it has work. With which alone it crashes twice, or which hangs twice, is
-    undecodable, now and when it is sent again; no other is lost.
+    ended when one picture is decoded for too long, whatever becomes of the others, when it
+    answers nothing while it has work, or no ping. With which alone it crashes twice, or which
+    hangs twice, is undecodable, now and when it is sent again; no other is lost.
 
     Parameters
     ----------
     decode_s : how long one picture may be decoded.
-    silence_s : how long a process that has work may answer nothing.
-    look_s : how often that is looked at.
+    silence_s : how long a process that has work may answer nothing, and any process no ping.
+    look_s : how often that is looked at, and the process pinged.
+    answer_s, busy_answer_s : how long a ping may take before the model counts as away, of a
+        process without work and of one that has some.
     program : the module that the child runs.
     """
 
@@ -74,12 +79,15 @@ class ChildFeatures:
         decode_s: float = DECODE_S,
         silence_s: float = _SILENCE_S,
         look_s: float = _LOOK_S,
+        answer_s: float = _ANSWER_S,
+        busy_answer_s: float = _BUSY_ANSWER_S,
         program: str = _PROGRAM,
     ) -> None:
         self._settings = settings
         self._model = model
         self._decode_s, self._silence_s, self._look_s = decode_s, silence_s, look_s
         self._program = program
+        self._heartbeat = Heartbeat(look_s=look_s, idle_s=answer_s, busy_s=busy_answer_s)
         self._pending = PendingRequests()
         self._writer: asyncio.StreamWriter | None = None
         self._sending = asyncio.Lock()
@@ -145,6 +153,7 @@ class ChildFeatures:
         self._check_usable()
         if not self._up:
             raise ExtractorUnavailable("The model is loading.")
+        self._heartbeat.check(is_busy=bool(self._pending.in_hand()))
 
     async def close(self) -> None:
         self._closing = True
@@ -207,6 +216,7 @@ class ChildFeatures:
             )
             unless_started.pop_all()
         self._hung = set()
+        self._heartbeat.restart()
         tasks = [asyncio.create_task(self._watch(self._process, board))]
         try:
             write_frame(writer, self._settings.model_dump(mode="json", include=_SETTINGS))
@@ -239,7 +249,7 @@ class ChildFeatures:
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
     async def _watch(self, process: Process, board: Board) -> None:
-        """End a process that decodes one picture for too long, or has work and answers nothing.
+        """End a process that decodes one picture for too long, or answers nothing for too long.
 
         Time is counted in looks: while the whole machine stands still, there are none.
         """
@@ -252,18 +262,29 @@ class ChildFeatures:
             self._quiet += 1
             if not self._pending.in_hand():
                 self._quiet = 0
-            if hung or self._quiet * self._look_s > self._silence_s:
+            self._ask()
+            silent_s = max(self._quiet * self._look_s, self._heartbeat.silent_s)
+            if hung or silent_s > self._silence_s:
                 log.error("the model's process hangs; it is ended", pid=process.pid)
                 self._hung = hung
                 with suppress(ProcessLookupError):
                     process.kill()
                 return
 
+    def _ask(self) -> None:
+        """Ping a process that has loaded: importing and loading may hold the interpreter."""
+        if self._up and self._writer is not None:
+            number = self._heartbeat.look()
+            if number is not None:
+                write_frame(self._writer, {"ping": number})
+
     def _take(self, header: Header, body: bytes) -> None:
         if "ready" in header:
             self._up = True
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
+        elif "pong" in header:
+            self._heartbeat.answered(header["pong"])
         elif "failed" in header:
             raise _LOAD_ERRORS.get(header["failed"], DeepLensError)(header["message"])
         else:

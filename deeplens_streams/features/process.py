@@ -83,6 +83,9 @@ async def _serve(connection: socket.socket, board: Board) -> NoReturn:
     announcing.add_done_callback(done)
     try:
         while (frame := await read_frame(reader)) is not None:
+            if "ping" in frame[0]:
+                write_frame(writer, {"pong": frame[0]["ping"]})
+                continue
             task = asyncio.create_task(_answer(features, writer, *frame))
             tasks.add(task)
             task.add_done_callback(done)

@@ -103,6 +103,37 @@ async def test_a_process_that_hangs_is_ended_and_its_work_done_again() -> None:
     await features.close()
 
 
+async def test_a_process_that_is_stopped_is_away_until_it_goes_on() -> None:
+    """Also where it has nothing to do, and nobody misses an answer."""
+    features = child(look_s=0.1, answer_s=2.0)
+    await features.ready()
+    pid = features.process_id
+    assert pid is not None
+    await features.ping()
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: features._heartbeat.silent_s > 2.0)
+    with pytest.raises(ExtractorUnavailable, match="it is stopped or hangs"):
+        await features.ping()
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: features._heartbeat.silent_s == 0)
+    await features.ping()
+    assert features.process_id == pid
+    assert (await features.extract(photograph("coffee").data)).vector.shape == (2048,)
+    await features.close()
+
+
+async def test_a_process_that_answers_no_ping_for_ever_is_ended() -> None:
+    features = child(look_s=0.1, answer_s=1.0, silence_s=5.0)
+    await features.ready()
+    pid = features.process_id
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: features.process_id not in {None, pid})
+    assert (await features.extract(photograph("coffee").data)).vector.shape == (2048,)
+    await features.ping()
+    await features.close()
+
+
 async def test_the_process_is_the_first_to_go_where_memory_runs_out() -> None:
     features = child()
     await features.ready()
