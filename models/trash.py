@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from models.records import WireRecord
+from models.records import StoredRecord
 
 
 class TrashKind(StrEnum):
@@ -22,7 +22,7 @@ class TrashKind(StrEnum):
     """What lay where something was restored to."""
 
 
-class TrashManifest(WireRecord, include_metadata=False):
+class TrashManifest(StoredRecord, include_metadata=False):
     """What is kept, of whom, and why it was taken away."""
 
     #: A `TrashKind`.

@@ -15,6 +15,7 @@ from deeplens_streams.json_schemas import nested_records
 from deeplens_streams.letters import dead_letter, unreadable
 from deeplens_streams.reports import progress
 from deeplens_streams.web.api_keys import shown
+from deeplens_streams.web.inspection import _wire
 from models.admin import AdminAction
 from models.deletion import ImageDeleted, TenantPurge, Tombstone
 from models.events import (
@@ -40,6 +41,7 @@ from models.status import (
     StepReport,
 )
 from models.tenants import ChangeKind, Limits, Tenant, TenantChange, TenantChanged
+from models.trash import TrashManifest
 from tables.image_status import MAX_UNKNOWN_STEPS, joined
 from tables.tenants import changed
 from tests.unit.test_image_status import event, good_way, report, run
@@ -67,6 +69,7 @@ STORED: list[type[StoredRecord]] = [
     TenantPurge,
     DeadLetter,
     AdminAction,
+    TrashManifest,
 ]
 NEWS = {"future": {"a": [1, {"b": None}]}}
 #: What a field of that type holds in these tests.
@@ -159,6 +162,7 @@ def test_what_is_in_the_envelope_goes_on_with_every_event_that_follows() -> None
 def test_answers_show_only_what_this_version_knows() -> None:
     row = Tenant.from_wire(of_a_newer_version(Tenant))
     assert "future" not in shown(row.keys[0])
+    assert "future" not in _wire(row)["keys"][0]
     letter = DeadLetter.from_wire(of_a_newer_version(DeadLetter))
     assert not {"future", "schemaVersion"} & letter.known_fields().keys()
     assert "future" not in str(row.known_fields())
