@@ -16,6 +16,7 @@ from yarl import URL
 from agents import AGENTS
 from deeplens_streams import topics, web
 from deeplens_streams.api_keys import operator_key
+from deeplens_streams.broker.partitions import fixed_counts
 from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.deletion.resume import PendingDeletions
@@ -24,7 +25,7 @@ from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
-from deeplens_streams.transport import SESSION_TIMEOUT_S, Transport
+from deeplens_streams.transport import SESSION_TIMEOUT_S, Assignor, Transport
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
@@ -39,6 +40,8 @@ from tables.durable import DurableTable
 #: What an event waits for others, to be sent with them in one request: a client that uploads
 #: waits, too; between two stages it costs the picture little and saves much CPU under load.
 UPLOAD_LINGER_MS, STAGE_LINGER_MS = 5, 20
+#: After which consumers ask Kafka again what topics and partitions there are.
+METADATA_AGE_MS = 20_000
 
 
 class LimitedWeb(Web):
@@ -111,6 +114,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         datadir=str(settings.state_path / role.value),
         Worker=DeepLensWorker,
         Table=DurableTable,
+        PartitionAssignor=Assignor,
         logging_config=logging_config(settings),
         # A standby replica counts as one more consumer of every topic of the app, so apps without
         # a table have none.
@@ -124,6 +128,8 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         producer_compression_type=None if settings.compression == "none" else settings.compression,
         producer_request_timeout=30.0,
         producer_linger_ms=UPLOAD_LINGER_MS if serves_web else STAGE_LINGER_MS,
+        # So soon are partitions read that somebody added.
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
         # A vector is 25 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each
         # partition were a tenth of the whole process.
         stream_buffer_maxsize=64 if role is Role.INDEX else 256,
@@ -137,7 +143,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         web_application_options=web.application_options(settings),
         worker_redirect_stdouts=False,
     )
-    app.transport = Transport(app.conf.broker_consumer, app)
+    app.transport = Transport(app.conf.broker_consumer, app, fixed=fixed_counts(settings))
     app.settings, app.services, app.role = settings, services, role
     publisher = Publisher(app, settings, services.breakers)
     if serves_web:

@@ -14,39 +14,28 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from deeplens_streams.broker.described import partition_counts
 from deeplens_streams.broker.offsets import RemovedUnread, positions
-from deeplens_streams.broker.partitions import partition_counts
+from deeplens_streams.broker.readers import READERS, ROLES, group_id
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.metrics import CONSUMER_LAG, REMOVED_UNREAD
 from deeplens_streams.topics import (
-    COMPLETED,
     DELETED,
     EXTRACTION,
     FAILED,
     INDEXING,
     PROGRESS,
-    TENANT_CHANGES,
     UPLOADED,
     Topic,
 )
 from deeplens_streams.watermark import Watermark
 
+__all__ = ["READERS", "ROLES", "LagReader", "group_id"]
+
 log = structlog.get_logger()
 
-#: Who reads what.
-READERS: tuple[tuple[Role, Topic], ...] = (
-    (Role.PROCESS, UPLOADED),
-    (Role.EXTRACT, EXTRACTION),
-    (Role.INDEX, INDEXING),
-    (Role.INDEX, DELETED),
-    (Role.API, PROGRESS),
-    (Role.API, COMPLETED),
-    (Role.API, FAILED),
-    (Role.API, TENANT_CHANGES),
-)
-ROLES = {topic: role for role, topic in READERS}
 #: Where pictures wait on their way, each in one of them.
 _PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
 #: What becomes of a picture depends on these alone.
@@ -56,12 +45,6 @@ _EVERY_S = 2.0
 _WINDOW_S = 30.0
 #: A reading older than this says nothing: Kafka has not answered since.
 _FRESH_S = 30.0
-
-
-def group_id(role: Role, namespace: str) -> str:
-    """Return the consumer group of a role, which is its app's ID."""
-    prefix = f"{namespace}-" if namespace else ""
-    return f"{prefix}deeplens-{role.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Topic:
     max_bytes : of one message.
     dirty_ratio : of a compacted topic, how much of it may be old records before they are removed.
     purpose : one line for an operator.
+    is_fixed : whether the number of partitions may not change, since a key's row, or the only
+        record that may be left of it, is on one of them. Others may have more than declared.
     """
 
     base: str
@@ -38,6 +40,7 @@ class Topic:
     max_bytes: int = 1_048_588
     dirty_ratio: float = 0.5
     separator: str = "."
+    is_fixed: bool = False
 
     def name(self, namespace: str = "") -> str:
         return f"{namespace}{self.separator}{self.base}" if namespace else self.base
@@ -71,9 +74,15 @@ INDEXING = Topic(
     "deeplens.vectors.indexing", 4, "vectors to be stored", retention="vector_retention_days"
 )
 DELETED = Topic("deeplens.images.deleted", 4, "deleted pictures that are to be purged")
-PROGRESS = Topic("deeplens.images.progress", TABLE_PARTITIONS, "what each stage reports")
+PROGRESS = Topic(
+    "deeplens.images.progress", TABLE_PARTITIONS, "what each stage reports", is_fixed=True
+)
 STATUS = Topic(
-    "deeplens.images.status", TABLE_PARTITIONS, "each picture's present row", retention=None
+    "deeplens.images.status",
+    TABLE_PARTITIONS,
+    "each picture's present row",
+    retention=None,
+    is_fixed=True,
 )
 COMPLETED = Topic("deeplens.processing.completed", 2, "pictures that reached their end")
 FAILED = Topic(
@@ -86,7 +95,7 @@ FAILED = Topic(
 )
 
 TENANT_CHANGES = Topic(
-    "deeplens.tenants.changes", TENANT_PARTITIONS, "what is to change of tenants"
+    "deeplens.tenants.changes", TENANT_PARTITIONS, "what is to change of tenants", is_fixed=True
 )
 TENANTS = Topic(
     "deeplens.tenants",
@@ -95,6 +104,7 @@ TENANTS = Topic(
     retention=None,
     # It is small, rewritten all the time, and every api process reads it whole before it answers.
     dirty_ratio=0.1,
+    is_fixed=True,
 )
 
 TOPICS = (
@@ -105,7 +115,14 @@ TOPICS = (
 #: Faust would create it, too, but after its producer has read which topics there are: until the
 #: next look, minutes later, rows could not be written.
 CHANGELOGS = tuple(
-    Topic(f"deeplens-api-{table}-changelog", partitions, purpose, retention=None, separator="-")
+    Topic(
+        f"deeplens-api-{table}-changelog",
+        partitions,
+        purpose,
+        retention=None,
+        separator="-",
+        is_fixed=True,
+    )
     for table, partitions, purpose in (
         ("image_status", TABLE_PARTITIONS, "the status table, to recover it from"),
         ("tenants", TENANT_PARTITIONS, "the registry of tenants, to recover it from"),

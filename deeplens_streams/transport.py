@@ -11,17 +11,25 @@ between the two steps is emptied as well: either way the first events after it w
 Faust hands on each message with four tasks of asyncio, and asks Kafka again at once. Under load
 that is a request for every message or two, which costs more CPU than what the message asks for.
 
+A topic that feeds a table, and the table's own, have to have the same number of partitions, which
+Kafka lets anybody raise. Then rows would be sought on other partitions than those that they are
+on, and each worker would own partitions that do not belong together. So where the number is fixed,
+the fixed one counts, whatever Kafka says, until the worker has come to its orderly end.
+
 While Kafka is away, a producer that has something to send asks where it is, and again as soon as
 that is refused, which costs most of a core.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.partitioner import DefaultPartitioner
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka
 from faust.types import TP, Message
@@ -36,6 +44,33 @@ SESSION_TIMEOUT_S, TAKEN_OVER_S = 10.0, 20.0
 REST_S = 0.03
 #: Seconds until a producer asks again where Kafka is when nobody has answered.
 LOOK_S = 0.2
+
+
+#: Partitions by the name of a topic where their number is fixed.
+FixedCounts = Mapping[str, int]
+
+
+class Cluster:
+    """Kafka's topics, with no more partitions than are fixed."""
+
+    def __init__(self, cluster: ClusterMetadata, fixed: FixedCounts) -> None:
+        self._cluster, self._fixed = cluster, fixed
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """Return the partitions' numbers, as aiokafka does."""
+        found: set[int] | None = self._cluster.partitions_for_topic(topic)
+        fixed = self._fixed.get(topic)
+        if found is None or fixed is None:
+            return found
+        return {number for number in found if number < fixed}
+
+
+class Assignor(PartitionAssignor):
+    """As Faust's, with the fixed numbers of partitions."""
+
+    def _perform_assignment(self, cluster: ClusterMetadata, *args: Any) -> Any:
+        fixed = cast(Transport, self.app.transport).fixed
+        return super()._perform_assignment(cast(Any, Cluster(cluster, fixed)), *args)
 
 
 class Consumer(aiokafka.Consumer):
@@ -74,6 +109,12 @@ class Consumer(aiokafka.Consumer):
             self._in_hand.pop(tp, None)
             self._next.pop(tp, None)
         await super().on_partitions_revoked(revoked)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """Return how many partitions a topic has, or is to have."""
+        fixed = cast(Transport, self.transport).fixed.get(topic)
+        found: int | None = super().topic_partitions(topic)
+        return found if fixed is None or found is None else min(found, fixed)
 
     # Reading -----------------------------------------------------------------------------
 
@@ -153,6 +194,7 @@ class Producer(aiokafka.Producer):
     def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
         rest_between_looks(producer.client)
+        keep_partitions(producer, cast(Transport, self.transport).fixed)
         return producer
 
 
@@ -178,8 +220,39 @@ def rest_between_looks(client: AIOKafkaClient) -> None:
     client._metadata_update = look_and_rest  # noqa: SLF001
 
 
+def keep_partitions(producer: AIOKafkaProducer, fixed: FixedCounts) -> None:
+    """Have a producer choose among the fixed number of partitions, where there is one."""
+    choose, by_key = producer._partition, DefaultPartitioner()  # noqa: SLF001 - it asks nobody else
+
+    def _partition(  # noqa: PLR0917 - aiokafka's
+        topic: str,
+        partition: int | None,
+        key: Any,
+        value: Any,
+        serialized_key: bytes | None,
+        serialized_value: bytes | None,
+    ) -> int:
+        count = fixed.get(topic)
+        if count is not None and partition is None and serialized_key is not None:
+            known = producer._metadata.partitions_for_topic(topic)  # noqa: SLF001
+            if known is not None and len(known) > count:
+                return int(by_key(serialized_key, list(range(count)), []))
+        return int(choose(topic, partition, key, value, serialized_key, serialized_value))
+
+    producer._partition = _partition  # noqa: SLF001
+
+
 class Transport(aiokafka.Transport):
-    """As Faust's, with our consumer and producer."""
+    """As Faust's, with our consumer and producer.
+
+    Attributes
+    ----------
+    fixed : the number of partitions of topics where it may not change.
+    """
 
     Consumer = Consumer
     Producer = Producer
+
+    def __init__(self, *args: Any, fixed: FixedCounts | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fixed: FixedCounts = fixed or {}

@@ -14,6 +14,7 @@ import structlog
 from mode import Service, ServiceT
 from yarl import URL
 
+from deeplens_streams.broker.partition_watch import PartitionWatch
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
@@ -107,6 +108,7 @@ class DeepLensWorker(faust.Worker):
         beside: list[ServiceT] = [
             each for each in (app.feed, app.lag, app.deletions, *app.tenants) if each is not None
         ]
+        beside.append(PartitionWatch(app.settings, self.refuse))
         return chain([Foundation(self), *beside, siblings], super().on_init_dependencies())
 
     def refuse(self, sentence: str) -> None:

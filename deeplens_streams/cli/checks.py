@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+from aiokafka.errors import KafkaError
 
+from deeplens_streams.broker.described import describe_topics
+from deeplens_streams.broker.partitions import count_fault
+from deeplens_streams.broker.topic_settings import deviations
+from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.options import default_url
@@ -21,7 +26,7 @@ from deeplens_streams.features.weights import find_weights
 from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
 from deeplens_streams.kafka.java import find_java
 from deeplens_streams.listening import require_port
-from deeplens_streams.topics import TOPICS
+from deeplens_streams.topic_creation import DECLARED
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
 Result = tuple[str, str]
@@ -106,17 +111,21 @@ async def broker(settings: Settings) -> Result:
 
 async def topics(settings: Settings) -> Result:
     try:
-        found = await partition_counts(settings)
-    except DeepLensError:
+        async with admin_client(settings, timeout_ms=5000) as admin:
+            found = await describe_topics(admin, DECLARED, settings.namespace)
+    except (DeepLensError, KafkaError, OSError):
         return "warn", "unknown: no broker answers"
-    names = {topic.name(settings.namespace): topic.partitions for topic in TOPICS}
-    wrong = [n for n, count in names.items() if found.get(n, count) != count]
+    for topic, each in found.items():
+        if fault := count_fault(topic, each.partitions, settings.namespace):
+            return "fail", fault
+    wrong = [fault for topic, each in found.items() for fault in deviations(topic, each, settings)]
     if wrong:
-        return "fail", f"another number of partitions: {', '.join(wrong)}; see deeplens topics"
-    missing = [name for name in names if name not in found]
+        state = "fail" if any(each.loses for each in wrong) else "warn"
+        return state, f"{wrong[0]}; {len(wrong)} in all, see deeplens topics"
+    missing = len(DECLARED) - len(found)
     if missing:
-        return "warn", f"{len(missing)} of {len(names)} are missing; a worker creates them"
-    return "ok", f"all {len(names)}"
+        return "warn", f"{missing} of {len(DECLARED)} are missing; a worker creates them"
+    return "ok", f"all {len(DECLARED)}"
 
 
 async def data_folder(settings: Settings) -> Result:

@@ -1,7 +1,11 @@
 """What others do to our topics: compress what is on them, remove it, give them more partitions."""
 
+import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -9,8 +13,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
 from deeplens_streams import codec
+from deeplens_streams.broker.described import describe_topics
 from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.config import load_settings
+from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.topic_creation import DECLARED, ensure_topics
 from deeplens_streams.topics import (
     EXTRACTION,
     FAILED,
@@ -110,3 +118,73 @@ async def test_what_was_removed_unread_is_told_and_found_by_an_audit(system: Sys
     await audit(client, repair="true")
     await system.started("two", roles="extract")
     assert set((await client.until_final(ids)).values()) == {"completed"}
+
+
+def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``deeplens …`` against the Kafka and the namespace of `settings`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DEEPLENS_")}
+    where = {"DEEPLENS_BROKER": settings.broker, "DEEPLENS_NAMESPACE": settings.namespace}
+    return subprocess.run(
+        [sys.executable, "-m", "deeplens_streams.cli.main", *arguments],
+        env=clean | where,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def states(ended: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return what ``deeplens topics --json`` said of each topic."""
+    return {
+        row["name"]: (row["state"], frozenset(each["setting"] for each in row["deviations"]))
+        for row in json.loads(ended.stdout)["topics"]
+    }
+
+
+async def make_topics(settings: Settings) -> None:
+    """Make every topic as somebody does who knows their names and partitions alone."""
+    async with admin_client(settings) as admin:
+        await admin.create_topics(
+            [
+                NewTopic(
+                    topic.name(settings.namespace),
+                    topic.partitions,
+                    1,
+                    topic_configs={"compression.type": "lz4"},
+                )
+                for topic in DECLARED
+            ]
+        )
+
+
+async def test_topics_that_others_made_are_named_and_put_right(kafka: KafkaServer) -> None:
+    settings = load_settings(broker=f"kafka://{kafka.bootstrap}", namespace="made-by-others")
+    await make_topics(settings)
+    with pytest.raises(ConfigurationError) as refusal:
+        await ensure_topics(settings)
+    assert "made-by-others.deeplens.tenants has cleanup.policy=delete" in refusal.value.message
+    assert "deeplens topics --apply" in refusal.value.message
+
+    named = await asyncio.to_thread(command, settings, "topics", "--json")
+    assert named.returncode == 1
+    rows = states(named)
+    assert rows[UPLOADED.name(settings.namespace)] == ("ok", frozenset())
+    compacted = [each.name(settings.namespace) for each in DECLARED if each.retention is None]
+    assert len(compacted) == 4
+    for name in compacted:
+        assert rows[name][0] == "wrong setting"
+        assert "cleanup.policy" in rows[name][1]
+    assert rows[FAILED.name(settings.namespace)][1] == {"retention.ms"}
+    doctor = await asyncio.to_thread(command, settings, "doctor", "--json")
+    (check,) = [each for each in json.loads(doctor.stdout) if each["check"] == "topics"]
+    assert check["state"] == "fail"
+    assert "cleanup.policy" in check["detail"]
+
+    applied = await asyncio.to_thread(command, settings, "topics", "--json", "--apply")
+    assert (applied.returncode, set(states(applied).values())) == (0, {("ok", frozenset())})
+    await ensure_topics(settings)
+    async with admin_client(settings) as admin:
+        described = await describe_topics(admin, DECLARED, settings.namespace)
+    assert {each.overrides["compression.type"] for each in described.values()} == {"lz4"}
+    again = await asyncio.to_thread(command, settings, "topics", "--apply")
+    assert (again.returncode, again.stderr) == (0, "")

@@ -17,7 +17,7 @@ from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.config import load_settings
 from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
 from deeplens_streams.kafka.ports import is_free
-from deeplens_streams.topic_creation import ensure_topics
+from deeplens_streams.topic_creation import DECLARED, ensure_topics
 from deeplens_streams.topics import TOPICS
 
 pytestmark = pytest.mark.kafka
@@ -80,7 +80,7 @@ def test_the_topics_command_creates_and_compares(
         return ended.returncode, {row["name"]: row["state"] for row in rows}
 
     monkeypatch.setenv("DEEPLENS_NAMESPACE", "mine")
-    names = {topic.name("mine") for topic in TOPICS}
+    names = {topic.name("mine") for topic in DECLARED}
     with KafkaServer(folder) as server:
         monkeypatch.setenv("DEEPLENS_BROKER", f"kafka://{server.bootstrap}")
         assert topics() == (1, dict.fromkeys(names, "missing"))

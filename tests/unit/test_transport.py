@@ -17,7 +17,7 @@ from faust.types import TP
 from mode import Service
 
 from deeplens_streams import transport
-from deeplens_streams.transport import Consumer, Producer
+from deeplens_streams.transport import Cluster, Consumer, Producer, keep_partitions
 from tests.complaints import complaints_of
 
 A, B = TP("a", 0), TP("a", 1)
@@ -277,3 +277,52 @@ async def test_a_send_that_fails_behind_who_gave_up_says_nothing_by_itself(
     assert await complaints_of(partial(given_up, producer.send)) == []
     # And it would be said.
     assert len(await complaints_of(partial(given_up, partial(send, producer)))) == 1
+
+
+# Partitions that somebody added ----------------------------------------------------------
+
+
+def cluster(**counts: int) -> ClusterMetadata:
+    """Return what Kafka says of topics."""
+    found = ClusterMetadata()
+    found._partitions = {
+        topic: {number: SimpleNamespace(leader=1) for number in range(count)}
+        for topic, count in counts.items()
+    }
+    return found
+
+
+async def test_a_producer_holds_on_to_fixed_numbers_of_partitions() -> None:
+    producer = AIOKafkaProducer(bootstrap_servers="localhost:1")
+    keys = [f"img_{number}".encode() for number in range(100)]
+
+    def partitions(topic: str) -> list[int]:
+        return [
+            producer._partition(
+                topic,
+                partition=None,
+                key=None,
+                value=None,
+                serialized_key=key,
+                serialized_value=b"",
+            )
+            for key in keys
+        ]
+
+    producer._metadata = cluster(fixed=6, other=6)
+    before = partitions("fixed")
+    keep_partitions(producer, {"fixed": 6})
+    assert partitions("fixed") == partitions("other") == before
+    producer._metadata = cluster(fixed=8, other=8)
+    assert partitions("fixed") == before
+    assert partitions("other") != before
+    assert producer._partition("fixed", 5, None, None, keys[0], b"") == 5
+    await producer.stop()
+
+
+def test_no_worker_owns_more_than_the_fixed_numbers_of_partitions() -> None:
+    seen = Cluster(cluster(fixed=8, other=8, fewer=1), {"fixed": 6, "fewer": 2, "unknown": 3})
+    assert seen.partitions_for_topic("fixed") == set(range(6))
+    assert seen.partitions_for_topic("other") == set(range(8))
+    assert seen.partitions_for_topic("fewer") == {0}
+    assert seen.partitions_for_topic("unknown") is None
