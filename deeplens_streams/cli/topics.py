@@ -1,7 +1,8 @@
 """``deeplens topics``: what there must be at the broker, and what there is."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.kafka.server import KafkaServer
 from deeplens_streams.topic_creation import DECLARED, create_missing
 from deeplens_streams.topics import Topic
 
@@ -42,6 +45,11 @@ Found = Mapping[Topic, Described]
     help="With --mend: where what is on a topic is kept meanwhile, and afterwards as a copy. "
     "Default: mended-topics in the data folder.",
 )
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Those of deeplens up, which has to be stopped: its Kafka runs while this does.",
+)
 @click.option("--broker", help="Default: DEEPLENS_BROKER, else kafka://127.0.0.1:9092.")
 @json_option
 def topics(
@@ -50,6 +58,7 @@ def topics(
     apply: bool,
     mending: bool,
     aside: Path | None,
+    embedded: bool,
     broker: str | None,
     as_json: bool,
 ) -> None:
@@ -60,9 +69,10 @@ def topics(
     """
     settings = load_settings(**({"broker": broker} if broker else {}))
     console.quiet_clients()
-    if mending:
-        asyncio.run(_mend(settings, aside or settings.data_dir / "mended-topics"))
-    found = asyncio.run(_found(settings, create=create, apply=apply))
+    with _kafka(settings) if embedded else nullcontext(settings) as settings:
+        if mending:
+            asyncio.run(_mend(settings, aside or settings.data_dir / "mended-topics"))
+        found = asyncio.run(_found(settings, create=create, apply=apply))
     rows = [_row(topic, settings, found) for topic in DECLARED]
     if as_json:
         console.print_json({"broker": settings.broker, "topics": rows})
@@ -71,6 +81,16 @@ def topics(
         _print_faults(rows)
     if any(row["state"] != "ok" for row in rows):
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _kafka(settings: Settings) -> Iterator[Settings]:
+    """Run the data folder's own Kafka, and yield the settings that lead to it."""
+    folder = settings.data_dir / "kafka"
+    if not folder.exists():
+        raise ConfigurationError(f"There is no Kafka in {folder}; set DEEPLENS_DATA_DIR.")
+    with FolderLock(settings.data_dir, "stop it first"), KafkaServer(folder) as server:
+        yield settings.model_copy(update={"broker": f"kafka://{server.bootstrap}"})
 
 
 async def _mend(settings: Settings, folder: Path) -> None:

@@ -126,7 +126,8 @@ def _channel(flow: Flow, settings: Settings) -> dict[str, Any]:
         kept["retention.ms"] = int(config["retention.ms"])
     return {
         "address": name,
-        "description": flow.topic.purpose,
+        "description": flow.topic.purpose
+        + ("" if flow.topic.is_fixed else "; it may have more partitions than are declared here"),
         "servers": [{"$ref": "#/servers/kafka"}],
         "messages": {flow.event.__name__: {"$ref": f"#/components/messages/{flow.event.__name__}"}},
         "bindings": {

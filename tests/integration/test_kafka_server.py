@@ -88,6 +88,19 @@ def test_the_topics_command_creates_and_compares(
         assert topics() == (0, dict.fromkeys(names, "ok"))
 
 
+def test_the_topics_command_starts_the_kafka_of_a_stopped_system(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kafka").symlink_to(folder)
+    monkeypatch.setenv("DEEPLENS_DATA_DIR", str(tmp_path))
+    command = [sys.executable, "-m", "deeplens_streams.cli.main", "topics", "--embedded", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    answer = json.loads(ended.stdout)
+    assert {row["state"] for row in answer["topics"]} == {"ok"}
+    assert is_free(int(answer["broker"].rpartition(":")[2]))
+
+
 def test_a_taken_port_is_one_sentence(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
