@@ -17,7 +17,12 @@ from pathlib import Path
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.partitioner import DefaultPartitioner
 
 from deeplens_streams.broker.aside import Aside, Manifest, Record
@@ -80,20 +85,33 @@ async def mend(
 
 async def _require_nobody(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     """Wait for members that died to be known as dead; refuse while there are others."""
-    groups = [group_id(role, settings.namespace) for role in Role]
     deadline = time.monotonic() + PATIENCE_S / 3
     while True:
-        busy = []
-        for group in groups:  # asked for several, the client cannot read the answer
-            for response in await admin.describe_consumer_groups([group]):
-                busy += [str(each[1]) for each in response.groups if each[5]]
-        if not busy:
-            return
-        if time.monotonic() > deadline:
-            raise ConfigurationError(
-                f"Workers are running (in the groups {', '.join(busy)}); stop all of them first."
-            )
+        try:
+            busy = await _busy_groups(admin, settings)
+        except KafkaError as error:
+            # Kafka makes the topic of groups when somebody asks for the first one.
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        else:
+            if not busy:
+                return
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"Workers run (in the groups {', '.join(busy)}); stop all of them first."
+                )
         await asyncio.sleep(_POLL_S)
+
+
+async def _busy_groups(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
+    """Return our consumer groups that somebody is in."""
+    busy = []
+    for role in Role:
+        # Asked for several at once, the client cannot read the answer.
+        group = group_id(role, settings.namespace)
+        for response in await admin.describe_consumer_groups([group]):
+            busy += [str(each[1]) for each in response.groups if each[5]]
+    return busy
 
 
 async def _put_aside(
