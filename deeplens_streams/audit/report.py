@@ -30,6 +30,8 @@ class Fault(StrEnum):
     """It is there, and its ID alone does not lead to it."""
     POINTER_DAMAGED = "pointer_damaged"
     """It is there, and its ID leads elsewhere, or to nothing that can be read."""
+    COLLECTION_DAMAGED = "collection_damaged"
+    """The vector engine has put vectors aside whose files are damaged; searches are refused."""
     VECTOR_MISSING = "vector_missing"
     """Completed, and the vector engine does not have it."""
     THUMBNAIL_MISSING = "thumbnail_missing"

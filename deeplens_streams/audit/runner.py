@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from deeplens_streams.audit.context import AllRows, AuditContext
+from deeplens_streams.audit.damaged_collections import DamagedCollections
 from deeplens_streams.audit.deleted_images import DeletedImages
 from deeplens_streams.audit.files import Files
 from deeplens_streams.audit.guard import reason_of
@@ -30,8 +31,8 @@ from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish
 from models.events import wire_time
 
-#: Walks that count, before those that look for what is nobody's.
-_COUNTING = 3
+#: The first walks, which count what there is, before those that look for what is nobody's.
+_COUNTING = 4
 
 _Walk = Callable[[str, Ledger], AsyncGenerator[Found]]
 
@@ -70,9 +71,10 @@ class Audit:
         lost = LostParts(context)
         self._watermark = watermark
         self._lost_rows, self._pointers = LostRows(context), Pointers(context)
-        # Tombstones first: what is deleted meanwhile is counted once at the most. Vectors before
-        # originals, of which they tell the file name.
+        # Tombstones before images: what is deleted meanwhile is counted once at the most. Vectors
+        # before originals, of which they tell the file name.
         self._walks: tuple[_Walk, ...] = (
+            DamagedCollections(context).walk,
             DeletedImages(context).walk,
             Letters(context, lost).walk,
             Images(context).walk,

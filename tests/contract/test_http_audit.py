@@ -163,6 +163,30 @@ async def test_a_missing_vector_is_made_again(served: Web) -> None:
     assert served.sent[-2].event.generation == 2
 
 
+async def test_vectors_that_were_put_aside_are_made_again(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = await completed(served)
+    assert served.vectors is not None
+    await served.vectors.delete([image_id], tenant=TENANT, model=served.model.name)
+    aside = [served.model.name]
+
+    async def damaged(*, tenant: str) -> list[str]:
+        return list(aside) if tenant == TENANT else []
+
+    async def give_up(*, tenant: str, model: str) -> None:
+        assert tenant == TENANT
+        aside.remove(model)
+
+    monkeypatch.setattr(served.vectors, "damaged", damaged)
+    monkeypatch.setattr(served.vectors, "give_up_damaged", give_up)
+    for query in ("", "repair=true"):
+        findings, _ = await audited(served, query)
+        assert faults(findings) == ["collection_damaged", "vector_missing"]
+    assert aside == []
+    assert served.sent[-2].topic is UPLOADED
+
+
 async def test_a_lost_metadata_object_is_no_deletion(served: Web) -> None:
     """It is made again of row, original and vector, word for word."""
     tags = json.dumps({"a": "b"})

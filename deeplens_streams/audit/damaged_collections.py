@@ -1,0 +1,37 @@
+"""Collections whose files are damaged: put aside by the engine, given up by a repair."""
+
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger
+from deeplens_streams.vectors import VectorStore
+
+
+class DamagedCollections:
+    """Vectors that were put aside, behind which searches are refused.
+
+    A repair has searches go on; the vectors themselves are missing then, which is found with their
+    images. Where the engine has not met the damage yet, it does here.
+    """
+
+    def __init__(self, context: AuditContext) -> None:
+        self._services = context.services
+
+    async def walk(self, tenant: str, _ledger: Ledger) -> AsyncGenerator[Found]:
+        vectors = self._services.vectors
+        if vectors is None:
+            return
+        for model in await vectors.models_of(tenant=tenant):
+            work = self._read(vectors, tenant, model)
+            # What cannot be read is put aside, and told below.
+            await judged(f"the vectors of {model}", "", work, self._services)
+        for model in await vectors.damaged(tenant=tenant):
+            repair = partial(vectors.give_up_damaged, tenant=tenant, model=model)
+            detail = f"vectors of {model} are damaged and were put aside"
+            yield Found("", Fault.COLLECTION_DAMAGED, detail, repair)
+
+    async def _read(self, vectors: VectorStore, tenant: str, model: str) -> list[Found]:
+        await vectors.page(tenant=tenant, model=model, limit=PAGE)
+        return []
