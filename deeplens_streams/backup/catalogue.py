@@ -47,6 +47,8 @@ class Catalogue:
             "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, size INTEGER, sha256 TEXT,"
             " stamp TEXT, fault TEXT, seen INTEGER) WITHOUT ROWID"
         )
+        # One transaction, which never ends: each that does costs more than what is done in it.
+        self._db.execute("BEGIN")
 
     def close(self) -> None:
         self._db.close()

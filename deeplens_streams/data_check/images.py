@@ -93,7 +93,8 @@ class _Images:
         if reason is None:
             return []
         mend = REPAIR if image_id or kind == "checksum" else RESTORE
-        return [self._damage(entry.key, f"{_NAMES.get(kind, 'object')}_damaged", reason, mend)]
+        name = "pointer" if image_id else _NAMES.get(kind, "object")
+        return [self._damage(entry.key, f"{name}_damaged", reason, mend)]
 
     async def _metadata(self, key: str, data: bytes) -> list[Damage]:
         try:
@@ -129,7 +130,7 @@ class _Images:
 
 
 #: What an object is called, by the folder of a tenant that it is in.
-_NAMES = {"deleted": "tombstone", "failed": "letter", "checksum": "claim", "": "object"}
+_NAMES = {"deleted": "tombstone", "failed": "letter", "checksum": "claim"}
 
 
 def _batches(folder: Path) -> Iterator[list[Path]]:

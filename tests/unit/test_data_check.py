@@ -175,7 +175,7 @@ IMAGES: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("metadata", zero, "metadata_damaged", "restore"),
     ("metadata", cut, "metadata_damaged", "restore"),
     ("pointer", drop, "pointer_missing", "audit"),
-    ("pointer", empty, "object_damaged", "audit"),
+    ("pointer", empty, "pointer_damaged", "audit"),
     (".registry/acme.json", cut, "object_damaged", "restore"),
 ]
 
