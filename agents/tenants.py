@@ -4,19 +4,24 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import structlog
+
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.errors import NewerVersion, StorageUnavailable
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
+from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
-from models.tenants import SYSTEM, ChangeKind, Tenant, TenantChange, TenantChanged
+from models.tenants import SYSTEM, ChangeKind, Tenant, TenantChange, TenantChanged, TenantState
 from tables import tenants
 from tables.durable import DurableTable
 from tables.faults import table_faults
 
 if TYPE_CHECKING:
     import faust
+
+log = structlog.get_logger()
 
 #: Changes whose rows are announced together, at the most.
 BATCH = 64
@@ -46,26 +51,84 @@ async def process(
             f"This version knows no change {event.data.kind[:40]!r} of a tenant; retry its dead "
             "letter when every api worker knows it, or discard it."
         )
-    key = event.tenantId.encode()
+    key, kind = event.tenantId.encode(), event.data.kind
     with table_faults():
         before: Tenant | None = rows.get(key)
+    if kind in {ChangeKind.DELETE, ChangeKind.PURGED}:
+        services.tenant_records.look_again(event.tenantId)
+    row = await _standing(before, event, services)
     purged_at = None
-    if before is None and tenants.makes_row(event, is_open=is_open):
+    if row is None and tenants.makes_row(event, is_open=is_open):
         purged_at = await _purged_at(event, services)
-    # What is in the table may be the very object: a failed attempt must not have changed it.
-    row = None if before is None else _copy(before)
     after = tenants.changed(row, event, is_open=is_open, purged_at=purged_at)
+    # 1. what storage keeps, 2. the row and its changelog, 3. everybody
+    if after is not None and (row is None or kind in tenants.KEPT):
+        await services.tenant_records.keep(tenants.record_of(after))
+    elif after is None and kind == ChangeKind.PURGED:
+        created_at = None if before is None else before.createdAt
+        await services.tenant_records.remove(event.tenantId, created_at=created_at)
+    is_gone = after is None and (before is not None or kind == ChangeKind.PURGED)
     with table_faults():
         if after is not None:
             rows[key] = after
-        elif before is not None or event.data.kind == ChangeKind.PURGED:
+        elif is_gone:
             with suppress(KeyError):  # gone from here already; its changelog may not know
                 del rows[key]
     if after is not None:
         return [Message(TENANTS, announced(after))]
-    if before is not None or event.data.kind == ChangeKind.PURGED:
-        return [Message(TENANTS, event, is_tombstone=True)]
-    return []
+    return [Message(TENANTS, event, is_tombstone=True)] if is_gone else []
+
+
+async def _standing(
+    before: Tenant | None, event: TenantChange, services: Services
+) -> Tenant | None:
+    """Return the row that the change is of, as far as it is one.
+
+    It is none where it is of before the tenant's purge, as an old copy of the table has it, and
+    more than the table has where Kafka was lost and storage was not.
+    """
+    records, kind = services.tenant_records, event.data.kind
+    # What is in the table may be the very object: a failed attempt must not have changed it.
+    row = None if before is None else _copy(before)
+    if kind == ChangeKind.PURGED:
+        return row
+    try:
+        if row is not None:
+            verdict = await records.judge(row)
+            if verdict is Verdict.GOES:
+                row.state = TenantState.DELETING.value
+            elif verdict is Verdict.GONE:
+                log.warning("a row of a deleted tenant is refused", tenant=event.tenantId)
+                row = None
+        if row is None or kind == ChangeKind.RESTORE:
+            row = await _read_back(row, event, services)
+    except StorageUnavailable:
+        # Other tenants' changes must not wait. What storage would have said is said to the next
+        # change, or by a look at all that it keeps.
+        pass
+    return row
+
+
+async def _read_back(row: Tenant | None, event: TenantChange, services: Services) -> Tenant | None:
+    records = services.tenant_records
+    try:
+        record = await records.find(event.tenantId)
+    except DamagedRecord:
+        return row
+    if record is None or (verdict := await records.judge(record)) is Verdict.GONE:
+        return row
+    if verdict is Verdict.GOES:
+        record.state = TenantState.DELETING.value
+    known = None if row is None else (row.createdAt, row.revision)
+    after = tenants.restored(row, record)
+    if (after.createdAt, after.revision) != known:
+        log.warning(
+            "a tenant is read back from storage",
+            tenant=event.tenantId,
+            revision=record.revision,
+            made_at=record.createdAt,
+        )
+    return after
 
 
 async def _purged_at(event: TenantChange, services: Services) -> str | None:
@@ -75,7 +138,7 @@ async def _purged_at(event: TenantChange, services: Services) -> str | None:
     try:
         purge = await services.tombstones.find_purge(tenant=event.tenantId)
     except StorageUnavailable:
-        if event.data.kind != ChangeKind.CREATE:
+        if event.data.kind not in {ChangeKind.CREATE, ChangeKind.RATE}:
             raise
         return event.timestamp  # other tenants' changes must not wait; all before it is not its own
     return None if purge is None else purge.emptiedAt or purge.completedAt or event.timestamp

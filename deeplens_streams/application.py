@@ -25,6 +25,8 @@ from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
+from deeplens_streams.tenancy.reconciling import TenantReconciler
+from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.transport import SESSION_TIMEOUT_S, Assignor, Transport
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
@@ -165,7 +167,12 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     is_open = operator_key(settings) is None
     registry = app.registry = Registry(publisher.send, is_open=is_open)
     quotas = Quotas(settings, registry)
-    app.tenants = (RegistryReader(settings, registry), quotas)
+    recovery = TenantRecovery(app.services.tenant_records)
+    app.tenants = (
+        RegistryReader(settings, registry, recovery),
+        quotas,
+        TenantReconciler(registry, recovery, app.services, publisher.send),
+    )
     recovered = Recovered(app)
     rows = TableRows(app, app.tables[image_status.NAME], settings, recovered)
 

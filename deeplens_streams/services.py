@@ -10,6 +10,7 @@ from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.vectors import VectorStore, open_vectors
@@ -35,6 +36,7 @@ class Services:
     actions: AdminLog
     trash: Trash
     inventory: Inventory
+    tenant_records: TenantRecords
     model: ModelSpec
     features: FeatureExtractor | None
     vectors: VectorStore | None
@@ -75,15 +77,17 @@ def build_services(settings: Settings) -> Services:
     breakers["storage"].ping = ObjectImages(unguarded).ping
     if vectors is not None:
         breakers["vectors"].ping = vectors.ping
+    tombstones = Tombstones(blobs)
     return Services(
         settings=settings,
         storage=ObjectImages(blobs),
         claims=DuplicateClaims(blobs),
         letters=DeadLetterStore(blobs),
-        tombstones=Tombstones(blobs),
+        tombstones=tombstones,
         actions=AdminLog(blobs),
         trash=Trash(blobs),
         inventory=Inventory(blobs),
+        tenant_records=TenantRecords(blobs, tombstones),
         # Choosing may read a whole file of weights, for its name: once is enough.
         model=features.model if features else choose_model(settings),
         features=breakers.guard(features, "extractor") if features else None,

@@ -46,10 +46,18 @@ class Limits(WireRecord, include_metadata=False):
 
 
 class Usage(WireRecord, include_metadata=False):
-    """What a tenant has: accepted and not deleted."""
+    """What a tenant has: accepted and not deleted.
+
+    Less than nothing where it is wrong: what was never counted went. An audit says so.
+    """
 
     images: int = 0
     bytes: int = 0
+
+    @property
+    def known(self) -> "Usage":
+        """The same as far as it can be true."""
+        return Usage(images=max(0, self.images), bytes=max(0, self.bytes))
 
 
 class ApiKey(WireRecord, include_metadata=False):
@@ -119,6 +127,32 @@ class Tenant(StoredRecord, include_metadata=False):
     filled: dict[str, Usage] | None = None
     #: End of the last purge of a tenant of this name; what is of before that is not of this one.
     purgedAt: str | None = None
+    #: Grows with each change that is kept in storage, too (`TenantRecord`).
+    revision: int = 0
+    #: Grows with each correction of `usage`: one that was worked out before another is refused.
+    recounts: int = 0
+
+
+class TenantRecord(StoredRecord, include_metadata=False):
+    """What storage keeps of a tenant's row, for the day that Kafka is lost.
+
+    Not what is counted or handed out: an audit counts anew what there is.
+    """
+
+    tenantId: str
+    state: str
+    createdAt: str
+    updatedAt: str
+    revision: int
+    limits: Limits
+    keys: list[ApiKey]
+    provisioned: bool = False
+    purgedAt: str | None = None
+
+    @property
+    def order(self) -> tuple[str, int]:
+        """Of two records of one name, the later has the greater."""
+        return self.createdAt, self.revision
 
 
 class Count(WireRecord, include_metadata=False):
@@ -162,6 +196,10 @@ class ChangeKind(StrEnum):
     """A picture that had taken room was refused after all."""
     RATE = "rate"
     """It asks for uploads or searches of this minute."""
+    RESTORE = "restore"
+    """Its row is missing, or older than what storage keeps of it: that is to be read back."""
+    RECOUNT = "recount"
+    """Its usage is wrong by so much, or counts up to offsets of a topic that is no more."""
 
 
 class TenantChangeData(WireRecord, include_metadata=False):
@@ -184,6 +222,11 @@ class TenantChangeData(WireRecord, include_metadata=False):
     #: Of a rate.
     uploads: int = 0
     searches: int = 0
+    #: Of a recount, whose `images` and `bytes` are what is missing: the row that it was made of.
+    createdAt: str | None = None
+    recounts: int | None = None
+    #: By partition of the progress topic: the offset in `Tenant.counted` that is to be forgotten.
+    marks: dict[str, int] | None = None
 
 
 class TenantEvent(Event, abstract=True, include_metadata=False):

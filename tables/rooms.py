@@ -28,8 +28,10 @@ def count(row: Tenant, partition: int | None, counts: list[Count]) -> None:
     seen = row.counted.get(name, -1)
     for each in counts:
         if each.offset > seen:
-            row.usage.images = max(0, row.usage.images + each.images)
-            row.usage.bytes = max(0, row.usage.bytes + each.bytes)
+            # Below 0 where what went was never counted: a recount corrects the sum by what is
+            # missing, so nothing of it may be left out meanwhile.
+            row.usage.images += each.images
+            row.usage.bytes += each.bytes
             if each.lease:
                 _free(row, each.lease, each.leaseImages, each.leaseBytes)
             seen = row.counted[name] = each.offset
@@ -38,7 +40,7 @@ def count(row: Tenant, partition: int | None, counts: list[Count]) -> None:
 def lease(row: Tenant, data: TenantChangeData, event: TenantChange) -> str | None:
     """Hand out room for as many pictures as are asked for, or as it is well to."""
     _forget_old(row, event.timestamp)
-    limits, taken = row.limits.over(data.limits), [row.usage, *_filled(row).values()]
+    limits, taken = row.limits.over(data.limits), [row.usage.known, *_filled(row).values()]
     held = list(row.leases.values())
     images = _room(limits.images, [each.images for each in (*taken, *held)])
     size = _room(limits.bytes, [each.bytes for each in (*taken, *held)])

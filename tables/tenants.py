@@ -20,6 +20,7 @@ from models.tenants import (
     Tenant,
     TenantChange,
     TenantChangeData,
+    TenantRecord,
     TenantState,
     Usage,
 )
@@ -34,6 +35,8 @@ NAME = "tenants"
 
 #: Why a change was refused, as `Tenant.outcomes` says it; `rooms.FULL` is another reason.
 EXISTS, UNKNOWN, TOO_FAST, GOING = "exists", "unknown", "too fast", "deleting"
+#: The same, of a recount that was made of a row as it is no more.
+OUTDATED = "outdated"
 #: Outcomes that a row remembers, so that whoever asked finds theirs.
 _OUTCOMES = 64
 #: Keys that ended stay to be seen for so many days, and no more than so many of them.
@@ -86,6 +89,7 @@ def changed(
         else:
             refusal = _APPLY[kind](row, data, event)
         row.outcomes[event.eventId] = refusal or ""
+        row.revision += kind in KEPT and refusal is None
     row.updatedAt = event.timestamp
     for old in list(row.outcomes)[:-_OUTCOMES]:
         del row.outcomes[old]
@@ -94,6 +98,48 @@ def changed(
 
 #: Changes by which a tenant exists where everybody may use the system.
 _USES = frozenset({ChangeKind.COUNT, ChangeKind.LEASE, ChangeKind.RATE})
+
+
+#: Changes of what storage keeps of a row; the others count or hand out.
+KEPT = frozenset(
+    {
+        *(ChangeKind.CREATE, ChangeKind.LIMIT, ChangeKind.SUSPEND, ChangeKind.RESUME),
+        *(ChangeKind.PROVISIONED, ChangeKind.DELETE, ChangeKind.ADD_KEY, ChangeKind.EXPIRE_KEY),
+    }
+)
+
+
+_KEPT_FIELDS = ("state", "updatedAt", "revision", "limits", "keys", "provisioned", "purgedAt")
+
+
+def record_of(row: Tenant) -> TenantRecord:
+    """Return what storage is to keep of a row."""
+    return TenantRecord(
+        tenantId=row.tenantId,
+        state=row.state,
+        createdAt=row.createdAt,
+        updatedAt=row.updatedAt,
+        revision=row.revision,
+        limits=row.limits,
+        keys=row.keys,
+        provisioned=row.provisioned,
+        purgedAt=row.purgedAt,
+    ).succeeding(row)
+
+
+def restored(row: Tenant | None, record: TenantRecord) -> Tenant:
+    """Return the row with what storage keeps of it, where that is later.
+
+    Where there was none, or one of an earlier tenant of the name, it counts from nothing: an audit
+    counts what there is.
+    """
+    if row is not None and (row.createdAt, row.revision) >= record.order:
+        return row
+    if row is None or row.createdAt != record.createdAt:
+        row = _empty(record.tenantId, record.createdAt)
+    for name in _KEPT_FIELDS:
+        setattr(row, name, getattr(record, name))
+    return row.succeeding(record)
 
 
 def makes_row(event: TenantChange, *, is_open: bool) -> bool:
@@ -108,19 +154,26 @@ def makes_row(event: TenantChange, *, is_open: bool) -> bool:
 
 
 def _new(event: TenantChange, purged_at: str | None) -> Tenant:
+    row = _empty(event.tenantId, event.timestamp)
+    if event.data.kind == ChangeKind.CREATE:
+        row.limits = event.data.limits or Limits()
+    row.purgedAt = purged_at
+    return row
+
+
+def _empty(tenant: str, created_at: str) -> Tenant:
     return Tenant(
-        tenantId=event.tenantId,
+        tenantId=tenant,
         state=TenantState.ACTIVE.value,
-        createdAt=event.timestamp,
-        updatedAt=event.timestamp,
-        limits=(event.data.limits if event.data.kind == ChangeKind.CREATE else None) or Limits(),
+        createdAt=created_at,
+        updatedAt=created_at,
+        limits=Limits(),
         usage=Usage(),
         keys=[],
         leases={},
         rates=Rates(),
         counted={},
         outcomes={},
-        purgedAt=purged_at,
     )
 
 
@@ -210,7 +263,30 @@ def _rate(row: Tenant, data: TenantChangeData, _event: TenantChange) -> str | No
     return None
 
 
+def _recount(row: Tenant, data: TenantChangeData, _event: TenantChange) -> str | None:
+    """Correct the usage by what is missing; what came and went meanwhile stays counted.
+
+    A mark that is forgotten is of a topic that was lost: its offsets begin at 0 again, and below
+    the mark nothing would count.
+    """
+    if data.createdAt != row.createdAt or data.recounts not in (None, row.recounts):
+        return OUTDATED
+    row.usage.images += data.images
+    row.usage.bytes += data.bytes
+    row.recounts += data.recounts is not None
+    for partition, mark in (data.marks or {}).items():
+        if row.counted.get(partition) == mark:
+            del row.counted[partition]
+    return None
+
+
+def _nothing(_row: Tenant, _data: TenantChangeData, _event: TenantChange) -> None:
+    """What is asked for was done before this came to the row."""
+
+
 _APPLY: dict[ChangeKind, Apply] = {
+    ChangeKind.RESTORE: _nothing,
+    ChangeKind.RECOUNT: _recount,
     ChangeKind.LIMIT: _limit,
     ChangeKind.SUSPEND: _state(TenantState.SUSPENDED),
     ChangeKind.RESUME: _state(TenantState.ACTIVE),

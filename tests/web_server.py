@@ -27,6 +27,7 @@ from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import DELETED, PROGRESS, TENANT_CHANGES, UPLOADED, Message
@@ -196,6 +197,7 @@ class Web:
     purges: bool = False
     tenants: dict[bytes, Tenant] = field(default_factory=dict)
     registry: Registry = field(init=False)
+    tenant_records: TenantRecords = field(init=False)
     quotas: Quotas = field(init=False)
     #: What was answered and is not in the OpenAPI document.
     breaches: list[str] = field(default_factory=list)
@@ -208,6 +210,7 @@ class Web:
     def __post_init__(self) -> None:
         self.registry = Registry(self.publish, is_open=self.settings.admin_key is None)
         self.registry.mark_whole()
+        self.tenant_records = TenantRecords(self.blobs, Tombstones(self.blobs))
         self.quotas = Quotas(self.settings, self.registry)
         self.tables = Tables(self.rows)
 
@@ -267,6 +270,7 @@ class Web:
             actions=AdminLog(self.blobs),
             trash=Trash(self.blobs),
             inventory=Inventory(self.blobs),
+            tenant_records=self.tenant_records,
             model=self.model,
             features=self.features,
             vectors=self.vectors,

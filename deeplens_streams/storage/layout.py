@@ -15,6 +15,7 @@
     .deleting/{uuid}.json
     .purging/{tenant}/{epoch ms, 13 digits}/{uuid}
     .trash/{tenant}/{first two digits}/{uuid}/{epoch ms}-{entry's uuid}.json and .bin
+    .registry/{tenant}.json
 
 A tenant may be called ``index``, ``failed`` or ``purged``: below a tenant there are only folders
 with names, below these only UUIDs or files, so they never meet. Dead letters of nobody, because
@@ -32,8 +33,10 @@ from deeplens_streams.identifiers import (
     bare_uuid,
     check_image_id,
     check_tenant_id,
+    is_tenant_id,
 )
 from models.events import wire_time
+from models.tenants import SYSTEM
 
 #: The ending of an original's key, by the picture's format.
 EXTENSIONS = {
@@ -71,6 +74,12 @@ TRASH = ".trash"
 
 #: The image of what is of none that anybody could read.
 NO_IMAGE = f"{IMAGE_ID_PREFIX}00000000-0000-0000-0000-000000000000"
+
+#: What is kept of each tenant's row; no tenant can be called that.
+REGISTRY = ".registry"
+
+#: Where the proofs of deleted tenants lie; a tenant may be called that, too.
+PURGES = "purged"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_DIGITS = 13
@@ -182,7 +191,27 @@ def read_deletion_key(key: str) -> str | None:
 
 def purge_key(tenant: str) -> str:
     """Return the key of what is known of a tenant's last purge: it outlives the tenant."""
-    return f"purged/{check_tenant_id(tenant)}.json"
+    return f"{PURGES}/{check_tenant_id(tenant)}.json"
+
+
+def read_purge_key(key: str) -> str | None:
+    """Return the tenant whose purge a key of `PURGES` is of, or None if it is no such key."""
+    folder, _, name = key.rpartition("/")
+    tenant = name.removesuffix(".json")
+    return tenant if folder == PURGES and tenant != name and is_tenant_id(tenant) else None
+
+
+def registry_key(tenant: str) -> str:
+    """Return the key of what is kept of a tenant's row, or of the system's."""
+    return f"{REGISTRY}/{tenant if tenant == SYSTEM else check_tenant_id(tenant)}.json"
+
+
+def read_registry_key(key: str) -> str | None:
+    """Return whose row a key of `REGISTRY` is of, or None if it is no such key."""
+    folder, _, name = key.rpartition("/")
+    tenant = name.removesuffix(".json")
+    is_one = tenant == SYSTEM or is_tenant_id(tenant)
+    return tenant if folder == REGISTRY and tenant != name and is_one else None
 
 
 def purging_folder(tenant: str) -> str:

@@ -113,6 +113,11 @@ class Tombstones:
         raw = await self._blobs.get(layout.purge_key(tenant), action="read a purge")
         return None if raw is None else _read_purge(layout.purge_key(tenant), raw)
 
+    async def purged_tenants(self) -> set[str]:
+        """Return every tenant of which a purge is known, under way or at its end."""
+        keys = await self._blobs.children(layout.PURGES, action="list purges")
+        return {tenant for key in keys if (tenant := layout.read_purge_key(key)) is not None}
+
     async def _read(self, key: str) -> Tombstone | None:
         raw = await self._blobs.get(key, action="read a tombstone")
         if raw is not None:

@@ -206,7 +206,7 @@ class Quotas(Service):
 
     def _full(self, tenant: str, limits: Limits) -> QuotaExceeded:
         row = self._registry.find(tenant)
-        has = row.usage if row is not None else None
+        has = row.usage.known if row is not None else None
         most = [
             f"{limit:,} {what}"
             for limit, what in ((limits.images, "pictures"), (limits.bytes, "bytes"))

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Any
 
 import structlog
@@ -25,7 +25,8 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantNotFound,
 )
-from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message, Publish
+from deeplens_streams.tenancy.recovery import TenantRecovery
+from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, TENANTS, Message, Publish
 from deeplens_streams.transport import TAKEN_OVER_S
 from models.events import utc_now
 from models.tenants import (
@@ -86,11 +87,22 @@ class Registry:
         self._used: dict[str, dict[str, str]] = defaultdict(dict)
         self._whole = asyncio.Event()
         self._current = False
+        self._provisional: set[str] = set()
 
     @property
     def is_whole(self) -> bool:
         """Whether every row was read."""
         return self._whole.is_set()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether every row was read, and each change of one is."""
+        return self._current
+
+    @property
+    def provisional(self) -> frozenset[str]:
+        """Tenants whose rows are from storage, because Kafka has none."""
+        return frozenset(self._provisional)
 
     def note_lost(self) -> None:
         """Note that changes are not read until all rows are read again."""
@@ -144,6 +156,10 @@ class Registry:
             raise TenantDeleting
         return row
 
+    def rows(self) -> list[Tenant]:
+        """Return every row, the system's among them."""
+        return list(self._rows.values())
+
     def tenants(self) -> list[Tenant]:
         """Return every tenant, by ID."""
         return [self._rows[name] for name in sorted(self._rows) if name != SYSTEM]
@@ -187,16 +203,24 @@ class Registry:
         """Have a tenant changed, without waiting for it."""
         await self._publish(Message(TENANT_CHANGES, change_of(tenant, data)))
 
-    def replace(self, rows: dict[str, Tenant]) -> None:
-        """Note every tenant there is now; from here on `take` tells what changes."""
-        for gone in self._rows.keys() - rows.keys():
+    def replace(self, rows: dict[str, Tenant], *, from_storage: Collection[Tenant] = ()) -> None:
+        """Note every tenant there is now; from here on `take` tells what changes.
+
+        Parameters
+        ----------
+        from_storage : what Kafka should have beside them, and has lost.
+        """
+        known = rows | {row.tenantId: row for row in from_storage}
+        for gone in self._rows.keys() - known.keys():
             self.take(gone, None)
-        for tenant, row in rows.items():
+        for tenant, row in known.items():
             self.take(tenant, row)
+        self._provisional = {row.tenantId for row in from_storage}
         self.mark_whole()
 
     def take(self, tenant: str, row: Tenant | None) -> None:
         """Note a tenant as it is now; None is for one that is gone."""
+        self._provisional.discard(tenant)
         old = self._rows.pop(tenant, None)
         for key in old.keys if old else ():
             self._keys.pop(key.keyId, None)
@@ -225,12 +249,21 @@ class Registry:
 
 
 class RegistryReader(Service):
-    """Reads the topic of tenants from its beginning, and goes on reading."""
+    """Reads the topic of tenants from its beginning, and goes on reading.
 
-    def __init__(self, settings: Settings, registry: Registry, **kwargs: Any) -> None:
-        self._registry = registry
+    Parameters
+    ----------
+    recovery : what storage says of the rows that are read.
+    """
+
+    def __init__(
+        self, settings: Settings, registry: Registry, recovery: TenantRecovery, **kwargs: Any
+    ) -> None:
+        self._registry, self._recovery = registry, recovery
         self._options = client_options(settings)
         self._partition = TopicPartition(TENANTS.name(settings.namespace), 0)
+        progress = PROGRESS.name(settings.namespace)
+        self._progress = [TopicPartition(progress, each) for each in range(PROGRESS.partitions)]
         super().__init__(**kwargs)
 
     async def on_started(self) -> None:
@@ -270,10 +303,13 @@ class RegistryReader(Service):
                 else:
                     rows.pop(tenant, None)
         if not self.should_stop:
-            self._registry.replace(rows)
+            rows = await self._recovery.standing(rows)
+            ends = await consumer.end_offsets(self._progress)
+            self._recovery.note_ends(rows.values(), {tp.partition: ends[tp] for tp in ends})
+            self._registry.replace(rows, from_storage=await self._recovery.missing(rows))
         while not self.should_stop:
             for tenant, row in await self._changes(consumer):
-                self._registry.take(tenant, row)
+                self._registry.take(tenant, await self._recovery.admitted(tenant, row))
 
     async def _changes(self, consumer: AIOKafkaConsumer) -> list[tuple[str, Tenant | None]]:
         """Return what comes next, in order: None for a tenant that is gone."""

@@ -19,7 +19,7 @@ from deeplens_streams.web.api_keys import living
 from deeplens_streams.web.bodies import allow_only, read_body, whole
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.keys import CONTEXT, QUOTAS
-from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState
+from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState, Usage
 
 BLANK: Final[dict[str, Any]] = {
     "success": False,
@@ -180,12 +180,13 @@ async def own_usage(request: web.Request) -> web.Response:
 
 def _usage(request: web.Request, tenant: str) -> web.Response:
     row = request.app[CONTEXT].registry.find(tenant)
+    known = row.usage.known if row else Usage()
     answer = {
         **USAGE_BLANK,
         "success": True,
         "tenantId": tenant,
-        "images": row.usage.images if row else 0,
-        "bytes": row.usage.bytes if row else 0,
+        "images": known.images,
+        "bytes": known.bytes,
         "limits": request.app[QUOTAS].limits(tenant).known_fields(),
     }
     return json_answer(answer)
@@ -214,7 +215,7 @@ def shown(context: WebContext, row: Tenant) -> dict[str, Any]:
         "createdAt": row.createdAt,
         "updatedAt": row.updatedAt,
         "limits": context.quotas.limits(row.tenantId).known_fields(),
-        "usage": row.usage.known_fields(),
+        "usage": row.usage.known.known_fields(),
         "keys": len(living(row)),
     }
 

@@ -19,6 +19,7 @@ from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.layout import epoch_ms
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import Message
@@ -76,6 +77,7 @@ async def stored(count: int, tmp_path: Path) -> Services:
         actions=AdminLog(blobs),
         trash=Trash(blobs),
         inventory=Inventory(blobs),
+        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
         model=MemoryFeatures().model,
         features=None,
         vectors=None,

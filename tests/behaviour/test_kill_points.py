@@ -36,6 +36,7 @@ from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
@@ -183,6 +184,7 @@ class System:
             actions=AdminLog(blobs),
             trash=Trash(blobs),
             inventory=Inventory(blobs),
+            tenant_records=TenantRecords(blobs, Tombstones(blobs)),
             model=features.model,
             features=features,
             vectors=known.guard(self.vectors, "vectors"),

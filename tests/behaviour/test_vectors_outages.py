@@ -32,6 +32,7 @@ from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message
@@ -171,6 +172,7 @@ async def services(engine: Engine) -> AsyncIterator[Services]:
         actions=AdminLog(blobs),
         trash=Trash(blobs),
         inventory=Inventory(blobs),
+        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
         model=MODEL,
         features=None,
         vectors=known.guard(vectors, "vectors"),

@@ -23,6 +23,7 @@ from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.vectors.memory import MemoryVectors
@@ -80,6 +81,7 @@ def services_of(settings: Settings, features: ChildFeatures) -> Services:
         actions=AdminLog(blobs),
         trash=Trash(blobs),
         inventory=Inventory(blobs),
+        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
         model=features.model,
         features=features,
         vectors=MemoryVectors(),

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
+from obstore.store import MemoryStore
 
 from agents.tenants import announced
 from deeplens_streams import codec
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import TenantDeleting, TenantNotFound
+from deeplens_streams.storage import Blobs
+from deeplens_streams.storage.tenant_records import TenantRecords
+from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.topics import TOPICS, Message
 from deeplens_streams.web import registry as registry_module
 from deeplens_streams.web.registry import Registry, RegistryReader
@@ -70,6 +75,12 @@ class Consumer:
         return {0: [SimpleNamespace(key=key, value=value)]}
 
 
+def recovery() -> TenantRecovery:
+    """Return what a storage says that keeps nothing."""
+    blobs = Blobs(MemoryStore())
+    return TenantRecovery(TenantRecords(blobs, Tombstones(blobs)))
+
+
 def revoked() -> Tenant:
     row = with_key()
     row.keys[0].revokedAt = NOW
@@ -105,7 +116,7 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
         found = registry.holder("k")
         return found[1].revokedAt if found else "none"
 
-    reader = RegistryReader(load_settings(weights="untrained"), registry)
+    reader = RegistryReader(load_settings(weights="untrained"), registry, recovery())
     log.released = 1
     starting = asyncio.create_task(reader.start())
     try:
@@ -138,7 +149,7 @@ async def test_a_worker_starts_also_where_the_tenants_cannot_be_read(
     registry = Registry(publish)
     monkeypatch.setattr(registry_module, "PATIENCE_S", 0.05)
     log.write(with_key())
-    async with RegistryReader(load_settings(weights="untrained"), registry):
+    async with RegistryReader(load_settings(weights="untrained"), registry, recovery()):
         assert not registry.is_whole
         log.released = 1
         await until(lambda: registry.is_whole)

@@ -372,10 +372,13 @@ async def test_a_tenant_is_made_while_storage_is_away(monkeypatch: pytest.Monkey
     monkeypatch.setattr(services.tombstones, "find_purge", away)
     await process(event(ChangeKind.CREATE), rows, services)
     assert rows[b"acme"].state == "active"
-    for use in uses():
+    count, lease, rate = uses()
+    for use in (count, lease):
         use.tenantId = "other"
         with pytest.raises(StorageUnavailable):
             await process(use, rows, services)
+    rate.tenantId = "other"
+    assert await process(rate, rows, services) == [], "others must not wait for one search"
 
 
 async def test_an_unknown_change_is_refused() -> None:

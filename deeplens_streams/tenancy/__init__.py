@@ -1,0 +1,1 @@
+"""The registry of tenants: what storage keeps of it, and how the two are brought together."""

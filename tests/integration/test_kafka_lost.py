@@ -1,0 +1,85 @@
+"""Kafka is lost, storage is not: tenants, keys and limits are back, and usage after an audit."""
+
+from typing import Any
+
+import orjson
+
+from tests.integration.system import Client, System, until
+from tests.integration.test_pipeline import small_picture
+from tests.integration.test_tenants import OPERATOR, admin
+
+
+async def answered(client: Client, path: str = "/api/v1/usage") -> tuple[int, Any]:
+    async with client.http.get(path) as response:
+        return response.status, await response.json()
+
+
+async def repaired(client: Client) -> dict[str, Any]:
+    """Audit everything with repairs; return the last line."""
+    async with client.http.post("/api/v1/admin/audit?repair=true") as response:
+        lines = [line async for line in response.content]
+    last: dict[str, Any] = orjson.loads(lines[-1])
+    assert last["type"] == "total", last
+    return last
+
+
+async def test_everything_of_tenants_comes_back_from_storage(system: System) -> None:
+    worker = await system.started("one", ADMIN_KEY=OPERATOR)
+    operator = system.client(worker, key=OPERATOR)
+    keys: dict[str, str] = {}
+    for tenant in ("acme-corp", "sleeping", "gone"):
+        body = {"tenantId": tenant, "limits": {"images": 50}}
+        keys[tenant] = (await admin(operator, "POST", "tenants", body))["apiKey"]
+    second = await admin(operator, "POST", "tenants/acme-corp/keys", {"name": "second"})
+    revoked = await admin(operator, "POST", "tenants/acme-corp/keys", {"name": "revoked"})
+    await admin(operator, "DELETE", f"tenants/acme-corp/keys/{revoked['key']['keyId']}")
+    night = (await admin(operator, "POST", "keys", {"name": "night shift"}))["apiKey"]
+    await admin(operator, "POST", "tenants/sleeping/suspend")
+    client = system.client(worker, key=keys["acme-corp"])
+    form = {"file": small_picture(), "skipDuplicateCheck": "true"}
+    ids = [(await client.post("/api/v1/images/upload", form))[1]["imageId"] for _ in range(3)]
+    await client.until_final(ids)
+    await admin(operator, "DELETE", "tenants/gone?confirm=gone")
+
+    async def is_gone() -> bool:
+        status, answer = await answered(operator, "/api/v1/admin/tenants/gone/purge")
+        return status == 200 and answer["completedAt"] is not None
+
+    await until(is_gone, "the tenant is gone")
+    worker.stop()
+
+    # Topics, groups, changelogs and state are new; images and vectors are the same.
+    lost = {"ADMIN_KEY": OPERATOR, "NAMESPACE": f"{system.namespace}-2"}
+    worker = await system.started("two", **lost)
+    assert "3 tenants are read back" in worker.log().replace('"', "") or "read back" in worker.log()
+    for key in (keys["acme-corp"], second["apiKey"]):
+        status, usage = await answered(system.client(worker, key=key))
+        assert (status, usage["limits"]["images"]) == (200, 50), usage
+    assert (await answered(system.client(worker, key=keys["sleeping"])))[0] == 403
+    for key in (keys["gone"], revoked["apiKey"]):
+        assert (await answered(system.client(worker, key=key)))[0] == 401
+    operator = system.client(worker, key=night)
+    assert (await answered(operator, "/api/v1/admin/tenants/sleeping"))[1]["tenant"]["state"] == (
+        "suspended"
+    )
+    made = await admin(operator, "POST", "tenants/acme-corp/keys", {"name": "third"})
+
+    async def is_counted() -> bool:
+        answer = await admin(operator, "GET", "tenants/acme-corp/usage")
+        return (answer["images"], answer["bytes"]) == (3, 3 * len(small_picture()))
+
+    async def is_whole() -> bool:
+        await repaired(operator)
+        return await is_counted()
+
+    await until(is_whole, "usage is what is stored", poll_s=1.0, seconds=120)
+    client = system.client(worker, key=made["apiKey"])
+    await client.until_final(ids)
+    status, answer = await client.post("/api/v1/images/upload", form)
+    assert status == 202, answer
+    await client.until_final([answer["imageId"]])
+
+    async def counts_on() -> bool:
+        return (await admin(operator, "GET", "tenants/acme-corp/usage"))["images"] == 4
+
+    await until(counts_on, "what comes is counted")
