@@ -1,6 +1,7 @@
 """StatusTracker: owns the status table and decides, once, that a picture reached its end."""
 
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agents import announcements
@@ -62,7 +63,10 @@ async def process(
     if after is None and (before is None or before.tenantId != event.tenantId):
         return []
     since = event.data.uploadedAt if before is None else before.uploadedAt
-    if not tenants.has(event.tenantId, since) and await _is_gone(event, before, services):
+    is_there = tenants.has(event.tenantId, since)
+    if is_there and before is None:
+        is_there = not _may_be_forgotten(since, services)
+    if not is_there and await _is_gone(event, before, services):
         return []
     if after is None:
         assert before is not None, "else there is nothing to say"
@@ -78,6 +82,15 @@ async def process(
     if _ended(after):
         FINISHED.labels(after.status).inc()
     return [*announcements.of_row(after), *usage]
+
+
+def _may_be_forgotten(since: str | None, services: Services) -> bool:
+    """Tell whether a picture without a row is old enough to have been deleted and forgotten."""
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(since or "")
+    except (ValueError, TypeError):  # no time, or one without an offset: not of ours
+        return False
+    return age > timedelta(days=services.settings.tombstone_days)
 
 
 def _purged(event: ImageProgress, row: ImageRow | None, rows: Rows) -> list[Message]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from aiohttp.web import Application, BaseSite, TCPSite
 from faust.app.base import App
+from faust.types import TP
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
 from mode import Service
@@ -19,6 +20,7 @@ from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker.partitions import fixed_counts
 from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
+from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.lag import LagReader, group_id
 from deeplens_streams.logs import configure_structlog, logging_config
@@ -71,6 +73,7 @@ class RoleApp(App):
     feed: KafkaStatusFeed | None = None
     lag: LagReader | None = None
     deletions: PendingDeletions | None = None
+    ageing: Ageing | None = None
     tenants: tuple[Service, ...] = ()
     registry: Registry | None = None
 
@@ -174,6 +177,7 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
         TenantReconciler(registry, recovery, app.services, publisher.send),
     )
     recovered = Recovered(app)
+    app.ageing = Ageing(app.services, publisher.send, lambda: _has_first(app, recovered))
     rows = TableRows(app, app.tables[image_status.NAME], settings, recovered)
 
     context = WebContext(
@@ -188,6 +192,12 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
         stream_checks=lambda: stream_checks(app.process_apps),
     )
     web.register(_web_app(app), context)
+
+
+def _has_first(app: RoleApp, recovered: Recovered) -> bool:
+    """Tell whether this worker has the status table's first partition: one of all of them has."""
+    table = cast(DurableTable, app.tables[image_status.NAME])
+    return TP(table.changelog_topic_name, 0) in recovered
 
 
 def _serve_health(app: RoleApp) -> None:

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deeplens_streams.errors import ConfigurationError
@@ -218,6 +225,9 @@ class Settings(BaseSettings):
     """How long vectors stay on their topic; 25 KB a picture."""
     failed_retention_days: int = Field(default=30, ge=1)
     """How long dead letters stay on their topic; in storage they stay."""
+    tombstone_days: int = Field(default=90, ge=2, le=3650)
+    """How long it is known of a deleted picture that it was; then its row, its pointer and its
+    tombstone go. Longer than every topic's retention."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
     """``auto`` is text on a terminal and JSON lines elsewhere."""
@@ -247,6 +257,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_ports(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("tombstone_days", mode="after")
+    @classmethod
+    def _outlives_events(cls, value: int, info: ValidationInfo) -> int:
+        for name in ("retention_days", "vector_retention_days", "failed_retention_days"):
+            days = info.data.get(name)
+            if days is not None and value <= days:
+                raise ValueError(
+                    f"{value} days are not longer than the {days} of DEEPLENS_{name.upper()}, so "
+                    "events would be there still of pictures that are forgotten"
+                )
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

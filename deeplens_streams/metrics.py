@@ -40,6 +40,15 @@ OFFSETS_NOT_NOTED = Counter(
     ["table"],
 )
 PURGED = Counter("deeplens_images_purged", "Deleted pictures of which nothing is left")
+AGED = Counter("deeplens_tombstones_aged", "Deleted pictures that are forgotten, tombstone and row")
+DISK_USED = Gauge(
+    "deeplens_disk_used_bytes",
+    "What a part of the data folder takes on the disk, as it was at the last look",
+    ["part"],
+)
+DISK_FREE = Gauge(
+    "deeplens_disk_free_bytes", "What is free on the disk of a part of the data folder", ["part"]
+)
 CONSUMER_LAG = Gauge(
     "deeplens_consumer_lag",
     "Events that a role has still to bring to their end, as Kafka has it",

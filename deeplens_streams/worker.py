@@ -18,6 +18,7 @@ from deeplens_streams.broker.partition_watch import PartitionWatch
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.disk_usage import DiskUsage
 from deeplens_streams.listening import LEFT_BEHIND_S, require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
@@ -106,7 +107,8 @@ class DeepLensWorker(faust.Worker):
             other.in_worker = True
         app = self.role_app
         beside: list[ServiceT] = [
-            each for each in (app.feed, app.lag, app.deletions, *app.tenants) if each is not None
+            DiskUsage(app.settings),
+            *filter(None, (app.feed, app.lag, app.deletions, app.ageing, *app.tenants)),
         ]
         beside.append(PartitionWatch(app.settings, self.refuse))
         return chain([Foundation(self), *beside, siblings], super().on_init_dependencies())

@@ -88,7 +88,8 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     restarted = row is None or event.generation > row.generation
     ended = row is not None and not restarted and row.status in FINAL_STATES
     steps = {} if row is None else {(step.step, step.modelName): step for step in row.steps}
-    changed = restarted
+    # An audit has a picture count of which nobody had said how large it is.
+    changed = restarted or (row is not None and row.countedAt is None and data.fileSize is not None)
     for report in data.reports:
         key = (report.step, report.modelName)
         report.generation = event.generation

@@ -12,6 +12,8 @@ from models.deletion import TenantPurge, Tombstone
 #: Runs of one image, at the most: a purge looks for the letters of each.
 _MAX_GENERATION = 100_000
 
+_FIRST_ID = "00000000-0000-0000-0000-000000000000"
+
 
 class Tombstones:
     """The tombstones of all tenants."""
@@ -35,6 +37,33 @@ class Tombstones:
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, Tombstone | None]]:
         """Yield image ID and tombstone, None for a damaged one; as `ImageStorage.survey` does."""
         return dated.survey(self._blobs, layout.tombstone_folder(tenant), read_tombstone)
+
+    async def uploaded_before(self, moment: datetime, *, tenant: str) -> AsyncGenerator[Tombstone]:
+        """Yield those of a tenant's images that were uploaded before `moment`, newest first.
+
+        One that is damaged is left out.
+        """
+        # Of all keys of this millisecond, the first.
+        before = layout.tombstone_key(
+            tenant=tenant, image_id=_FIRST_ID, ms=layout.epoch_ms(moment.isoformat())
+        )
+        folder = layout.tombstone_folder(tenant)
+        walk = dated.walk(self._blobs, folder, self._read, before=before)
+        async with aclosing(walk) as found:
+            async for _, tombstone in found:
+                yield tombstone
+
+    async def remove_unfinished(self, *, before: datetime) -> None:
+        """Remove files that a killed process had not written to their end, and that are no image's.
+
+        Those below a tenant are an audit's to find.
+        """
+        for folder in (layout.DELETING, layout.REGISTRY, layout.PURGES):
+            writes = self._blobs.walk_unfinished(folder, action="list unfinished writes")
+            async with aclosing(writes):
+                async for key, at in writes:
+                    if at < before:
+                        await self._blobs.delete(key, action="remove an unfinished write")
 
     async def remove(self, tombstone: Tombstone) -> None:
         """Remove a tombstone, and the pointer by which it was found."""

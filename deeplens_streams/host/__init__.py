@@ -1,0 +1,1 @@
+"""What a process has of the machine that it runs on."""
