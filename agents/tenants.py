@@ -13,7 +13,15 @@ from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
-from models.tenants import SYSTEM, ChangeKind, Tenant, TenantChange, TenantChanged, TenantState
+from models.tenants import (
+    SYSTEM,
+    ChangeKind,
+    Tenant,
+    TenantChange,
+    TenantChanged,
+    TenantState,
+    record_of,
+)
 from tables import tenants
 from tables.durable import DurableTable
 from tables.faults import table_faults
@@ -63,7 +71,7 @@ async def process(
     after = tenants.changed(row, event, is_open=is_open, purged_at=purged_at)
     # 1. what storage keeps, 2. the row and its changelog, 3. everybody
     if after is not None and (row is None or kind in tenants.KEPT):
-        await services.tenant_records.keep(tenants.record_of(after))
+        await services.tenant_records.keep(record_of(after))
     elif after is None and kind == ChangeKind.PURGED:
         created_at = None if before is None else before.createdAt
         await services.tenant_records.remove(event.tenantId, created_at=created_at)

@@ -155,6 +155,21 @@ class TenantRecord(StoredRecord, include_metadata=False):
         return self.createdAt, self.revision
 
 
+def record_of(row: Tenant) -> TenantRecord:
+    """Return what storage is to keep of a row."""
+    return TenantRecord(
+        tenantId=row.tenantId,
+        state=row.state,
+        createdAt=row.createdAt,
+        updatedAt=row.updatedAt,
+        revision=row.revision,
+        limits=row.limits,
+        keys=row.keys,
+        provisioned=row.provisioned,
+        purgedAt=row.purgedAt,
+    ).succeeding(row)
+
+
 class Count(WireRecord, include_metadata=False):
     """One picture that came or went, as one offset of the progress topic tells it.
 

@@ -112,21 +112,6 @@ KEPT = frozenset(
 _KEPT_FIELDS = ("state", "updatedAt", "revision", "limits", "keys", "provisioned", "purgedAt")
 
 
-def record_of(row: Tenant) -> TenantRecord:
-    """Return what storage is to keep of a row."""
-    return TenantRecord(
-        tenantId=row.tenantId,
-        state=row.state,
-        createdAt=row.createdAt,
-        updatedAt=row.updatedAt,
-        revision=row.revision,
-        limits=row.limits,
-        keys=row.keys,
-        provisioned=row.provisioned,
-        purgedAt=row.purgedAt,
-    ).succeeding(row)
-
-
 def restored(row: Tenant | None, record: TenantRecord) -> Tenant:
     """Return the row with what storage keeps of it, where that is later.
 

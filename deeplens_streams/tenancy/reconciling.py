@@ -21,8 +21,8 @@ from models.tenants import (
     TenantChangeData,
     TenantRecord,
     TenantState,
+    record_of,
 )
-from tables.tenants import record_of
 
 log = structlog.get_logger()
 

@@ -30,8 +30,8 @@ from models.tenants import (
     TenantChange,
     TenantChanged,
     TenantRecord,
+    record_of,
 )
-from tables.tenants import record_of
 from tests.unit.test_tenants import LATER, NEXT_YEAR, NOW, count, event, tenant
 
 OLD = "2025-12-31T00:00:00.000Z"
