@@ -27,6 +27,7 @@ from deeplens_streams.topics import (
     FAILED,
     INDEXING,
     PROGRESS,
+    TENANT_CHANGES,
     UPLOADED,
     Topic,
 )
@@ -38,8 +39,8 @@ log = structlog.get_logger()
 
 #: Where pictures wait on their way, each in one of them.
 _PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
-#: What becomes of a picture depends on these alone.
-_OF_PICTURES = (*_PIPELINE, DELETED, PROGRESS, FAILED)
+#: What becomes of a picture depends on these alone, and what its tenant has on the last.
+_OF_PICTURES = (*_PIPELINE, DELETED, PROGRESS, FAILED, TENANT_CHANGES)
 _EVERY_S = 2.0
 #: The drain rate is measured over this long.
 _WINDOW_S = 30.0

@@ -72,6 +72,9 @@ class DeletedImages:
             damaged = True
         if tombstone is None and not damaged:
             return []  # gone meanwhile
+        if tombstone is not None and row is None:
+            # It is just being forgotten: first its row.
+            is_told = deletion.is_forgettable(tombstone, self._services)
         may_move = tombstone is not None and not self._still.has(tombstone.requestedAt)
         outcome = ImageState.DELETED if is_told or may_move else UNKNOWN
         found = await pointer_fault(dated, self._context)

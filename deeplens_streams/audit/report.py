@@ -62,6 +62,10 @@ class Fault(StrEnum):
     """Bytes are said to be an image's that is gone."""
     POINTER_ORPHANED = "pointer_orphaned"
     """An image ID leads to an image that there never was: its upload was killed."""
+    USAGE_WRONG = "usage_wrong"
+    """The registry counts for a tenant what is not there, or not all that is."""
+    REGISTRY_DAMAGED = "registry_damaged"
+    """What storage keeps of a tenant's limits and keys is not there or cannot be read."""
     UNREADABLE = "unreadable"
     """Something that could not be looked at, whatever is in it; the walk went on behind it."""
 

@@ -19,6 +19,7 @@ from deeplens_streams.audit.deleted_images import DeletedImages
 from deeplens_streams.audit.files import Files
 from deeplens_streams.audit.guard import reason_of
 from deeplens_streams.audit.images import Images
+from deeplens_streams.audit.kept_tenants import KeptTenants
 from deeplens_streams.audit.letters import Letters
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.lost_rows import LostRows
@@ -27,6 +28,7 @@ from deeplens_streams.audit.pointers import Pointers
 from deeplens_streams.audit.report import Found, Ledger, NotRepaired, Rows
 from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.audit.sightings import Sightings
+from deeplens_streams.audit.usage import Registry, UsageRecount
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish
 from models.events import wire_time
@@ -55,6 +57,7 @@ class Audit:
         *,
         repair: bool,
         checksums: bool = False,
+        registry: Registry | None = None,
     ) -> None:
         self.audit_id = str(uuid4())
         self._services, self._repair = services, repair
@@ -69,6 +72,10 @@ class Audit:
             sightings=Sightings(services),
         )
         lost = LostParts(context)
+        self._of_tenants = (
+            KeptTenants(services, registry).walk,
+            UsageRecount(context, registry).walk,
+        )
         self._watermark = watermark
         self._lost_rows, self._pointers = LostRows(context), Pointers(context)
         # Tombstones before images: what is deleted meanwhile is counted once at the most. Vectors
@@ -104,13 +111,13 @@ class Audit:
         ledgers = {tenant: Ledger() for tenant in tenants}
         looked, total = Ledger(), Ledger()
         self._at = (None, looked)
-        rows = self._lost_rows.walk(None if is_all else set(tenants), looked, ledgers)
-        async for line in self._told("", rows, ledgers):
-            yield line
-        if is_all and self._services.vectors is not None:
-            # Storage knows nobody of whom it has nothing.
-            for tenant in await self._services.vectors.tenants():
-                ledgers.setdefault(tenant, Ledger())
+        only = None if is_all else set(tenants)
+        rows = self._lost_rows.walk(only, looked, ledgers)
+        for walk in (rows, *(of_tenants(only, looked) for of_tenants in self._of_tenants)):
+            async for line in self._told("", walk, ledgers):
+                yield line
+        for tenant in await self._with_vectors(is_all=is_all):
+            ledgers.setdefault(tenant, Ledger())
         for tenant in list(ledgers):
             async for line in self._tenant(tenant, ledgers):
                 yield line
@@ -131,6 +138,11 @@ class Audit:
             "readUpTo": None if read_up_to is None else wire_time(read_up_to),
             **total.as_wire(),
         }
+
+    async def _with_vectors(self, *, is_all: bool) -> list[str]:
+        """Return whom the vector engine knows: storage knows nobody of whom it has nothing."""
+        vectors = self._services.vectors if is_all else None
+        return [] if vectors is None else list(await vectors.tenants())
 
     async def _tenant(
         self, tenant: str, ledgers: dict[str, Ledger]

@@ -22,7 +22,6 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import Publish
 from models.deletion import Tombstone
-from models.events import wire_time
 
 log = structlog.get_logger()
 
@@ -97,14 +96,14 @@ class Ageing(Service):
         await self._services.tombstones.remove_unfinished(before=now - _LEFT_BEHIND)
         for tenant in await self._services.storage.tenants():
             batch, looked = list[Tombstone](), 0
-            # None is of an image that was uploaded since.
+            # What was uploaded since cannot have been purged as long ago.
             found = self._services.tombstones.uploaded_before(before, tenant=tenant)
             async with aclosing(found) as tombstones:
                 async for tombstone in tombstones:
                     if not self._is_turn():
                         return count
                     looked += 1
-                    if await self._is_old(tombstone, before):
+                    if await self._is_old(tombstone):
                         batch.append(tombstone)
                     if looked % BATCH == 0:
                         count += await self._forget(batch)
@@ -113,10 +112,9 @@ class Ageing(Service):
             count += await self._forget(batch)
         return count
 
-    async def _is_old(self, tombstone: Tombstone, before: datetime) -> bool:
+    async def _is_old(self, tombstone: Tombstone) -> bool:
         """Tell whether nothing is left of the image, long since, and nobody brought it back."""
-        completed_at = tombstone.completedAt
-        if completed_at is None or completed_at >= wire_time(before):
+        if not deletion.is_forgettable(tombstone, self._services):
             return False
         try:
             image = await self._services.storage.get_metadata(

@@ -6,6 +6,7 @@ work at that moment looks again behind its last write, and takes that back.
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -16,7 +17,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import DELETED, Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
-from models.events import derived_id, utc_now
+from models.events import derived_id, utc_now, wire_time
 from models.images import StoredImage
 from models.status import Ending, Step
 
@@ -159,6 +160,12 @@ async def purge(tombstone: Tombstone, services: Services) -> None:
         if step is PurgeStep.STATE:
             tombstone.completedAt = tombstone.steps[step.value]
         await services.tombstones.put(tombstone)
+
+
+def is_forgettable(tombstone: Tombstone, services: Services) -> bool:
+    """Tell whether nothing is left of an image for so long that nobody needs to know of it."""
+    before = datetime.now(UTC) - timedelta(days=services.settings.tombstone_days)
+    return tombstone.completedAt is not None and tombstone.completedAt < wire_time(before)
 
 
 def left(tombstone: Tombstone) -> list[PurgeStep]:

@@ -46,6 +46,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
         context.backlog,
         repair=repair,
         checksums=checksums,
+        registry=context.registry,
     )
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)

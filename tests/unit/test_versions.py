@@ -40,7 +40,7 @@ from models.status import (
     Step,
     StepReport,
 )
-from models.tenants import ChangeKind, Limits, Tenant, TenantRecord, TenantChange, TenantChanged
+from models.tenants import ChangeKind, Limits, Tenant, TenantChange, TenantChanged, TenantRecord
 from models.trash import TrashManifest
 from tables.image_status import MAX_UNKNOWN_STEPS, joined
 from tables.tenants import changed
