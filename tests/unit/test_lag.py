@@ -136,8 +136,13 @@ async def test_each_reading_moves_the_watermark(reader: LagReader) -> None:
     await look(reader, kafka)
     assert reader.read_up_to is None
     kafka.read[PROGRESS.base] = 3
-    # Tenants are another matter.
+    # Whether it counts for its tenant is told there.
     kafka.ends[TENANT_CHANGES.base] = 9
+    await look(reader, kafka)
+    assert reader.read_up_to is None
+    kafka.read[TENANT_CHANGES.base] = 9
+    # What notifications have read is another matter.
+    kafka.ends[COMPLETED.base] = 9
     before = datetime.now(UTC)
     await look(reader, kafka)
     first = reader.read_up_to
