@@ -5,6 +5,7 @@ import itertools
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
@@ -78,14 +79,11 @@ class World:
         await self.blobs.put(Write(key, data), action="test")
 
     def _services(self) -> Services:
-        parts: dict[str, Any] = dict.fromkeys(
-            ("settings", "actions", "model", "features"), None
-        ) | {
+        parts: dict[str, Any] = {each.name: AsyncMock() for each in fields(Services)} | {
             "storage": self.images,
             "claims": self.claims,
             "letters": self.letters,
             "tombstones": self.tombstones,
-            "vectors": AsyncMock(),
         }
         return Services(**parts)
 

@@ -58,8 +58,8 @@ class Reconciliation:
     async def _was_deleted(self, key: str) -> bool:
         owner, _, rest = key.partition("/")
         kind = rest.partition("/")[0]
-        if owner == layout.DELETING:  # by now Kafka knows of it
-            return True
+        if owner in (layout.DELETING, layout.TRASH):
+            return True  # Kafka knows of it by now; it was thrown away, or is not wanted
         if owner == _REGISTRY:
             return await self._row(key)
         if "/" not in rest:

@@ -27,8 +27,6 @@ from models.events import utc_now
 _LIST = "list for a backup"
 #: At the top, and never copied: of the health check, and of restores and backups themselves.
 NEVER = frozenset({layout.PING_KEY, manifest.FOLDER, ".restore"})
-#: What was set aside rather than removed.
-TRASH = ".trash"
 #: Where objects of all tenants lie; one of them may be called that, too.
 _OF_ALL = frozenset({layout.POINTERS, "failed", "purged"})
 _FIRST_FOLDERS = frozenset({"metadata", "original", "thumbnail", "deleted"})
@@ -180,7 +178,8 @@ class _Backup:
             await each(self._directly_in(folder), run.copy)
         for path in await self._source.children("", action=_LIST):
             name = path.rstrip("/")
-            if is_tenant_id(name) or name in NEVER or (name == TRASH and not self._wanted.trash):
+            is_unwanted = name == layout.TRASH and not self._wanted.trash
+            if is_tenant_id(name) or name in NEVER or is_unwanted:
                 continue
             await each(self._source.walk_listed(name, action=_LIST), run.copy)
 

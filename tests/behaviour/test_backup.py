@@ -125,9 +125,11 @@ async def test_thumbnails_and_trash_where_they_are_wanted() -> None:
     await saved(here, there, thumbnails=True, trash=True)
     assert await get(there, ".trash/1/original") == b"what was set aside"
     assert await get(there, images[0].thumbnailKey) == b"small"
-    # A run without them leaves them.
+    # A run without them leaves thumbnails; trash is there no longer than at the source.
     counts, found = await saved(here, there)
-    assert (counts.removed, found) == (0, [])
+    assert (counts.removed, found) == (1, [])
+    assert await there.get(".trash/1/original", action="test") is None
+    assert await get(there, images[0].thumbnailKey) == b"small"
     await world.delete(images[0])
     await saved(here, there, thumbnails=True)
     assert await there.get(images[0].thumbnailKey, action="test") is None
