@@ -120,7 +120,7 @@ async def deleted_and_mended(
     async with client.http.delete(f"/api/v1/images/{gone}", params={"tenantId": TENANT}) as answer:
         assert answer.status in {200, 202}, await answer.text()
     (good,) = small_pictures(1, seed=9)
-    cut = await client.upload(good[:-2])
+    cut = await client.upload(good[:-2] + bytes(2))
     assert (await all_final(client, [cut]))[cut] == "failed"
     (original,) = (system.data_dir / "images" / TENANT / "original").rglob(f"*{cut[4:]}*")
     original.write_bytes(good)
