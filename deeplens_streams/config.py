@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     storage_url: str | None = None
     """Where images are kept: ``s3://bucket/prefix``, ``gs://…``, ``az://…``, ``file:///…`` or
     ``memory://``. Default: ``images`` in the data folder."""
+    sync: bool = True
+    """Whether what is written to a local folder, and to the Kafka of ``deeplens up``, is on the
+    disk before it counts, so that a power cut takes nothing that was answered. Off is for who has
+    it elsewhere, too: on a replicated file system, or behind a battery. S3, GCS, Azure and a Kafka
+    of one's own see to it themselves."""
     storage_ca: Path | None = None
     """A file of certificates (PEM) that vouch for the storage's, beside the system's."""
 

@@ -48,7 +48,11 @@ class System:
         self._steps = steps
         self._hold = hold
         self._kafka = KafkaServer(
-            settings.data_dir / "kafka", progress=steps.jars, say=steps.warn, hold=hold
+            settings.data_dir / "kafka",
+            sync=settings.sync,
+            progress=steps.jars,
+            say=steps.warn,
+            hold=hold,
         )
         self._worker: GuardedProcess | None = None
         self._weights: GuardedProcess | None = None

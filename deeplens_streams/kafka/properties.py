@@ -25,7 +25,9 @@ JVM_FLAGS = (
 )
 
 
-def server_properties(log_dirs: Sequence[str], *, port: int, controller_port: int) -> str:
+def server_properties(
+    log_dirs: Sequence[str], *, port: int, controller_port: int, sync: bool = True
+) -> str:
     """Return ``server.properties`` for one node that is broker and controller, on loopback.
 
     The quorum is static, so that a port may change from one start to the next.
@@ -33,6 +35,8 @@ def server_properties(log_dirs: Sequence[str], *, port: int, controller_port: in
     Parameters
     ----------
     log_dirs : where Kafka keeps its data, relative to where it runs.
+    sync : whether a message is on the disk before it is acknowledged. One node has no replica that
+        would have it otherwise.
     """
     values: dict[str, object] = {
         "process.roles": "broker,controller",
@@ -57,6 +61,7 @@ def server_properties(log_dirs: Sequence[str], *, port: int, controller_port: in
         "transaction.state.log.num.partitions": 4,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
+        **({"log.flush.interval.messages": 1} if sync else {}),
         # Workers come and go, and someone waits for them.
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,

@@ -59,6 +59,7 @@ class KafkaServer:
     folder : keeps everything of it; made when missing. A second start finds its topics.
     port : where clients connect. Default: a free one that the folder remembers.
     progress : told about the jars, if any have to be fetched.
+    sync : whether what it acknowledges survives a power cut.
     say : told of what an earlier version left elsewhere. Default: it goes to the log.
     hold : descriptors to keep open until Kafka has ended, such as a folder's lock.
     """
@@ -68,12 +69,13 @@ class KafkaServer:
         folder: Path,
         *,
         port: int | None = None,
+        sync: bool = True,
         progress: Progress | None = None,
         say: Callable[[str], None] = log.warning,
         hold: Sequence[int] = (),
     ) -> None:
         self.folder = folder.absolute()
-        self._wanted_port = port
+        self._wanted_port, self._sync = port, sync
         self._progress, self._say = progress, say
         self._hold = hold
         self._ports: Ports | None = None
@@ -191,6 +193,7 @@ class KafkaServer:
             log_dirs(self.folder),
             port=self._ports.broker,
             controller_port=self._ports.controller,
+            sync=self._sync,
         )
         (self.folder / PROPERTIES).write_text(text, "ascii")
         text = log4j2_properties(PurePosixPath(LOGS))

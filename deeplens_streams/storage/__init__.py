@@ -43,4 +43,6 @@ def open_blobs(settings: Settings) -> Blobs:
 def blobs_at(url: str, settings: Settings) -> Blobs:
     """Return the storage at `url`, reached as the one that `settings` name; as `open_blobs`."""
     store = connect(url, ca=settings.storage_ca)
-    return LocalBlobs(store) if isinstance(store, LocalStore) else Blobs(store)
+    if isinstance(store, LocalStore):
+        return LocalBlobs(store, sync=settings.sync)
+    return Blobs(store)

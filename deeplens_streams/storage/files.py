@@ -4,6 +4,7 @@ Every call of the system lets other threads in, and getting back in costs more t
 there are as few as can be.
 """
 
+import errno
 import fcntl
 import os
 import random
@@ -11,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -25,51 +27,90 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
         rest = rest[file.write(rest) :]
 
 
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that is written whole beside its place, and not there yet.
+
+    Attributes
+    ----------
+    source : the file that was moved here, if it was; `drop` moves it back.
+    """
+
+    path: Path
+    beside: Path
+    source: Path | None = None
+
+    def put(self) -> None:
+        """Be in its place, whatever was there before."""
+        self.beside.replace(self.path)
+
+    def make(self) -> bool:
+        """Be in its place unless something is there; of several who try, one succeeds."""
+        made = False
+        with suppress(FileExistsError):
+            self.path.hardlink_to(self.beside)
+            made = True
+        self.beside.unlink()
+        return made
+
+    def swap(self, old: bytes) -> bool:
+        """Replace what holds `old`; of several who try, one succeeds."""
+        try:
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                # Of all processes on this machine, one at a time looks and replaces.
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                if self.path.read_bytes() != old:
+                    return False
+                self.put()
+            finally:
+                os.close(folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Be gone, if it is not in its place."""
+        with suppress(FileNotFoundError):
+            if self.source is None:
+                self.beside.unlink()
+            else:
+                self.beside.replace(self.source)
+
+
+def new_file(path: Path, source: bytes | Path) -> NewFile:
+    """Write a file beside `path`, in its folder, which is made where it is missing.
+
+    Parameters
+    ----------
+    source : its bytes, or a file that is moved; from another file system that is copied and stays.
+    """
+    beside = path.with_name(f"{path.name}#{random.getrandbits(64)}")  # no secret  # nosec B311
+    try:
+        if isinstance(source, bytes):
+            _in_folder(path, lambda: _write(beside, source))
+            return NewFile(path, beside)
+        try:
+            _in_folder(path, lambda: source.replace(beside))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _in_folder(path, lambda: shutil.copyfile(source, beside))
+            return NewFile(path, beside)
+        return NewFile(path, beside, source)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def put_file(path: Path, data: bytes) -> None:
     """Write `path`, and its folder where that is missing, whatever was there before."""
-    _aside(path, data, lambda new: new.replace(path))
-
-
-def make_file(path: Path, data: bytes) -> bool:
-    """Write `path` unless there is one; of several who try, one succeeds."""
-    made = False
-
-    def link(new: Path) -> None:
-        nonlocal made
-        with suppress(FileExistsError):
-            path.hardlink_to(new)
-            made = True
-        new.unlink()
-
-    _aside(path, data, link)
-    return made
-
-
-def swap_file(path: Path, *, old: bytes, new: bytes) -> bool:
-    """Replace `path` if it holds `old`; of several who try, one succeeds."""
+    new = new_file(path, data)
     try:
-        folder = os.open(path.parent, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Of all processes on this machine, one at a time looks and replaces.
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        if path.read_bytes() != old:
-            return False
-        put_file(path, new)
-    except FileNotFoundError:
-        return False
-    finally:
-        os.close(folder)
-    return True
-
-
-def move_file(source: Path, path: Path) -> None:
-    """Make `source` be `path`; to another file system it is copied and stays."""
-    try:
-        _in_folder(path, lambda: source.replace(path))
-    except OSError:
-        _made_aside(path, lambda new: shutil.copyfile(source, new), lambda new: new.replace(path))
+        new.put()
+    except BaseException:
+        new.drop()
+        raise
 
 
 def finished_name(name: str) -> str | None:
@@ -93,27 +134,9 @@ def unfinished(folder: Path) -> Iterator[tuple[Path, float]]:
                     yield folder / entry.name, entry.stat(follow_symlinks=False).st_mtime
 
 
-def _aside(path: Path, data: bytes, put: Callable[[Path], object]) -> None:
-    def write(new: Path) -> None:
-        with new.open("xb", buffering=0) as file:
-            write_all(file, data)
-
-    _made_aside(path, write, put)
-
-
-def _made_aside(path: Path, write: Callable[[Path], object], put: Callable[[Path], object]) -> None:
-    """Have a file written beside `path` and put in its place."""
-    new = _beside(path)
-    try:
-        _in_folder(path, lambda: write(new))
-        put(new)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}#{random.getrandbits(64)}")  # no secret  # nosec B311
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb", buffering=0) as file:
+        write_all(file, data)
 
 
 def _in_folder(path: Path, work: Callable[[], object]) -> None:

@@ -43,11 +43,14 @@ from models.images import StoredImage
 NOON = datetime(2025, 3, 9, 12, 0, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "local", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(
+    params=["memory", "local", "local-not-synced", pytest.param("s3", marks=pytest.mark.s3)]
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "memory":
         return "memory://"
-    if request.param == "local":
+    if request.param.startswith("local"):
+        monkeypatch.setenv("DEEPLENS_SYNC", str(request.param == "local").lower())
         return (tmp_path / "images of mine").as_uri()
     server = request.getfixturevalue("s3_server")
     for name, value in server.environment.items():

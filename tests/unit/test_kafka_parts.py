@@ -201,6 +201,12 @@ def test_kafka_listens_on_loopback_only() -> None:
     assert "auto.create.topics.enable=false" in text
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_kafka_flushes_what_it_acknowledges_where_it_is_to(sync: bool) -> None:
+    text = server_properties(["data"], port=1234, controller_port=1235, sync=sync)
+    assert ("\nlog.flush.interval.messages=1\n" in text) == sync
+
+
 def test_what_kafka_reads_names_no_place() -> None:
     """Its folder may be called anything and be moved: all is relative to where Kafka runs."""
     text = server_properties(["data", "data-2"], port=1, controller_port=2)

@@ -20,7 +20,8 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull, StorageUnavailable
 from deeplens_streams.storage import files, open_blobs
 from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.files import move_file, put_file
+from deeplens_streams.storage.files import NewFile, new_file, put_file
+from deeplens_streams.storage.group_sync import Steps
 from deeplens_streams.storage.images import ObjectImages
 from deeplens_streams.storage.layout import InvalidKey
 from deeplens_streams.storage.local import LocalBlobs
@@ -59,9 +60,20 @@ def test_a_file_is_moved_with_its_folder_made(tmp_path: Path) -> None:
     source, path = tmp_path / "source", tmp_path / "some" / "folder" / "file"
     source.write_bytes(b"content")
     inode = source.stat().st_ino
-    move_file(source, path)
+    new_file(path, source).put()
     assert path.stat().st_ino == inode
     assert names(tmp_path) == ["file"]
+
+
+def test_a_moved_file_that_is_not_wanted_goes_back(tmp_path: Path) -> None:
+    source, path = tmp_path / "source", tmp_path / "folder" / "file"
+    source.write_bytes(b"content")
+    new = new_file(path, source)
+    assert not source.exists()
+    new.drop()
+    new.drop()
+    assert source.read_bytes() == b"content"
+    assert names(tmp_path) == ["source"]
 
 
 def test_a_file_of_another_file_system_is_copied(
@@ -77,7 +89,7 @@ def test_a_file_of_another_file_system_is_copied(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    move_file(source, path)
+    new_file(path, source).put()
     assert path.read_bytes() == source.read_bytes()
     assert names(tmp_path) == ["file", "source"]
 
@@ -205,15 +217,15 @@ async def test_nothing_is_written_behind_a_cancelled_upload(
 ) -> None:
     stored = image(storage)
     reached, release = Event(), Event()
-    write = storage._blobs._write
+    make = storage._blobs._new
 
-    def slow(one: Write) -> None:
+    def slow(one: Write) -> NewFile:
         if one.key.startswith("index/"):
             reached.set()
             release.wait()
-        write(one)
+        return make(one)
 
-    monkeypatch.setattr(storage._blobs, "_write", slow)
+    monkeypatch.setattr(storage._blobs, "_new", slow)
     upload = asyncio.create_task(storage.put_image(stored, b"bytes"))
     await asyncio.to_thread(reached.wait)
     for _ in range(2):  # impatience changes nothing
@@ -232,9 +244,15 @@ async def test_nothing_is_written_behind_a_cancelled_upload(
 async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
     storage: ObjectImages,
 ) -> None:
-    release = Event()
-    busy = [asyncio.create_task(storage._blobs._run(release.wait)) for _ in range(20)]
-    await asyncio.sleep(0)
+    reached, release = Event(), Event()
+
+    def busy_steps() -> Steps[None]:
+        reached.set()
+        release.wait()
+        yield ()
+
+    busy = [asyncio.create_task(storage._blobs._do(busy_steps())) for _ in range(20)]
+    await asyncio.to_thread(reached.wait)
     upload = asyncio.create_task(storage.put_image(image(storage), b"bytes"))
     await asyncio.sleep(0)
     upload.cancel()
