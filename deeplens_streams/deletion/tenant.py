@@ -1,7 +1,7 @@
 """Removing a tenant: all that it has, and then itself, in steps that survive a crash."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TypeVar
 
 import structlog
@@ -30,8 +30,11 @@ async def purge_tenant(tenant: str, services: Services, publish: Publish) -> Non
     """Remove all that a tenant has, and then the tenant; begun again, it goes on."""
     purge = await services.tombstones.find_purge(tenant=tenant)
     if purge is not None and purge.completedAt is None:
-        with suppress(_Overtaken):
-            await _Purging(purge, services, publish).run()
+        work = _Purging(purge, services, publish)
+        try:
+            await work.run()
+        except _Overtaken:
+            await work.take_back()
 
 
 class _Overtaken(Exception):
@@ -48,6 +51,14 @@ class _Purging:
     def __init__(self, purge: TenantPurge, services: Services, publish: Publish) -> None:
         self._purge, self._services, self._publish = purge, services, publish
         self._found = False
+        #: Of the image that is in hand.
+        self._tombstone: Tombstone | None = None
+
+    async def take_back(self) -> None:
+        """Remove what was written of the last image behind the end of the purge."""
+        if self._tombstone is not None:
+            await self._services.tombstones.remove(self._tombstone)
+            await self._services.tombstones.unmark_purged(self._purge, self._tombstone.imageId)
 
     async def run(self) -> None:
         purge = self._purge
@@ -121,7 +132,8 @@ class _Purging:
                 # 1. that it is this purge's: behind its removal nobody could tell
                 await services.tombstones.mark_purged(self._purge, image.imageId)
                 # 2. the image
-                await deletion.purge(await deletion.bury(image, services), services)
+                self._tombstone = await deletion.bury(image, services)
+                await deletion.purge(self._tombstone, services)
                 self._purge.images += 1
                 if self._purge.images % BATCH == 0:
                     await self._note()
@@ -139,6 +151,7 @@ class _Purging:
         survey = services.tombstones.survey(tenant=self._purge.tenantId)
         async with aclosing(self._ours(_whole(survey))) as tombstones:
             async for tombstone in tombstones:
+                self._tombstone = tombstone
                 await deletion.purge(tombstone, services)
                 batch.append(tombstone)
                 if len(batch) == BATCH:

@@ -106,17 +106,28 @@ class Tombstones:
         False where another worker has brought it further, or it is another purge by now.
         """
         key = layout.purge_key(purge.tenantId)
-        raw = await self._blobs.get(key, action="read a purge")
-        if raw is None or not _is_at_stage(_read_purge(key, raw), known):
-            return False
         write = Write(key, orjson.dumps(purge.to_wire()))
-        return await self._blobs.swap(write, old=raw, action="store a purge")
+        while (raw := await self._blobs.get(key, action="read a purge")) is not None:
+            if raw == write.source:  # also where the answer of a write that was done got lost
+                return True
+            if not _is_at_stage(_read_purge(key, raw), known):
+                return False
+            # Another worker may have noted how far it is; once more then.
+            if await self._blobs.swap(write, old=raw, action="store a purge"):
+                return True
+        return False
 
     async def mark_purged(self, purge: TenantPurge, image_id: str) -> None:
         """Write down that a purge deletes an image; written twice, it is one image still."""
         ms = layout.epoch_ms(purge.requestedAt)
         key = layout.purged_key(purge.tenantId, ms=ms, image_id=image_id)
         await self._blobs.put(Write(key, b"{}"), action="count a purged image")
+
+    async def unmark_purged(self, purge: TenantPurge, image_id: str) -> None:
+        """Take `mark_purged` back."""
+        ms = layout.epoch_ms(purge.requestedAt)
+        key = layout.purged_key(purge.tenantId, ms=ms, image_id=image_id)
+        await self._blobs.delete(key, action="count a purged image")
 
     async def count_purged(self, purge: TenantPurge) -> int:
         """Return how many images a purge has deleted, whoever did it."""
