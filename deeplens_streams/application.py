@@ -35,7 +35,8 @@ from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.recovered import Recovered
-from deeplens_streams.web.registry import Registry, RegistryReader
+from deeplens_streams.web.registry import Registry
+from deeplens_streams.web.registry_reader import RegistryReader
 from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants

@@ -18,7 +18,9 @@ from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.topics import TOPICS, Message
 from deeplens_streams.web import registry as registry_module
-from deeplens_streams.web.registry import Registry, RegistryReader
+from deeplens_streams.web import registry_reader
+from deeplens_streams.web.registry import Registry
+from deeplens_streams.web.registry_reader import RegistryReader
 from models.tenants import ApiKey, Tenant, TenantState
 from tests.unit.test_tenants import NOW, tenant
 from tests.web_server import until
@@ -97,7 +99,7 @@ def with_key() -> Tenant:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Return the topic that every reader reads."""
     made = Log()
-    monkeypatch.setattr(registry_module, "AIOKafkaConsumer", made.consumer)
+    monkeypatch.setattr(registry_reader, "AIOKafkaConsumer", made.consumer)
     return made
 
 
@@ -105,7 +107,7 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(publish)
-    monkeypatch.setattr(registry_module, "_RETRY_S", 0.0)
+    monkeypatch.setattr(registry_reader, "_RETRY_S", 0.0)
     seen: list[str | None] = []
     registry.on_change(lambda row: seen.append(row.keys[0].revokedAt))
     log.write(with_key())
