@@ -1,14 +1,23 @@
 """What ``deeplens backup`` and ``restore`` refuse, and what they say."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from deeplens_streams.backup.copying import Finding
 from deeplens_streams.backup.errors import BackupDamaged
 from deeplens_streams.cli.copy_progress import Shown, count_and_size
 from deeplens_streams.cli.main import main
 from deeplens_streams.folder_lock import FolderLock
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command sends the log to its own standard error, which is closed when its test ends."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

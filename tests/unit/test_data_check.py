@@ -6,11 +6,12 @@ import os
 import shutil
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from rocksdict import Options, Rdict
 
@@ -99,6 +100,13 @@ async def vectors(folder: Path) -> None:
         points.append(VectorPoint(image_id, unit, payload))
     await store.upsert(points, tenant="acme", model="resnet50")
     await store.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command sends the log to its own standard error, which is closed when its test ends."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
