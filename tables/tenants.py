@@ -122,8 +122,11 @@ def restored(row: Tenant | None, record: TenantRecord) -> Tenant:
         return row
     if row is None or row.createdAt != record.createdAt:
         row = _empty(record.tenantId, record.createdAt)
+    ended = {key.keyId: key.revokedAt for key in row.keys}
     for name in _KEPT_FIELDS:
         setattr(row, name, getattr(record, name))
+    for key in row.keys:  # whatever is later, a key that was revoked stays so
+        key.revokedAt = key.revokedAt or ended.get(key.keyId)
     return row.succeeding(record)
 
 

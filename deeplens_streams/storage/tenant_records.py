@@ -26,7 +26,7 @@ log = structlog.get_logger()
 #: Seconds that a change waits for storage before it goes on without, and the object follows.
 PATIENCE_S = 3.0
 #: Others that write the same object meanwhile, at the most, before this one gives way.
-_TRIES = 8
+_TRIES = 64
 
 _ACTION = "keep a tenant's row"
 

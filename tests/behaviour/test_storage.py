@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,9 +37,12 @@ from deeplens_streams.storage.objects import (
     metadata_of,
     pointer_of,
 )
+from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
+from models.deletion import TenantPurge
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
+from models.tenants import SYSTEM, Limits, TenantRecord
 
 NOON = datetime(2025, 3, 9, 12, 0, tzinfo=UTC)
 
@@ -786,3 +790,48 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 def test_a_local_url_names_the_folder_as_it_is(url: str, storage: ImageStorage) -> None:
     if url.startswith("file"):
         assert Path(unquote(urlsplit(url).path)).is_dir()
+
+
+# What is kept of tenants ----------------------------------------------------------------------
+
+
+def record(tenant: str, revision: int, *, at: str = "2026-01-01T00:00:00.000Z") -> TenantRecord:
+    return TenantRecord(
+        tenantId=tenant,
+        state="active",
+        createdAt=at,
+        updatedAt=at,
+        revision=revision,
+        limits=Limits(images=revision),
+        keys=[],
+    )
+
+
+async def test_of_records_that_are_written_at_once_the_latest_stays(blobs: Blobs) -> None:
+    records = TenantRecords(blobs, Tombstones(blobs))
+    order = random.Random(7).sample(range(12), 12)
+    await asyncio.gather(*(records.put(record("acme", number)) for number in order))
+    assert await records.find("acme") == record("acme", 11)
+    await records.put(record("acme", 3))
+    assert await records.find("acme") == record("acme", 11)
+    another = record("acme", 0, at="2026-01-02T00:00:00.000Z")
+    await records.put(another)
+    assert await records.find("acme") == another
+
+
+async def test_records_and_purges_are_listed_whatever_tenants_are_called(
+    blobs: Blobs, storage: ImageStorage
+) -> None:
+    tombstones = Tombstones(blobs)
+    records = TenantRecords(blobs, tombstones)
+    assert (await records.tenants(), await tombstones.purged_tenants()) == (set(), set())
+    for tenant in ("purged", "registry", SYSTEM):
+        await records.put(record(tenant, 1))
+    await storage.put_image(image(storage, tenant="purged"), b"bytes")
+    await tombstones.put_purge(TenantPurge(tenantId="purged", requestedAt=iso(NOON)))
+    assert await records.tenants() == {"purged", "registry", SYSTEM}
+    assert await tombstones.purged_tenants() == {"purged"}
+    assert await storage.tenants() == ["purged"]
+    await records.remove("registry", created_at=record("registry", 1).createdAt)
+    await records.remove("purged", created_at=None)
+    assert await records.tenants() == {"purged", SYSTEM}, "of the second nobody knows that it went"

@@ -211,6 +211,19 @@ async def test_a_row_that_is_older_than_storage_takes_what_that_keeps(blobs: Blo
     assert (row.limits.images, len(row.keys), row.usage.images) == (7, 1, 3)
 
 
+async def test_a_key_that_was_revoked_in_an_older_row_stays_so(blobs: Blobs) -> None:
+    """Kafka was an older copy, and storage away when the key was revoked."""
+    before = Part(blobs)
+    await before.made()
+    part = Part(blobs)
+    part.rows[b"acme"] = tenant()
+    part.rows[b"acme"].keys = [key()]
+    part.rows[b"acme"].keys[0].revokedAt = LATER
+    await part.change(event(ChangeKind.RESTORE))
+    row = part.rows[b"acme"]
+    assert (row.limits.images, row.keys[0].revokedAt) == (7, LATER)
+
+
 async def test_what_storage_lost_is_written_from_kafka(blobs: Blobs) -> None:
     part = Part(blobs)
     await part.made()
