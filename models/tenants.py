@@ -1,5 +1,6 @@
 """Tenants: what the registry knows of each, and the event that changes it."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from models.events import Event
@@ -127,7 +128,9 @@ class Tenant(StoredRecord, include_metadata=False):
     filled: dict[str, Usage] | None = None
     #: End of the last purge of a tenant of this name; what is of before that is not of this one.
     purgedAt: str | None = None
-    #: Grows with each change that is kept in storage, too (`TenantRecord`).
+    #: Grows with each change that is kept in storage, too (`TenantRecord`), and is no less than
+    #: that change's time, in milliseconds since 1970: a worker of before this field writes a row
+    #: again without it, and then the row's own time tells which is later.
     revision: int = 0
     #: Grows with each correction of `usage`: one that was worked out before another is refused.
     recounts: int = 0
@@ -155,6 +158,14 @@ class TenantRecord(StoredRecord, include_metadata=False):
         return self.createdAt, self.revision
 
 
+def milliseconds(time: str) -> int:
+    """Return an ISO-8601 time as milliseconds since 1970; 0 for what is none."""
+    try:
+        return int(datetime.fromisoformat(time).timestamp() * 1000)
+    except ValueError:
+        return 0
+
+
 def record_of(row: Tenant) -> TenantRecord:
     """Return what storage is to keep of a row."""
     return TenantRecord(
@@ -162,7 +173,7 @@ def record_of(row: Tenant) -> TenantRecord:
         state=row.state,
         createdAt=row.createdAt,
         updatedAt=row.updatedAt,
-        revision=row.revision,
+        revision=row.revision or milliseconds(row.updatedAt),
         limits=row.limits,
         keys=row.keys,
         provisioned=row.provisioned,

@@ -23,6 +23,8 @@ from models.tenants import (
     TenantRecord,
     TenantState,
     Usage,
+    milliseconds,
+    record_of,
 )
 from tables import rooms
 from tables.image_status import ROCKSDB_OPTIONS
@@ -89,7 +91,8 @@ def changed(
         else:
             refusal = _APPLY[kind](row, data, event)
         row.outcomes[event.eventId] = refusal or ""
-        row.revision += kind in KEPT and refusal is None
+        if kind in KEPT and refusal is None:
+            row.revision = max(row.revision + 1, milliseconds(event.timestamp))
     row.updatedAt = event.timestamp
     for old in list(row.outcomes)[:-_OUTCOMES]:
         del row.outcomes[old]
@@ -118,7 +121,7 @@ def restored(row: Tenant | None, record: TenantRecord) -> Tenant:
     Where there was none, or one of an earlier tenant of the name, it counts from nothing: an audit
     counts what there is.
     """
-    if row is not None and (row.createdAt, row.revision) >= record.order:
+    if row is not None and record_of(row).order >= record.order:
         return row
     if row is None or row.createdAt != record.createdAt:
         row = _empty(record.tenantId, record.createdAt)
@@ -145,7 +148,7 @@ def _new(event: TenantChange, purged_at: str | None) -> Tenant:
     row = _empty(event.tenantId, event.timestamp)
     if event.data.kind == ChangeKind.CREATE:
         row.limits = event.data.limits or Limits()
-    row.purgedAt = purged_at
+    row.purgedAt, row.revision = purged_at, milliseconds(event.timestamp)
     return row
 
 

@@ -30,6 +30,7 @@ from models.tenants import (
     TenantChange,
     TenantChanged,
     TenantRecord,
+    milliseconds,
     record_of,
 )
 from tests.unit.test_tenants import LATER, NEXT_YEAR, NOW, count, event, tenant
@@ -122,7 +123,8 @@ async def test_each_change_but_counting_is_in_storage_before_it_is_announced(blo
     await part.made()
     record = await part.records.find("acme")
     assert record is not None
-    assert (record.limits.images, record.provisioned, record.revision) == (7, True, 3)
+    assert (record.limits.images, record.provisioned) == (7, True)
+    assert record.revision == milliseconds(NOW) + 3
     assert [each.keyId for each in record.keys] == ["k"]
     await part.change(event(ChangeKind.COUNT, partition=0, counts=[count(1)]))
     await part.change(event(ChangeKind.RATE, searches=1))
@@ -147,6 +149,31 @@ async def test_an_older_row_does_not_replace_a_later_one(blobs: Blobs) -> None:
     stale.createdAt, stale.revision = LATER, 0
     await part.records.put(stale)
     assert await part.records.find("acme") == stale, "another tenant of that name"
+
+
+async def test_what_an_older_worker_changed_is_not_taken_back_by_what_storage_kept() -> None:
+    part = Part()
+    await part.made()
+    await part.start()
+    # A worker of before there were revisions has the row for a while: it writes it without one.
+    wire = part.rows[b"acme"].to_wire()
+    del wire["revision"], wire["recounts"]
+    revoked = Tenant.from_wire(wire)
+    revoked.keys[0].revokedAt = revoked.updatedAt = LATER
+    part.rows[b"acme"] = revoked
+    await part.start()
+    part.sent.clear()
+    await part.reconciler.look()
+    assert part.sent == []
+    record = await part.records.find("acme")
+    assert record is not None
+    assert record.keys[0].revokedAt == LATER
+    await part.change(event(ChangeKind.RESTORE))
+    assert part.rows[b"acme"].keys[0].revokedAt == LATER
+    await part.change(event(ChangeKind.LIMIT, at=NEXT_YEAR, limits=Limits(images=1)))
+    record = await part.records.find("acme")
+    assert record is not None
+    assert (record.limits.images, record.keys[0].revokedAt) == (1, LATER)
 
 
 async def test_a_revoke_works_while_storage_is_away_and_the_object_follows() -> None:
