@@ -120,6 +120,7 @@ def _format_with_user(server: KafkaServer) -> None:
             *("--config", server.folder / "server.properties", "--add-scram"),
             f'SCRAM-SHA-512=[name="{USER}",password="{SCRAM_PASSWORD}"]',
         ],
+        cwd=server.folder,  # where its properties' paths begin
         check=True,
         capture_output=True,
     )
