@@ -122,10 +122,15 @@ class Images:
             return [Found(dated.image_id, Fault.METADATA_DAMAGED, f"{dated.key}: {why}", repair)]
         ledger.accept(UNKNOWN)
 
-        async def rebuild() -> None:
-            await self._rebuilding.repair(lost)
-            again = row is None or row.status == ImageState.DELETED
-            ledger.settle(IN_FLIGHT if row is None or again else column(row))
+        async def rebuild() -> list[Found]:
+            image = await self._rebuilding.repair(lost)
+            if row is None or row.status not in FINAL_STATES - {ImageState.DELETED}:
+                ledger.settle(IN_FLIGHT)  # it is processed anew
+                return []
+            ledger.settle(column(row))
+            there = await self._there(dated.tenant, [dated.image_id])
+            fault = await self._fault(image, row, there, self._again(image, row, ledger))
+            return [] if fault is None else [fault]
 
         found = await pointer_fault(dated, self._context)
         detail = "its metadata object cannot be read"

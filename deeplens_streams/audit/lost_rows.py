@@ -68,8 +68,7 @@ class LostRows:
 
     async def _parts(self, rows: list[ImageRow]) -> AsyncGenerator[Part[ImageRow]]:
         for row in rows:
-            if row.status != ImageState.DELETED:
-                yield Part(row.imageId, row, row.uploadedAt)
+            yield Part(row.imageId, row, row.uploadedAt)
 
     async def _judge(self, row: ImageRow, ledger: Ledger) -> list[Found]:
         check_image_id(row.imageId)
@@ -83,6 +82,9 @@ class LostRows:
         purge = await self._purge(row.tenantId)
         if purge is not None and row.uploadedAt <= purge.requestedAt:
             return self._went_with_its_tenant(row, purge, ledger)
+        if row.status == ImageState.DELETED:
+            ledger.accept(ImageState.DELETED)  # of which no tombstone tells any more
+            return []
         ledger.accept(UNKNOWN)
 
         async def rebuild() -> None:
@@ -102,8 +104,8 @@ class LostRows:
     def _went_with_its_tenant(
         self, row: ImageRow, purge: TenantPurge, ledger: Ledger
     ) -> list[Found]:
-        if purge.completedAt is None:
-            return []  # it will come to it
+        if purge.completedAt is None or row.status == ImageState.DELETED:
+            return []  # it will come to it, or nobody minds
         # An outcome of nothing that was accepted.
         ledger.counts[column(row)] += 1
 

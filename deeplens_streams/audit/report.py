@@ -74,7 +74,8 @@ _OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATE
 #: Of a ledger, in the order in which they are written.
 COLUMNS = (ACCEPTED, *_OUTCOMES, UNKNOWN)
 
-Repair = Callable[[], Awaitable[None]]
+#: What mends a fault; it may return what is wrong with the thing that it made.
+Repair = Callable[[], Awaitable["list[Found] | None"]]
 
 
 @dataclass(frozen=True, slots=True)

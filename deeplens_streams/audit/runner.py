@@ -160,28 +160,33 @@ class Audit:
     ) -> AsyncGenerator[dict[str, Any]]:
         """Yield the line of each thing that a walk finds, mended where that is asked for."""
         async with aclosing(walk) as findings:
-            async for found in findings:
-                owner = tenant if found.tenant is None else found.tenant
-                ledger = ledgers.setdefault(owner, Ledger())
-                ledger.faults[found.fault.value] += 1
-                detail, repaired = found.detail, False
-                if self._repair and found.repair is not None:
-                    try:
-                        await found.repair()
-                    except NotRepaired as why:
-                        detail = f"{detail}; {why}"
-                    except Exception as error:
-                        key = f"{found.image_id} {found.fault}"
-                        reason = await reason_of(error, self._services, key=key)
-                        detail = f"{detail}; not repaired: {reason}"
-                    else:
-                        repaired = True
-                        ledger.repaired += 1
-                yield {
-                    "type": "finding",
-                    "tenantId": owner,
-                    "imageId": found.image_id,
-                    "fault": found.fault,
-                    "detail": detail,
-                    "repaired": repaired,
-                }
+            async for each in findings:
+                left = [each]
+                while left:
+                    found = left.pop()
+                    owner = tenant if found.tenant is None else found.tenant
+                    ledger = ledgers.setdefault(owner, Ledger())
+                    ledger.faults[found.fault.value] += 1
+                    problem, following = await self._mend(found)
+                    left += following
+                    ledger.repaired += problem is None
+                    yield {
+                        "type": "finding",
+                        "tenantId": owner,
+                        "imageId": found.image_id,
+                        "fault": found.fault,
+                        "detail": f"{found.detail}{problem or ''}",
+                        "repaired": problem is None,
+                    }
+
+    async def _mend(self, found: Found) -> tuple[str | None, list[Found]]:
+        """Return why something is not mended, or None if it is, and what is wrong behind it."""
+        if not self._repair or found.repair is None:
+            return "", []
+        try:
+            return None, await found.repair() or []
+        except NotRepaired as why:
+            return f"; {why}", []
+        except Exception as error:
+            reason = await reason_of(error, self._services, key=f"{found.image_id} {found.fault}")
+            return f"; not repaired: {reason}", []
