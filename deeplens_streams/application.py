@@ -22,6 +22,7 @@ from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
+from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.lag import LagReader, group_id
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.publisher import Publisher
@@ -75,6 +76,7 @@ class RoleApp(App):
     lag: LagReader | None = None
     deletions: PendingDeletions | None = None
     ageing: Ageing | None = None
+    trash: EmptyingTrash | None = None
     tenants: tuple[Service, ...] = ()
     registry: Registry | None = None
 
@@ -168,6 +170,7 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     feed = app.feed = KafkaStatusFeed(settings)
     lag = app.lag = LagReader(settings)
     app.deletions = PendingDeletions(app.services, publisher.send)
+    app.trash = EmptyingTrash(app.services)
     is_open = operator_key(settings) is None
     registry = app.registry = Registry(publisher.send, is_open=is_open)
     quotas = Quotas(settings, registry)

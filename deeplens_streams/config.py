@@ -234,6 +234,9 @@ class Settings(BaseSettings):
     """How long it is known of a deleted picture that it was; then its row, its pointer and its
     tombstone go. Longer than every topic's retention."""
 
+    trash_days: int = Field(default=30, ge=1)
+    """How long what an audit's repair took away is kept in storage, below ``.trash/``."""
+
     log_format: Literal["auto", "json", "text"] = "auto"
     """``auto`` is text on a terminal and JSON lines elsewhere."""
 

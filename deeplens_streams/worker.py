@@ -108,7 +108,7 @@ class DeepLensWorker(faust.Worker):
         app = self.role_app
         beside: list[ServiceT] = [
             DiskUsage(app.settings),
-            *filter(None, (app.feed, app.lag, app.deletions, app.ageing, *app.tenants)),
+            *filter(None, (app.feed, app.lag, app.deletions, app.ageing, app.trash, *app.tenants)),
         ]
         beside.append(PartitionWatch(app.settings, self.refuse))
         return chain([Foundation(self), *beside, siblings], super().on_init_dependencies())

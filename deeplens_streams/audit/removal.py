@@ -4,8 +4,6 @@ import orjson
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.report import Repair
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.trash import TrashEntry
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from models.trash import TrashKind
 
@@ -83,17 +81,3 @@ def vector_bytes(point: VectorPoint) -> bytes:
     """Return a vector with its payload as the trash keeps it."""
     said = {"imageId": point.image_id, "vector": point.vector, "payload": point.payload}
     return orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def is_own_key(entry: TrashEntry) -> bool:
-    """Tell whether a thing in the trash lay where something of its tenant's may lie."""
-    said = entry.manifest
-    if said.kind == TrashKind.VECTOR:
-        return True
-    if said.kind == TrashKind.POINTER:
-        return layout.read_pointer_key(said.key) is not None
-    try:
-        layout.check_key(tenant=said.tenantId, key=said.key)
-    except layout.InvalidKey:
-        return False
-    return True

@@ -14,6 +14,7 @@ OUR_COMMANDS = {
     "delete": "deeplens_streams.cli.delete",
     "dead-letters": "deeplens_streams.cli.dead_letters",
     "audit": "deeplens_streams.cli.audit",
+    "trash": "deeplens_streams.cli.trash",
     "backup": "deeplens_streams.cli.backup",
     "restore": "deeplens_streams.cli.restore",
     "tenants": "deeplens_streams.cli.tenants",

@@ -25,6 +25,8 @@ from deeplens_streams.client.answers import (
     TenantPurge,
     TenantStep,
     TenantUsage,
+    TrashEntry,
+    TrashPage,
     Upload,
 )
 from deeplens_streams.client.client import Client
@@ -62,5 +64,7 @@ __all__ = [
     "TenantPurge",
     "TenantStep",
     "TenantUsage",
+    "TrashEntry",
+    "TrashPage",
     "Upload",
 ]

@@ -245,6 +245,28 @@ class LetterPage(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrashEntry(Answer):
+    """Something that a repair took away; `key` is where it was."""
+
+    trash_id: str
+    kind: str
+    key: str
+    tenant_id: str
+    image_id: str | None
+    reason: str
+    at: str
+    audit_id: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrashPage(Answer):
+    entries: list[TrashEntry]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Answer):
     letter_id: str
     error_code: str

@@ -15,13 +15,14 @@ from deeplens_streams.client.http import ATTEMPTS, Http, Pause, given
 from deeplens_streams.client.letters import LetterCalls
 from deeplens_streams.client.operating import OperatorCalls
 from deeplens_streams.client.tenants import TenantCalls
+from deeplens_streams.client.trash import TrashCalls
 
 _IMAGES: Final = "/api/v1/images"
 SOCKET_PATH: Final = "/hub/processing-status"
 _POLL_S: Final = 0.25
 
 
-class Client(LetterCalls, TenantCalls, OperatorCalls):
+class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
     """One system at one URL.
 
     Reading, uploading (bytes that are there are not stored twice), deleting and searching are

@@ -106,6 +106,10 @@ class SyncClient:
     delete_tenant = _blocking(Client.delete_tenant)
     tenant_purge = _blocking(Client.tenant_purge)
     audit = _iterating(Client.audit)
+    trash = _blocking(Client.trash)
+    restore_trash = _blocking(Client.restore_trash)
+    remove_trash = _blocking(Client.remove_trash)
+    empty_trash = _blocking(Client.empty_trash)
     readiness = _blocking(Client.readiness)
     require = _blocking(Client.require)
 

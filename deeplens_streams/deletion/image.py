@@ -14,6 +14,7 @@ from deeplens_streams.letters import letter_id
 from deeplens_streams.replay import event_id
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
+from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import DELETED, Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
@@ -42,6 +43,19 @@ async def begin(
     # 2. tombstone, 3. metadata object
     await _bury(tombstone, services)
     return tombstone
+
+
+async def begin_lost(tombstone: Tombstone, services: Services) -> None:
+    """Begin the deletion of an image that no metadata object tells of, so that `finish` ends it.
+
+    Nothing but a tombstone tells `finish` that there is something to do, so that comes first.
+    """
+    # 1. pointer, 2. tombstone, 3. that it is begun, 4. metadata object, which may be damaged
+    ms = layout.epoch_ms(tombstone.uploadedAt)
+    await services.inventory.point(tombstone.imageId, tenant=tombstone.tenantId, ms=ms)
+    await services.tombstones.put(tombstone)
+    await services.tombstones.begin(tombstone)
+    await services.storage.remove_metadata(tombstone)
 
 
 async def announce(tombstone: Tombstone, services: Services, publish: Publish) -> None:

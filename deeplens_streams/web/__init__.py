@@ -30,6 +30,7 @@ from deeplens_streams.web import (
     status,
     tables,
     tenants,
+    trash,
     upload,
 )
 from deeplens_streams.web.access import DECLARED, DOOR, INTERNAL, Door, Route, admit
@@ -98,6 +99,7 @@ _LINGER_S = 5.0
 
 _TENANTS = "/api/v1/admin/tenants"
 _TENANT = f"{_TENANTS}/{{tenant_id}}"
+_TRASH = "/api/v1/admin/trash"
 _COLLECTIONS = "/api/v1/admin/collections"
 _COLLECTION = f"{_COLLECTIONS}/{{tenant_id}}/{{model_name}}"
 _LETTERS = "/api/v1/dead-letters"
@@ -148,6 +150,10 @@ ROUTES = (
     Route("DELETE", _TENANT, deletion.delete_tenant, deletion.TENANT_BLANK, Scope.ADMIN),
     Route("GET", f"{_TENANT}/purge", deletion.tenant_purge, deletion.TENANT_BLANK, Scope.ADMIN),
     Route("POST", "/api/v1/admin/audit", audit.audit, audit.BLANK, Scope.ADMIN),
+    Route("GET", _TRASH, trash.listing, trash.LIST_BLANK, Scope.ADMIN),
+    Route("DELETE", _TRASH, trash.empty, trash.EMPTIED_BLANK, Scope.ADMIN),
+    Route("POST", f"{_TRASH}/{{trash_id}}/restore", trash.bring_back, trash.BLANK, Scope.ADMIN),
+    Route("DELETE", f"{_TRASH}/{{trash_id}}", trash.remove, trash.BLANK, Scope.ADMIN),
     Route("POST", _COLLECTIONS, collections.create, collections.MADE_BLANK, Scope.ADMIN),
     Route(
         *("GET", f"{_COLLECTIONS}/{{tenant_id}}", collections.listing, collections.LIST_BLANK),

@@ -10,16 +10,16 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.audit.runner import Audit
-from deeplens_streams.errors import BadRequest, DeepLensError
+from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.letters import known_error
+from deeplens_streams.web.fields import truth
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.patient_rows import PatientRows
 
 log = structlog.get_logger()
 
 BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
-_TRUTH: Final = {"false": False, "true": True}
 #: Seconds after which a line says how far it is: proxies end what is silent for a minute.
 _SILENCE_S = 5.0
 
@@ -34,7 +34,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
     """
     context = request.app[CONTEXT]
     tenant = request.query.get("tenantId")
-    repair, checksums = _truth(request, "repair"), _truth(request, "checksums")
+    repair, checksums = (truth(request.query.get(name), name) for name in ("repair", "checksums"))
     named = None if tenant is None else [check_tenant_id(tenant)]
     tenants = named or await context.services.storage.tenants()
     rows = PatientRows(context.rows, context.tables)
@@ -64,13 +64,6 @@ async def audit(request: web.Request) -> web.StreamResponse:
         await response.write(orjson.dumps(said) + b"\n")
     await response.write_eof()
     return response
-
-
-def _truth(request: web.Request, name: str) -> bool:
-    given = request.query.get(name, "false").lower()
-    if given not in _TRUTH:
-        raise BadRequest(f"{name} is true or false.")
-    return _TRUTH[given]
 
 
 async def _never_silent(

@@ -15,7 +15,7 @@ from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyReques
 from deeplens_streams.features.formats import extensions
 from deeplens_streams.turns import Turns
 from deeplens_streams.web.answers import error_answer
-from deeplens_streams.web.images import find_image
+from deeplens_streams.web.damaged import find_shown
 from deeplens_streams.web.keys import CONTEXT, DOWNLOADS
 from models.images import StoredImage
 
@@ -37,7 +37,7 @@ class ThumbnailNotFound(NotFound):
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    image = await find_image(request)
+    image = await find_shown(request)
     headers = {
         "ETag": f'"{image.checksumSha256}"',
         "Cache-Control": _CACHE,
@@ -63,7 +63,7 @@ async def content(request: web.Request) -> web.StreamResponse:
 
 
 async def thumbnail(request: web.Request) -> web.Response:
-    image = await find_image(request)
+    image = await find_shown(request)
     storage = request.app[CONTEXT].services.storage
     data = await storage.get(tenant=image.tenantId, key=image.thumbnailKey)
     if data is None:

@@ -7,9 +7,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams.deletion import image as deletion
+from deeplens_streams.deletion.lost import find_lost, tombstone_of
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import DELETED, Message
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
@@ -24,7 +26,7 @@ from models.deletion import (
     Tombstone,
 )
 from models.events import new_event_id, utc_now
-from models.status import ImageState
+from models.status import ImageRow, ImageState
 from models.tenants import ChangeKind, TenantChangeData
 
 BLANK: Final[dict[str, Any]] = {
@@ -61,15 +63,7 @@ async def delete(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     services = context.services
-    try:
-        image = await find_image(request)
-    except ImageNotFound:
-        tombstone = await _tombstone(request, services)
-    else:
-        # From here on it is certain to be done, whoever is killed or away.
-        generation = await _generation(image.imageId, context)
-        tombstone = await deletion.begin(image, services, generation=generation)
-        await _hide(tombstone, services)
+    tombstone = await _begun(request, context)
     if tombstone.completedAt is None:
         # Also for one that may not have been announced. If it is not now, it will be.
         with suppress(DependencyUnavailable):
@@ -99,12 +93,49 @@ async def delete(request: web.Request) -> web.Response:
     return json_answer(answer, status=200 if done else 202)
 
 
-async def _generation(image_id: str, context: WebContext) -> int:
+async def _begun(request: web.Request, context: WebContext) -> Tombstone:
+    """Return the image's tombstone; from here on it is certain to be deleted.
+
+    That holds whoever is killed or away, and also where its metadata object is lost or damaged.
+    """
+    services = context.services
     try:
-        row = await context.rows.row(image_id)
+        image = await find_image(request)
+    except ImageNotFound:
+        known = await _tombstone(request, services)
+        return known or await _begin_lost(request, context)
+    except DamagedMetadata:
+        return await _begin_lost(request, context)
+    row = await _row(image.imageId, context)
+    generation = row.generation if row is not None else 1
+    tombstone = await deletion.begin(image, services, generation=generation)
+    await _hide(tombstone, services)
+    return tombstone
+
+
+async def _begin_lost(request: web.Request, context: WebContext) -> Tombstone:
+    """Begin to delete an image of which parts are there, and no metadata object tells."""
+    services, image_id = context.services, check_image_id(request.match_info["image_id"])
+    tenant = tenant_bound(request, request.query.get("tenantId"))
+    row = await _row(image_id, context)
+    place = await find_lost(services, image_id, tenant=tenant, row=row)
+    if place is None:
+        raise ImageNotFound
+    request.app[DOOR].check_owner(place.tenant)
+    own = row if row is not None and row.tenantId == place.tenant else None
+    tombstone = await tombstone_of(
+        services, tenant=place.tenant, image_id=image_id, ms=place.ms, row=own
+    )
+    await deletion.begin_lost(tombstone, services)
+    await _hide(tombstone, services)
+    return tombstone
+
+
+async def _row(image_id: str, context: WebContext) -> ImageRow | None:
+    try:
+        return await context.rows.row(image_id)
     except DependencyUnavailable:
-        return 1  # nothing waits for the table; letters that stay are found by an audit
-    return row.generation if row is not None else 1
+        return None  # nothing waits for the table; letters that stay are found by an audit
 
 
 async def _hide(tombstone: Tombstone, services: Services) -> None:
@@ -120,10 +151,12 @@ async def _hide(tombstone: Tombstone, services: Services) -> None:
                 )
 
 
-async def _tombstone(request: web.Request, services: Services) -> Tombstone:
+async def _tombstone(request: web.Request, services: Services) -> Tombstone | None:
+    """Return the tombstone of an image that was deleted; None where none can be read."""
     found = await services.tombstones.find(check_image_id(request.match_info["image_id"]))
-    tenant = tenant_bound(request, request.query.get("tenantId"))
-    if found is None or tenant not in (None, found.tenantId):
+    if found is None:
+        return None
+    if tenant_bound(request, request.query.get("tenantId")) not in (None, found.tenantId):
         raise ImageNotFound
     request.app[DOOR].check_owner(found.tenantId)
     return found

@@ -53,6 +53,14 @@ def boolean(form: Form, name: str, *, default: bool) -> bool:
     return value.lower() == "true"
 
 
+def truth(value: str | None, name: str) -> bool:
+    """Return a query's value that is ``true`` or ``false``, which is what it is without one."""
+    given = "false" if value is None else value.lower()
+    if given not in {"true", "false"}:
+        raise BadRequest(f"The field {name!r} is true or false.")
+    return given == "true"
+
+
 def number(form: Form, name: str, *, default: float, low: float, high: float) -> float:
     value = form.one(name)
     if value is None:

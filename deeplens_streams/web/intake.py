@@ -22,6 +22,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.replay import uploaded_event
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import UPLOADED, Message
 from deeplens_streams.transport import TAKEN_OVER_S
 from deeplens_streams.web.context import WebContext
@@ -125,9 +126,12 @@ class Intake:
         """Return the image that has the bytes, or None if they are to be processed again."""
         if not held.image_id:
             return None
-        first = await self._storage.get_metadata(
-            tenant=image.tenantId, image_id=held.image_id, uploaded_at=held.uploaded_at
-        )
+        try:
+            first = await self._storage.get_metadata(
+                tenant=image.tenantId, image_id=held.image_id, uploaded_at=held.uploaded_at
+            )
+        except DamagedMetadata:
+            return None  # nobody is referred to what cannot be shown
         if first is None:
             return None  # refused or deleted
         row = await self._row(first.imageId)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
@@ -24,6 +24,7 @@ from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.services import Services
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.turns import Turns
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import fields, links
@@ -165,9 +166,10 @@ async def _picture_vector(request: web.Request, file: SpooledFile) -> npt.NDArra
 async def _stored_vector(
     services: Services, engine: VectorStore, query: _Query, image_id: str
 ) -> npt.NDArray[np.float32]:
-    image = await services.storage.get_metadata(tenant=query.tenant, image_id=image_id)
-    if image is None:
-        raise ImageNotFound
+    with suppress(DamagedMetadata):  # its vector is its vector
+        image = await services.storage.get_metadata(tenant=query.tenant, image_id=image_id)
+        if image is None:
+            raise ImageNotFound
     vector = await engine.get_vector(tenant=query.tenant, model=query.model.name, image_id=image_id)
     if vector is None:
         raise ImageNotSearchable

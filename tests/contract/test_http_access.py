@@ -51,6 +51,7 @@ def filled(path: str) -> str:
         .replace("{name}", "app.css")
         .replace("{key}", IMAGE)
         .replace("{model_name}", "resnet50")
+        .replace("{trash_id}", f"acme.{IMAGE[4:]}.1764500000000-{IMAGE[4:]}")
     )
 
 

@@ -41,6 +41,7 @@ from deeplens_streams.web.openapi import (
     parts,
     system,
     tenants,
+    trash,
 )
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation
 from models.admin import AdminAction
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 OPERATIONS: Final[Mapping[Handler, Operation]] = {
     each.handler: each
-    for module in (images, dead_letters, tenants, admin, collections, system)
+    for module in (images, dead_letters, tenants, admin, trash, collections, system)
     for each in module.OPERATIONS
 }
 

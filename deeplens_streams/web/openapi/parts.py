@@ -35,6 +35,7 @@ from deeplens_streams.web.shares import PartitionState
 from models.deletion import PurgeStep
 from models.status import ImageState, Step, StepStatus
 from models.tenants import Scope, TenantState
+from models.trash import TrashKind
 
 Errors = tuple[type[DeepLensError], ...]
 
@@ -241,6 +242,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "TableEntry": written({"key": STRING, "value": {}}),
+    "TrashEntry": written(
+        {
+            "trashId": STRING,
+            "kind": choice(*TrashKind),
+            "key": STRING | {"description": "Where it was; of a vector, its model."},
+            "tenantId": STRING | {"description": "Empty for what is of nobody."},
+            "imageId": nullable(STRING),
+            "reason": STRING,
+            "at": TIME,
+            "auditId": STRING,
+            "size": INTEGER,
+            "sha256": STRING,
+        }
+    ),
     "AuditLine": {
         "oneOf": [
             ref(f"Audit{kind}") for kind in ("Finding", "Progress", "Tenant", "Total", "Error")

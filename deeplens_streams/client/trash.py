@@ -1,0 +1,43 @@
+"""The client's calls about what repairs took away."""
+
+from typing import Final
+
+from deeplens_streams.client import answers
+from deeplens_streams.client.http import Http, given
+
+_TRASH: Final = "/api/v1/admin/trash"
+
+
+class TrashCalls:
+    """Part of `Client`."""
+
+    _http: Http
+
+    async def trash(
+        self, *, tenant: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> answers.TrashPage:
+        """Return a page of what is kept, of a tenant or of all."""
+        params = given(tenantId=tenant, limit=str(limit), cursor=cursor)
+        raw = await self._http.patiently("GET", _TRASH, lambda _: {"params": params})
+        return answers.parse(answers.TrashPage, raw)
+
+    async def restore_trash(self, trash_id: str, *, replace: bool = False) -> answers.TrashEntry:
+        """Bring a thing back to where it was; what is there by now may be replaced."""
+        raw = await self._http.json(
+            "POST", f"{_TRASH}/{trash_id}/restore", params={"replace": str(replace).lower()}
+        )
+        return answers.parse(answers.TrashEntry, raw["entry"])
+
+    async def remove_trash(self, trash_id: str) -> answers.TrashEntry:
+        """Remove one thing for good."""
+        raw = await self._http.json("DELETE", f"{_TRASH}/{trash_id}")
+        return answers.parse(answers.TrashEntry, raw["entry"])
+
+    async def empty_trash(self, *, older_than_days: int, tenant: str | None = None) -> int:
+        """Remove for good what has been there for so long; return how many things that were."""
+        params, removed = given(tenantId=tenant, olderThanDays=str(older_than_days)), 0
+        while True:
+            raw = await self._http.json("DELETE", _TRASH, params=params)
+            removed += int(raw["removed"])
+            if not raw["more"]:
+                return removed

@@ -1,0 +1,74 @@
+"""What can be shown of an image whose metadata object is damaged, until an audit mends it."""
+
+from aiohttp import web
+
+from deeplens_streams.deletion.lost import find_original
+from deeplens_streams.errors import ImageNotFound
+from deeplens_streams.features.formats import FORMATS
+from deeplens_streams.identifiers import bare_uuid, check_image_id
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.web.access import DOOR, tenant_bound
+from deeplens_streams.web.images import find_image
+from deeplens_streams.web.keys import CONTEXT
+from models.events import PictureFacts, ProcessingOptions
+from models.images import StoredImage
+
+_UNKNOWN = "application/octet-stream"
+
+
+async def find_shown(request: web.Request) -> StoredImage:
+    """Return the image of the address as `find_image` does, or what its keys tell of it.
+
+    Raises
+    ------
+    DamagedMetadata
+        Nothing tells of it.
+    """
+    try:
+        return await find_image(request)
+    except DamagedMetadata:
+        image = await _by_its_keys(request)
+        if image is None:
+            raise
+        return image
+
+
+async def _by_its_keys(request: web.Request) -> StoredImage | None:
+    services = request.app[CONTEXT].services
+    image_id = check_image_id(request.match_info["image_id"])
+    pointer = await services.inventory.pointer(image_id)
+    if pointer is None:
+        return None
+    tenant = pointer.tenant
+    if tenant_bound(request, request.query.get("tenantId")) not in (None, tenant):
+        raise ImageNotFound
+    request.app[DOOR].check_owner(tenant)
+    uploaded_at = layout.time_of(pointer.ms)
+    original = await find_original(services, tenant=tenant, image_id=image_id, ms=pointer.ms)
+    size = await services.storage.size(tenant=tenant, key=original) if original else None
+    if original is None or size is None:
+        return None
+    suffix = original.rpartition(".")[2]
+    return StoredImage(
+        imageId=image_id,
+        tenantId=tenant,
+        correlationId="",
+        fileName=f"{bare_uuid(image_id)}.{suffix}",
+        originalKey=original,
+        thumbnailKey=layout.thumbnail_key(
+            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
+        ),
+        fileSize=size,
+        contentType=_content_type(suffix),
+        # An entity tag: the bytes of an ID never change.
+        checksumSha256=f"{bare_uuid(image_id)}-{size}",
+        uploadedAt=uploaded_at,
+        metadata=PictureFacts(),
+        processingOptions=ProcessingOptions(),
+        tags={},
+    )
+
+
+def _content_type(suffix: str) -> str:
+    return next((each.content_type for each in FORMATS if each.extension == f".{suffix}"), _UNKNOWN)

@@ -1,0 +1,106 @@
+"""``/api/v1/admin/trash``: what repairs took away: listing, restoring, emptying."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from deeplens_streams.deletion.trash import before_ms, restore
+from deeplens_streams.errors import BadRequest, NotFound
+from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.storage.trash import Reason, TrashEntry
+from deeplens_streams.web.admin_log import about, came_of
+from deeplens_streams.web.answers import json_answer, request_id
+from deeplens_streams.web.fields import truth, whole_number
+from deeplens_streams.web.keys import CONTEXT
+
+LIST_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "entries": [],
+    "nextCursor": None,
+    "errorCode": None,
+}
+BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "entry": None,
+    "errorCode": None,
+}
+EMPTIED_BLANK: Final[dict[str, Any]] = {
+    "success": False,
+    "message": None,
+    "removed": None,
+    "more": None,
+    "errorCode": None,
+}
+
+#: Things that one request removes, at the most; then it says that there is more.
+MAX_REMOVED: Final = 1000
+
+
+class TrashNotFound(NotFound):
+    """Nothing in the trash has this ID."""
+
+    code = "TRASH_NOT_FOUND"
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Answer what is kept of a tenant, or of all."""
+    query = request.query
+    tenant = query.get("tenantId")
+    page = await request.app[CONTEXT].services.trash.page(
+        tenant=None if tenant is None else check_tenant_id(tenant),
+        limit=whole_number(query.get("limit"), "limit", default=50, low=1, high=200),
+        cursor=query.get("cursor") or None,
+    )
+    entries = [_shown(entry) for entry in page.entries]
+    return json_answer(
+        {**LIST_BLANK, "success": True, "entries": entries, "nextCursor": page.cursor}
+    )
+
+
+async def bring_back(request: web.Request) -> web.Response:
+    """Restore one thing to where it was."""
+    services = request.app[CONTEXT].services
+    replace = truth(request.query.get("replace"), "replace")
+    entry = await _found(request)
+    await about(request, trash=entry.manifest.key, tenantId=entry.manifest.tenantId)
+    why = Reason("something was restored to its place", request_id(request))
+    await restore(entry, services, replace=replace, why=why)
+    message = "It is where it was."
+    return json_answer({**BLANK, "success": True, "message": message, "entry": _shown(entry)})
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Remove one thing for good."""
+    entry = await _found(request)
+    await about(request, trash=entry.manifest.key, tenantId=entry.manifest.tenantId)
+    await request.app[CONTEXT].services.trash.remove(entry)
+    return json_answer({**BLANK, "success": True, "message": "It is gone.", "entry": _shown(entry)})
+
+
+async def empty(request: web.Request) -> web.Response:
+    """Remove what has been there for so many days, of a tenant or of all; asked again, the rest."""
+    query = request.query
+    given, days = query.get("tenantId"), query.get("olderThanDays")
+    if days is None:
+        raise BadRequest("Say olderThanDays: how long things have to be in the trash; 0 is all.")
+    tenant = None if given is None else check_tenant_id(given)
+    older = whole_number(days, "olderThanDays", default=0, low=0, high=36_500)
+    removed = await request.app[CONTEXT].services.trash.empty(
+        tenant=tenant, before_ms=before_ms(older) + 1, most=MAX_REMOVED
+    )
+    came_of(request, tenantId=tenant, removed=removed)
+    more = removed == MAX_REMOVED
+    return json_answer({**EMPTIED_BLANK, "success": True, "removed": removed, "more": more})
+
+
+async def _found(request: web.Request) -> TrashEntry:
+    entry = await request.app[CONTEXT].services.trash.find(request.match_info["trash_id"])
+    if entry is None:
+        raise TrashNotFound
+    return entry
+
+
+def _shown(entry: TrashEntry) -> dict[str, Any]:
+    return {"trashId": entry.entry_id, **entry.manifest.to_wire()}
