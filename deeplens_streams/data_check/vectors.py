@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from deeplens_streams.data_check.damage import NEXT_START, Damage, Look
+from deeplens_streams.data_check.damage import NEXT_START, REPAIR, Damage, Look
 from deeplens_streams.vectors.sparse_copy import copy_file, disk_bytes
 
 _CHILD = "deeplens_streams.data_check.vectors_child"
 #: What an earlier process left of making, replacing or removing a collection.
 _LEFT = (".new", ".copy", ".old", ".gone")
-_MEND = "stop the system, remove this folder, start it, then deeplens audit --repair"
+_MEND = f"{REPAIR}: the engine puts this folder aside, and its vectors are made anew"
 
 
 async def check(look: Look) -> AsyncIterator[Damage]:
@@ -37,7 +37,7 @@ async def check(look: Look) -> AsyncIterator[Damage]:
 async def _wrong(look: Look, path: Path) -> str | None:
     size = _dimension(path)
     if size is None:
-        return "its edge_config.json is missing or cannot be read"
+        return "its edge_config.json cannot be read"
     with tempfile.TemporaryDirectory(prefix="deeplens-doctor-") as name:
         needed, free = await asyncio.to_thread(disk_bytes, path), shutil.disk_usage(name).free
         if needed > free // 2:
@@ -52,9 +52,12 @@ async def _wrong(look: Look, path: Path) -> str | None:
 
 
 def _dimension(path: Path) -> int | None:
+    """Return how long a collection's vectors are, 0 if nothing says so, None if it is no folder."""
     try:
         said = json.loads((path / "edge_config.json").read_bytes())
         return int(said["vectors"][""]["size"])
+    except FileNotFoundError:
+        return 0  # the engine makes it anew
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

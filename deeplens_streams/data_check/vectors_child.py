@@ -29,6 +29,7 @@ def _read(folder: str, size: int) -> tuple[int, str | None]:
         points, after = shard.scroll(request)
         for point in points:
             vector = np.asarray(point.vector, dtype=np.float32)
+            size = size or vector.size
             if vector.shape != (size,) or not np.isfinite(vector).all() or not vector.any():
                 return count, f"point {point.id} has no vector of {size} numbers"
             if not (point.payload or {}).get("imageId"):

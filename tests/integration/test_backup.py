@@ -19,6 +19,8 @@ from tests.integration.test_up import Up, until
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 COMMAND = [sys.executable, "-m", "deeplens_streams.cli.main"]
+OPERATOR = "operator-" + "y" * 40
+WITH_KEYS = ("env", f"DEEPLENS_ADMIN_KEY={OPERATOR}")
 NAMES = ("chelsea", "coffee", "rocket", "camera", "astronaut", "clock")
 
 
@@ -41,6 +43,7 @@ class Commands:
         self._environment = clean | {
             "DEEPLENS_DATA_DIR": str(up.data),
             "DEEPLENS_URL": up.url,
+            "DEEPLENS_API_KEY": OPERATOR,
         }
 
     def start(self, *arguments: str | Path) -> "subprocess.Popen[str]":
@@ -66,10 +69,26 @@ class Commands:
         return next(line for line in lines if line["type"] == "total")
 
 
-def upload(up: Up, name: str, tenant: str) -> str:
+def headers(key: str) -> dict[str, str]:
+    return {"X-API-Key": key}
+
+
+def made(up: Up, tenant: str) -> str:
+    """Make a tenant, and return its key."""
+    answer = httpx.post(
+        f"{up.url}/api/v1/admin/tenants",
+        json={"tenantId": tenant},
+        headers=headers(OPERATOR),
+        timeout=60,
+    )
+    return str(answer.json()["apiKey"])
+
+
+def upload(up: Up, name: str, key: str) -> str:
     answer = httpx.post(
         f"{up.url}/api/v1/images/upload",
-        data={"tenantId": tenant, "skipDuplicateCheck": "true"},
+        data={"skipDuplicateCheck": "true"},
+        headers=headers(key),
         files={"file": (f"{name}.jpg", (SAMPLES / f"{name}.jpg").read_bytes())},
         timeout=60,
     )
@@ -81,7 +100,11 @@ def completed(up: Up, ids: list[str]) -> None:
     for image_id in ids:
         until(
             lambda image_id=image_id: (
-                httpx.get(f"{up.url}/api/v1/images/{image_id}/status", timeout=60)
+                httpx.get(
+                    f"{up.url}/api/v1/images/{image_id}/status",
+                    headers=headers(OPERATOR),
+                    timeout=60,
+                )
                 .json()
                 .get("status")
                 == "completed"
@@ -90,10 +113,11 @@ def completed(up: Up, ids: list[str]) -> None:
         )
 
 
-def most_alike(up: Up, name: str, tenant: str) -> str:
+def most_alike(up: Up, name: str, key: str) -> str:
     answer = httpx.post(
         f"{up.url}/api/v1/images/search",
-        data={"tenantId": tenant, "limit": "1"},
+        data={"limit": "1"},
+        headers=headers(key),
         files={"queryImage": ("query.jpg", altered_copy(SAMPLES / f"{name}.jpg"))},
         timeout=60,
     )
@@ -117,15 +141,17 @@ def damage_one_of_each(data: Path) -> set[str]:
 
 def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
     commands, there = Commands(up), tmp_path / "backup"
-    up.start("--no-demo")
+    up.start("--no-demo", wrapper=WITH_KEYS)
     up.until_ready()
-    ids = {name: upload(up, name, "acme") for name in NAMES[:3]}
-    deleted = upload(up, "brick", "acme")
+    acme, globex = made(up, "acme"), made(up, "globex")
+    ids = {name: upload(up, name, acme) for name in NAMES[:3]}
+    deleted = upload(up, "brick", acme)
     completed(up, [*ids.values(), deleted])
-    gone = httpx.delete(f"{up.url}/api/v1/images/{deleted}", timeout=60)
+    image = f"{up.url}/api/v1/images/{deleted}"
+    gone = httpx.delete(image, headers=headers(acme), timeout=60)
     assert gone.status_code in (200, 202), gone.text
     backing_up = commands.start("backup", there)
-    others = {name: upload(up, name, "globex") for name in NAMES[3:]}
+    others = {name: upload(up, name, globex) for name in NAMES[3:]}
     assert backing_up.wait(120) == 0, backing_up.communicate()
     completed(up, list(others.values()))
     last = commands.run("backup", there)[-1]
@@ -146,7 +172,7 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
 
     restored = commands.run("restore", there)[-1]
     assert restored["faults"] == {}
-    up.start("--no-demo")
+    up.start("--no-demo", wrapper=WITH_KEYS)
     up.until_ready()
     until(lambda: commands.audit("--repair")["repaired"] >= len(NAMES), what=up.words())
     completed(up, [*ids.values(), *others.values()])
@@ -157,9 +183,10 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
         return total["balanced"] and counts == (accepted, len(NAMES), 1)
 
     until(is_whole, what=str(commands.audit()))
-    for tenant, images in (("acme", ids), ("globex", others)):
+    # The keys of before let in, each to its own.
+    for key, images in ((acme, ids), (globex, others)):
         for name, image_id in images.items():
-            assert most_alike(up, name, tenant) == image_id
-    gone = httpx.get(f"{up.url}/api/v1/images/{deleted}", timeout=60)
-    assert gone.status_code in (404, 410)
+            assert most_alike(up, name, key) == image_id
+    assert httpx.get(image, headers=headers(acme), timeout=60).status_code in (404, 410)
+    assert httpx.get(image, headers=headers(globex), timeout=60).status_code == 404
     assert up.end(signal.SIGINT) == 0
