@@ -83,13 +83,18 @@ def _lines(path: Path) -> set[str]:
 
 
 def _is_checkpoint(path: Path, line: re.Pattern[str]) -> bool:
-    """Tell whether a checkpoint is none at all, or one: version, count, and so many lines."""
+    """Tell whether a checkpoint is none at all, or one: version, count, and so many lines.
+
+    An empty one is one, too: Kafka makes such, and reads no entry.
+    """
     try:
         lines = path.read_text("latin-1").splitlines()
     except FileNotFoundError:
         return True
     except OSError:
         return False
+    if not lines:
+        return True
     numbers = len(lines) > 1 and lines[0].strip() == "0" and lines[1].strip().isdigit()
     if not numbers or len(lines) != 2 + int(lines[1]):
         return False

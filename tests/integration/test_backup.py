@@ -152,7 +152,8 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
     assert gone.status_code in (200, 202), gone.text
     backing_up = commands.start("backup", there)
     others = {name: upload(up, name, globex) for name in NAMES[3:]}
-    assert backing_up.wait(120) == 0, backing_up.communicate()
+    said = backing_up.communicate(timeout=120)
+    assert backing_up.returncode == 0, said
     completed(up, list(others.values()))
     last = commands.run("backup", there)[-1]
     assert last["faults"] == {}

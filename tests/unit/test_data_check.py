@@ -55,6 +55,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StoredIm
     (data / TOPIC).mkdir(parents=True)
     (data / "kafka/data/meta.properties").write_text("version=1\ncluster.id=x\nnode.id=1\n")
     (data / "kafka/data/recovery-point-offset-checkpoint").write_text("0\n1\na 0 5\n")
+    (data / "kafka/data/cleaner-offset-checkpoint").touch()
     for number, name in enumerate(SEGMENTS):
         path = data / name
         path.write_bytes(b"".join(batch(100 * number + i * 5) for i in range(BATCHES)))
