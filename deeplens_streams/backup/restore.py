@@ -171,8 +171,9 @@ class _Restore:
     async def _plain(self, entry: Entry) -> None:
         if entry.key.startswith(f"{manifest.FOLDER}/"):
             return
-        if entry.key.startswith(f"{layout.DELETING}/") and not self._existing.is_ours:
-            return  # by now it is done
+        is_passing = entry.key.startswith((f"{layout.DELETING}/", f"{layout.TRASH}/"))
+        if is_passing and not self._existing.is_ours:
+            return  # by now it is done, or was thrown away
         await self._putting.put(entry)
 
     async def _tombstone(self, entry: Entry) -> None:

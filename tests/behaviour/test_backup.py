@@ -395,7 +395,9 @@ async def test_a_purged_tenant_goes_from_the_backup() -> None:
 async def test_a_restore_brings_back_nothing_that_was_deleted() -> None:
     here, there = memory(), memory()
     world, images = await populated(here)
-    await saved(here, there, thumbnails=True)
+    await world.write(".trash/acme-corp/thrown.json", b"{}")
+    await saved(here, there, thumbnails=True, trash=True)
+    await gone(here, ".trash/acme-corp/thrown.json")
     before = await contents(there, thumbnails=True)
     await world.delete(images[0])
     await world.begin_deletion(images[1])
