@@ -39,6 +39,19 @@ OFFSETS_NOT_NOTED = Counter(
     "Changes of a table that are in its changelog, and of which this disk does not say so",
     ["table"],
 )
+PARTITIONS_REPLACED = Counter(
+    "deeplens_table_partitions_replaced",
+    "Copies of a partition of a table that were put aside, and read from Kafka again",
+    ["table", "reason"],
+)
+PARTITIONS_RECOVERING = Gauge(
+    "deeplens_table_partitions_recovering",
+    "Partitions of a table that are read from Kafka again, and cannot be read here meanwhile",
+    ["table"],
+)
+ROWS_UNREADABLE = Counter(
+    "deeplens_table_rows_unreadable", "Looks at a row that is none, so as if it were not", ["table"]
+)
 PURGED = Counter("deeplens_images_purged", "Deleted pictures of which nothing is left")
 AGED = Counter("deeplens_tombstones_aged", "Deleted pictures that are forgotten, tombstone and row")
 DISK_USED = Gauge(

@@ -20,9 +20,11 @@ import structlog
 from deeplens_streams import codec, letters
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
+from deeplens_streams.lanes import Lanes, NotNow
 from deeplens_streams.letters import Incoming
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
 from deeplens_streams.topics import Message, Publish
+from deeplens_streams.transport import set_current_event
 from models.events import Event, RetryPolicy
 from models.status import ImageProgress, StepStatus
 
@@ -85,28 +87,46 @@ class Stage(Generic[E]):
         """
         stream.enable_acks = False
         postponed = _Postponed(self.name)
+        lanes = Lanes[_Work[E]](self._in_lane)
         handled: list[Incoming] = []
         results: list[Message] = []
         try:
             async for message in stream.events():
                 # At once, because Faust's tables go by the event that came last.
                 work = _Work(self, message)
-                found = await self._surely(work.attempt)
-                if found is None and self.batch_size == 1 and postponed.has_room:
-                    postponed.take(self._later(work))
-                    continue
-                while found is None:
-                    found = await self._surely(work.next_attempt)
-                results += found
-                handled.append(message)
+                attempt = partial(self._surely, work.attempt)
+                try:
+                    found = await lanes.unless_held(message.message.partition, attempt)
+                    if found is None and self.batch_size == 1 and postponed.has_room:
+                        postponed.take(self._later(work))
+                        continue
+                    while found is None:
+                        found = await self._surely(work.next_attempt)
+                except NotNow as held:
+                    lanes.hold(message.message.partition, work, held)
+                else:
+                    results += found
+                    handled.append(message)
                 if len(handled) < self.batch_size and not stream.channel.empty():
                     continue
-                await self._finish(results, handled)
+                if handled:
+                    await self._finish(results, handled)
                 handled, results = [], []
+            await lanes.done()
             await postponed.done()
         finally:
             # Unfinished, they are unacknowledged: whoever reads on will read them.
+            lanes.cancel()
             postponed.cancel()
+
+    async def _in_lane(self, work: "_Work[E]") -> None:
+        """Bring an event to its end whose partition's rows are there again."""
+        # Faust's tables write to the partition of the event at hand, a task's own matter.
+        set_current_event(work.incoming)
+        found = await self._surely(work.attempt)
+        while found is None:
+            found = await self._surely(work.next_attempt)
+        await self._finish(found, [work.incoming])
 
     async def _later(self, work: "_Work[E]") -> None:
         """Bring an event whose attempt failed to its end."""
@@ -128,6 +148,8 @@ class Stage(Generic[E]):
         while True:
             try:
                 return await work()
+            except NotNow:
+                raise
             except Exception:
                 log.exception("event could not be handled; trying again", stage=self.name)
                 await asyncio.sleep(MISTAKE_WAIT_S)
@@ -167,6 +189,9 @@ class _Work(Generic[E]):
             results = await self.stage.breakers.patiently(
                 partial(self.stage.process, event), self._waits, may_be_at_fault=True
             )
+        except NotNow:
+            self._attempt -= 1
+            raise
         except Exception as error:
             return await self._failed(event, error)
         ATTEMPTS.labels(self.stage.name, "done").inc()

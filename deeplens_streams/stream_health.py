@@ -1,7 +1,7 @@
 """Whether the stream side of a process can work: Kafka answers, tables are recovered."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 async def stream_checks(apps: "Sequence[RoleApp]") -> Mapping[str, Check]:
     """Return the checks ``broker`` and ``tables``."""
     waiting = [app.role.value for app in apps if not app.settled]
-    tables = Check(
-        ok=not waiting,
-        detail=f"waiting for partitions or recovery: {', '.join(waiting)}" if waiting else "",
-    )
+    said = [f"waiting for partitions or recovery: {', '.join(waiting)}"] if waiting else []
+    said += [
+        f"reading from Kafka again: {name}, partition {partition} ({reason})"
+        for app in apps
+        for name, table in sorted(dict(app.tables).items())
+        for partition, reason in sorted(_recovering(table).items())
+    ]
+    tables = Check(ok=not said, detail="; ".join(said))
     return {"broker": await _broker(apps[0]), "tables": tables}
+
+
+def _recovering(table: Any) -> Mapping[int, str]:
+    found: Mapping[int, str] = getattr(table.data, "recovering", {})
+    return found
 
 
 async def _broker(app: "RoleApp") -> Check:

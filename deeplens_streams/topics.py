@@ -15,6 +15,9 @@ log = structlog.get_logger()
 _DAY_MS = 86_400_000
 #: Of compacted topics.
 _SEGMENT_MS, _SEGMENT_BYTES = 3_600_000, 64 * 1024 * 1024
+#: For how long they keep the record of a deletion. Whoever read the topic before it and reads on
+#: after that would keep what was deleted; so a table's copy that is older is read anew.
+_DELETIONS_MS = 7 * _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Topic:
                 "segment.ms": str(_SEGMENT_MS),
                 "segment.bytes": str(_SEGMENT_BYTES),
                 "min.cleanable.dirty.ratio": str(self.dirty_ratio),
+                "delete.retention.ms": str(_DELETIONS_MS),
             }
         days: int = getattr(settings, self.retention)
         return config | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}

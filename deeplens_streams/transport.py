@@ -21,6 +21,7 @@ that is refused, which costs most of a core.
 """
 
 import asyncio
+import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -31,6 +32,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.partitioner import DefaultPartitioner
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.exceptions import NotReady
+from faust.streams import _current_event
 from faust.transport.drivers import aiokafka
 from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
@@ -205,6 +207,11 @@ def heard(sent: asyncio.Future[Any]) -> asyncio.Future[Any]:
     """
     sent.add_done_callback(lambda done: done.cancelled() or done.exception())
     return sent
+
+
+def set_current_event(event: Any) -> None:
+    """Have an event be the one that this task handles, by whose partition tables write."""
+    _current_event.set(weakref.ref(event))
 
 
 def rest_between_looks(client: AIOKafkaClient) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from mode import Service, ServiceT
 from yarl import URL
 
@@ -52,7 +53,9 @@ class Foundation(Service):
         try:
             await features.ready()
         except DeepLensError as error:
-            self.worker.refuse(error.message)
+            # Where the worker ends anyway, the model does, too, and is no reason.
+            if not (self.should_stop or self.worker.should_stop):
+                self.worker.refuse(error.message)
 
 
 async def _topics(settings: Settings) -> None:
@@ -90,6 +93,23 @@ class DeepLensWorker(faust.Worker):
     """Faust's worker, which starts every app of the process."""
 
     _refusal: str | None = None
+    #: What made the worker end, where that was no order: all that fails after it is a consequence.
+    _first_cause: BaseException | None = None
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        except Exception as error:
+            self._note_cause(error)
+            raise
+
+    def _crash(self, reason: BaseException) -> None:
+        self._note_cause(reason)
+        super()._crash(reason)
+
+    def _note_cause(self, error: BaseException) -> None:
+        if self._first_cause is None and not isinstance(error, asyncio.CancelledError):
+            self._first_cause = error
 
     @property
     def role_app(self) -> "RoleApp":
@@ -160,6 +180,25 @@ class DeepLensWorker(faust.Worker):
         try:
             super().execute_from_commandline()
         except SystemExit:
-            if self._refusal is None:
+            verdict = self._refusal or (self._first_cause and cause_of_end(self._first_cause))
+            if verdict is None:
                 raise
-        raise SystemExit(f"deeplens: {self._refusal}")
+        raise SystemExit(f"deeplens: {verdict}")
+
+
+def cause_of_end(error: BaseException) -> str:
+    """Return one sentence of what ended a worker, and what to do."""
+    if isinstance(error, DeepLensError):
+        return error.message
+    said = str(error).partition("\n")[0][:300]
+    name = type(error).__name__
+    if isinstance(error, KafkaError):
+        return (
+            f"Kafka refused what the worker cannot do without ({name}: {said}); see the log above."
+        )
+    if isinstance(error, OSError):
+        return f"The system refused what the worker cannot do without ({name}: {said})."
+    return (
+        f"The worker met an error that nobody foresaw ({name}: {said}) and ended; the log above "
+        "has its stack trace. Started again, it goes on where it was."
+    )

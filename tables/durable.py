@@ -11,10 +11,12 @@ from typing import Any
 import faust
 import structlog
 from faust.types import TP, FutureMessage
+from yarl import URL
 
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
 from deeplens_streams.transport import heard
+from tables.rocksdb import PartitionStore
 
 log = structlog.get_logger()
 
@@ -74,6 +76,22 @@ class DurableTable(faust.Table[bytes, Any]):
         else:
             self._cannot_note = False
 
+    def _new_store_by_url(self, url: Any) -> Any:
+        if URL(str(url)).scheme != "rocksdb":
+            return super()._new_store_by_url(url)
+        return PartitionStore(
+            url,
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=self.key_type,
+            key_serializer=self.key_serializer,
+            value_serializer=self.value_serializer,
+            value_type=self.value_type,
+            loop=self.loop,
+            options=self.options,
+        )
+
     async def settled(self) -> None:
         """Return when the changelog has every change that was made so far.
 
@@ -86,7 +104,7 @@ class DurableTable(faust.Table[bytes, Any]):
             Kafka refused one.
         """
         if not self._sent:
-            self._send_again()
+            await self._send_again()
         sent, self._sent = self._sent, []
         if not sent:
             return
@@ -100,10 +118,17 @@ class DurableTable(faust.Table[bytes, Any]):
         if not self._sent:
             self._unsettled.clear()
 
-    def _send_again(self) -> None:
+    async def _send_again(self) -> None:
+        store = self.data if isinstance(self.data, PartitionStore) else None
+        if store is not None:
+            # A copy that was replaced meanwhile was read from a changelog without these.
+            for partition in {change["partition"] for change in self._unsettled.values()}:
+                await store.until_whole(partition)
         changes, self._unsettled = self._unsettled, {}
         topic = self.changelog_topic_name
         for key, change in changes.items():
             # Whoever has the partition by now does the work anew, and has the last word.
             if self.app.assignor.is_active(TP(topic, change["partition"])):
+                if store is not None:
+                    store.put_again(change["partition"], key, change["value"])
                 self.send_changelog(key=key, **change)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from yarl import URL
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.lanes import NotNow
 from deeplens_streams.web.access import internal_headers
 from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.recovered import Recovered
@@ -101,7 +103,10 @@ class FaustTables:
         table = self._tables()[name]
         if not self._recovered.has_row(table.changelog_topic.get_topic_name(), key):
             raise RowMoving
-        value = table.get(key.encode())
+        try:
+            value = table.get(key.encode())
+        except NotNow:
+            raise RowMoving from None
         return None if value is None else Entry(key, _wire(value))
 
     async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
@@ -112,15 +117,12 @@ class FaustTables:
         ends = await self._ends([TP(topic, number) for number in databases])
         # From here on nothing is waited for: a partition that goes takes its rows along.
         owned = {tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic}
+        own = [number for number in databases if number in owned]
+        entries = list(_entries(table, own, after, limit + 1))
+        # Behind them: a partition that turned out to be damaged is said to be.
         partitions = [
             self._partition(table, TP(topic, number), database, number in owned, ends)
             for number, database in sorted(databases.items())
-        ]
-        own = [database for number, database in databases.items() if number in owned]
-        entries = [
-            Entry(key.decode("utf-8", "replace"), _wire(value))
-            for key in _first_keys(own, table.data.offset_key, after, limit + 1)
-            if (value := table.get(key)) is not None
         ]
         return Share(partitions, entries)
 
@@ -209,19 +211,18 @@ def _wire(value: Any) -> Any:
     return row
 
 
-def _first_keys(
-    databases: Iterable[Any], offset_key: bytes, after: str | None, count: int
-) -> list[bytes]:
-    """Return the first keys behind `after` of some RocksDBs together, in order."""
+def _entries(
+    table: Any, partitions: Iterable[int], after: str | None, count: int
+) -> Iterator[Entry]:
+    """Yield the first rows behind `after` of some partitions together, in order.
+
+    Those of a partition that is read from Kafka again are left out, and so are rows that are none.
+    """
     keys: list[bytes] = []
-    start = b"" if after is None else after.encode() + b"\0"
-    for database in databases:
-        found = 0
-        for key in database.keys(from_key=start):
-            if key == offset_key:
-                continue
-            keys.append(key)
-            found += 1
-            if found == count:
-                break
-    return sorted(keys)[:count]
+    for partition in partitions:
+        with suppress(NotNow):
+            keys += table.data.first_keys(partition, after, count)
+    for key in sorted(keys)[:count]:
+        with suppress(NotNow):
+            if (value := table.get(key)) is not None:
+                yield Entry(key.decode("utf-8", "replace"), _wire(value))

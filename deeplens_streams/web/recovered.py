@@ -1,9 +1,19 @@
 """Which partitions of the tables this worker can answer for: its own, once they are recovered."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import faust
 from faust.types import TP
+
+
+def recovering(app: faust.App, changelog: str) -> Mapping[int, str]:
+    """Return which partitions of a table this worker reads from Kafka again, and why."""
+    for table in dict(app.tables).values():
+        if table.changelog_topic.get_topic_name() == changelog:
+            found: Mapping[int, str] = getattr(cast(Any, table).data, "recovering", {})
+            return found
+    return {}
 
 
 class Recovered:
@@ -21,7 +31,8 @@ class Recovered:
         app.on_rebalance_complete.connect(self._complete)
 
     def __contains__(self, tp: TP) -> bool:
-        return tp in self._whole and self._app.assignor.is_active(tp)
+        is_here = tp in self._whole and self._app.assignor.is_active(tp)
+        return is_here and tp.partition not in recovering(self._app, tp.topic)
 
     def has_row(self, changelog: str, key: str) -> bool:
         """Tell whether a row's partition is one of these, by the table's changelog topic."""

@@ -12,6 +12,7 @@ from yarl import URL
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.lanes import NotNow
 from deeplens_streams.web.access import internal_headers
 from deeplens_streams.web.recovered import Recovered
 from models.records import MalformedRecord
@@ -71,7 +72,10 @@ class TableRows:
         """Return the row if this worker, which has to own its partition, holds it."""
         if not self._recovered.has_row(self._changelog, image_id):
             raise RowMoving
-        row: ImageRow | None = self._table.get(image_id.encode())
+        try:
+            row: ImageRow | None = self._table.get(image_id.encode())
+        except NotNow:
+            raise RowMoving from None
         return row
 
     async def _owner(self, image_id: str) -> URL:

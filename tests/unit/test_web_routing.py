@@ -171,14 +171,36 @@ async def test_a_recovery_that_a_rebalance_overtook_is_none(process: Process) ->
     assert not await process.is_moving(image(1))
 
 
+class Rows:
+    """RocksDB's iterator."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = keys
+
+    def seek(self, key: bytes) -> None:
+        self._keys = [each for each in self._keys if each >= key]
+
+    def valid(self) -> bool:
+        return bool(self._keys)
+
+    def key(self) -> bytes:
+        return self._keys[0]
+
+    def next(self) -> None:
+        del self._keys[0]
+
+    def status(self) -> None:
+        pass
+
+
 class Store:
     """A partition's RocksDB."""
 
     def __init__(self, *image_ids: str) -> None:
         self.held = image_ids
 
-    def keys(self, from_key: bytes) -> list[bytes]:
-        return [each.encode() for each in self.held if each.encode() >= from_key]
+    def iter(self) -> "Rows":
+        return Rows([each.encode() for each in self.held])
 
     def property_int_value(self, _name: str) -> int:
         return len(self.held)
