@@ -139,9 +139,16 @@ class Stage(Generic[E]):
         if results:
             messages = self.coalesce(results)
             await self._surely(partial(self.breakers.patiently, partial(self.publish, *messages)))
-        await self._surely(partial(self.breakers.patiently, self.settled))
+        await self._surely(self._settle)
         for each in handled:
             each.ack()
+
+    async def _settle(self) -> None:
+        while True:
+            try:
+                return await self.breakers.patiently(self.settled)
+            except NotNow as held:
+                await held.until_there()
 
     async def _surely(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` until it succeeds: leaving the loop would lose the event."""

@@ -22,6 +22,8 @@ async def stream_checks(apps: "Sequence[RoleApp]") -> Mapping[str, Check]:
         for app in apps
         for name, table in sorted(dict(app.tables).items())
         for partition, reason in sorted(_recovering(table).items())
+        # What a standby reads, its owner has.
+        if app.assignor.is_active(TP(table.changelog_topic.get_topic_name(), partition))
     ]
     tables = Check(ok=not said, detail="; ".join(said))
     return {"broker": await _broker(apps[0]), "tables": tables}

@@ -121,14 +121,18 @@ class DurableTable(faust.Table[bytes, Any]):
     async def _send_again(self) -> None:
         store = self.data if isinstance(self.data, PartitionStore) else None
         if store is not None:
-            # A copy that was replaced meanwhile was read from a changelog without these.
             for partition in {change["partition"] for change in self._unsettled.values()}:
                 await store.until_whole(partition)
+            # A copy that was replaced meanwhile was read from a changelog without these.
+            for key, change in self._unsettled.items():
+                if self._is_ours(change):
+                    store.put_again(change["partition"], key, change["value"])
         changes, self._unsettled = self._unsettled, {}
-        topic = self.changelog_topic_name
         for key, change in changes.items():
             # Whoever has the partition by now does the work anew, and has the last word.
-            if self.app.assignor.is_active(TP(topic, change["partition"])):
-                if store is not None:
-                    store.put_again(change["partition"], key, change["value"])
+            if self._is_ours(change):
                 self.send_changelog(key=key, **change)
+
+    def _is_ours(self, change: dict[str, Any]) -> bool:
+        tp = TP(self.changelog_topic_name, change["partition"])
+        return bool(self.app.assignor.is_active(tp))

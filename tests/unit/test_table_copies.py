@@ -398,3 +398,20 @@ async def test_a_folder_that_may_not_be_read_ends_the_worker_with_a_sentence(
         TableFolderUnusable, match=r"rows-0.*Permission denied.*give it to the user"
     ):
         store._db_for_partition(0)
+
+
+async def test_a_change_that_kafka_refused_is_in_a_copy_that_was_read_anew_without_it(
+    make: Callable[[], PartitionStore], reader: FakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    table = cast(DurableTable, store.table)
+    sent: list[bytes] = []
+    monkeypatch.setattr(table, "send_changelog", lambda key, **_change: sent.append(key))
+    store._db_for_partition(0).put(b"gone\0", b'{"images":1,"bytes":1}')
+    for key, value in ((b"changed\0", Usage(images=7, bytes=1)), (b"gone\0", None)):
+        table._unsettled[key] = {"partition": 0, "value": value}
+    await table.settled()
+    assert sent == [b"changed\0", b"gone\0"]
+    assert store[b"changed\0"].images == 7
+    assert b"gone\0" not in store
+    close(store)
