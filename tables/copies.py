@@ -15,7 +15,7 @@ from tables.changelog import Changelogs, fault
 from tables.damage import Reason
 
 if TYPE_CHECKING:
-    from tables.rocksdb import PartitionStore
+    from tables.partitions import Partitions
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ _RETRY_S = 1.0
 _LOOKS = 3
 
 
-async def unfit_copies(store: "PartitionStore", partitions: Collection[int]) -> dict[int, Reason]:
+async def unfit_copies(store: "Partitions", partitions: Collection[int]) -> dict[int, Reason]:
     """Look at each partition's copy, and return why some cannot be gone on with.
 
     Notes beside each which cluster it is of from now on.
@@ -58,7 +58,7 @@ async def unfit_copies(store: "PartitionStore", partitions: Collection[int]) -> 
     return unfit
 
 
-async def _ask(store: "PartitionStore", partitions: set[TP]) -> Changelogs:
+async def _ask(store: "Partitions", partitions: set[TP]) -> Changelogs:
     """Ask Kafka for as long as it takes: without it, nothing can be recovered anyway."""
     while partitions and not store.app.should_stop:
         try:

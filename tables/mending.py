@@ -11,14 +11,14 @@ from deeplens_streams.errors import BrokerUnavailable
 from tables.damage import TableFolderUnusable, is_of_rocksdb
 
 if TYPE_CHECKING:
-    from tables.rocksdb import PartitionStore
+    from tables.partitions import Partitions
 
 log = structlog.get_logger()
 
 _RETRY_S = 1.0
 
 
-async def mend(store: "PartitionStore", partition: int) -> None:
+async def mend(store: "Partitions", partition: int) -> None:
     """Read a partition's changelog into its copy, up to where Faust is and to its end.
 
     Kafka that is away and a disk that is full are waited for. A rebalance cancels this, and Faust
@@ -40,7 +40,7 @@ async def mend(store: "PartitionStore", partition: int) -> None:
         await asyncio.sleep(_RETRY_S)
 
 
-async def _catch_up(store: "PartitionStore", tp: TP) -> bool:
+async def _catch_up(store: "Partitions", tp: TP) -> bool:
     """Read on, and tell whether the copy has all that there is."""
     database = cast(Any, store)._db_for_partition(tp.partition)  # noqa: SLF001
     noted = database.get(store.offset_key)

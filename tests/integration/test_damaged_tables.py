@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from deeplens_streams.kafka.server import KafkaServer
 from tests.integration.system import Client, Extractor, System, Worker, until
@@ -141,34 +139,3 @@ async def test_what_ended_a_worker_is_the_last_that_it_says(system: System) -> N
     assert last.startswith("deeplens: "), last
     assert "shutting down" not in last
     assert str(tables) in last
-
-
-async def test_a_copy_that_may_have_missed_a_deletion_is_not_gone_on_with(system: System) -> None:
-    """A deletion that it has not read, two days old, may be gone already, as the one of here is."""
-    worker = await system.started()
-    client = system.client(worker)
-    ids = await asyncio.gather(*(client.upload(small_picture()) for _ in range(12)))
-    await client.until_final(ids)
-    worker.stop()
-    changelog = f"{system.namespace}-deeplens-api-image_status-changelog"
-    two_days_ago = int((time.time() - 2 * 86_400) * 1000)
-    producer = AIOKafkaProducer(bootstrap_servers=system.broker.removeprefix("kafka://"))
-    await producer.start()
-    try:
-        # Of partition 0, all that is behind what the copy has is old; of 1, it is young; the
-        # others have all that there is.
-        for partition, at in ((0, two_days_ago), (1, None)):
-            await producer.send_and_wait(
-                changelog, None, key=b"img_gone", partition=partition, timestamp_ms=at
-            )
-    finally:
-        await producer.stop()
-    worker.start()
-    await worker.until_ready()
-    async with client.http.get("/metrics") as response:
-        lines = (await response.text()).splitlines()
-    replaced = [line for line in lines if line.startswith(RECOVERED + "{")]
-    assert replaced == [RECOVERED + '{reason="too_old",table="image_status"} 1.0']
-    found = await statuses(client, ids)
-    assert set(found.values()) == {(200, "completed")}
-    assert not list(worker.state.glob("api/**/*.damaged-*"))
