@@ -367,8 +367,10 @@ async def test_an_event_with_another_time_does_not_end_a_row(system: System) -> 
     assert row.status == "completed"
 
 
-@pytest.mark.parametrize(("step", "status"), [("cooking", "completed"), ("vector_indexing", "x")])
-async def test_a_report_that_nobody_knows_is_a_dead_letter_at_once(
+@pytest.mark.parametrize(
+    ("step", "status"), [("Cooking!", "completed"), ("vector_indexing", "x y")]
+)
+async def test_a_report_of_what_can_be_no_step_is_a_dead_letter_at_once(
     system: System, step: str, status: str
 ) -> None:
     image = await uploaded(system)
