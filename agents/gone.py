@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
+from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
+from deeplens_streams.storage import layout
 from deeplens_streams.topics import Message
 from models.events import Event
 from models.images import StoredImage
@@ -23,7 +25,9 @@ async def dropped(
 ) -> list[Message]:
     """Drop the event: its upload was refused, its picture deleted, or it is forged.
 
-    The picture's row, if there is one, is told.
+    The picture's row, if there is one, is told. But where the original is there and nobody has
+    deleted the picture, its metadata object is lost: nothing of it is taken back or ended, and an
+    audit makes the object again.
 
     Parameters
     ----------
@@ -40,10 +44,27 @@ async def dropped(
     # An event that names another time than the picture's is not of the picture.
     image_id = event.image_id or ""
     image = await services.storage.get_metadata(tenant=event.tenantId, image_id=image_id)
-    if image is None:
-        await take_back()
     DROPPED.labels(step.value).inc()
-    return [] if image is not None else [ending(event, Ending.DROPPED)]
+    if image is not None or await _is_lost(event, services):
+        return []
+    await take_back()
+    return [ending(event, Ending.DROPPED)]
+
+
+async def _is_lost(event: Event, services: Services) -> bool:
+    """Tell whether an image without metadata object was accepted, and not deleted.
+
+    Who refuses an upload removes its original before its tombstone goes, as every purge does.
+    """
+    tenant, image_id = event.tenantId, event.image_id or ""
+    try:
+        ms = layout.epoch_ms(getattr(event.data, "uploadedAt", None) or "")
+    except ValueError:  # no picture of ours has such a time
+        return False
+    if await find_original(services, tenant=tenant, image_id=image_id, ms=ms) is None:
+        return False
+    key = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
+    return not await services.inventory.has(key)
 
 
 async def is_stored(image: StoredImage, services: Services) -> bool:

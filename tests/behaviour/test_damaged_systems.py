@@ -9,8 +9,9 @@ import pytest
 
 from deeplens_streams.audit import settled
 from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.objects import metadata_key_of
 from tests.behaviour.damaged_systems import KINDS, ManyImages, check
-from tests.behaviour.test_kill_points import TENANT
+from tests.behaviour.test_kill_points import TENANT, Killed
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +125,30 @@ def _spoil_payloads(system: ManyImages, chosen: random.Random) -> None:
         for _, payload in stored.rows.values():
             if chosen.random() < 0.3:
                 payload[chosen.choice(sorted(payload))] = chosen.choice(ODD)
+
+
+async def test_a_repair_that_is_killed_leaves_everything_in_one_place_at_least() -> None:
+    """Behind each of its writes, in turn; the next one ends what it began."""
+    at, ended = 0, False
+    while not ended:
+        at += 1
+        system = ManyImages()
+        await system.build(4)
+        image = next(iter(system.images.values()))
+        # Of one upload nothing tells that it was answered; of another the object is damaged.
+        key = image.originalKey.replace(image.imageId[4:], image.imageId[4:-4] + "beef")
+        await system.blobs.put(Write(key, b"never answered"), action="test")
+        await system.hurt(metadata_key_of(image), "cut")
+        before = await system.originals()
+        system.fuse.at = system.fuse.writes + at
+        try:
+            await system.audit(repair=True, settle=False)
+            ended = True
+        except Killed:
+            assert (await system.originals()).keys() == before.keys()
+        said = await system.audit(repair=True)
+        assert said.total["accepted"] == 4
+        assert (await system.originals()).keys() == before.keys()
+        assert (await system.services.storage.find(image.imageId)) is not None
+        assert (await system.audit(repair=True)).findings == []
+    assert at > 8

@@ -97,6 +97,12 @@ class FusedBlobs(Blobs):
         self.fuse.written()
         return swapped
 
+    async def copy(self, source: str, target: str, *, action: str) -> bool:
+        await self.fuse.asked(StorageUnavailable)
+        copied = await super().copy(source, target, action=action)
+        self.fuse.written()
+        return copied
+
     async def get(self, key: str, *, action: str) -> bytes | None:
         await self.fuse.asked(StorageUnavailable)
         return await super().get(key, action=action)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents import feature_extraction, vector_indexing
+from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
-from deeplens_streams.storage import ObjectImages
+from deeplens_streams.storage import ObjectImages, layout
 from deeplens_streams.topics import Message
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
@@ -103,14 +104,34 @@ async def held(request: pytest.FixtureRequest) -> Holdings:
     return held
 
 
-async def test_what_is_left_of_a_picture_that_is_gone(held: Holdings) -> None:
-    await held.services.storage.remove_metadata(held.image)
-    tenant = held.image.tenantId
+@pytest.mark.parametrize("refused", [True, False])
+async def test_what_is_left_of_a_picture_that_is_gone(held: Holdings, refused: bool) -> None:
+    """It was refused and its tombstone is gone again; or it was deleted a moment ago."""
+    image, tenant = held.image, held.image.tenantId
+    if refused:
+        await held.services.storage.remove_metadata(image)
+        await held.services.storage.delete_object(tenant=tenant, key=image.originalKey)
+    else:
+        await deletion.begin(image, held.services)
     assert len(await held.extract(tenant)) == 1  # the row is told
     assert await held.of(tenant) == (False, True)
     assert len(await held.index(tenant)) == 1
     assert await held.of(tenant) == (False, False)
     assert await held.of(STRANGER) == (True, True)
+
+
+@pytest.mark.parametrize("without_pointer", [True, False])
+async def test_nothing_is_taken_back_of_a_picture_whose_metadata_object_is_lost(
+    held: Holdings, without_pointer: bool
+) -> None:
+    """Nobody has deleted it: an audit makes the object again, and needs what is left."""
+    image, tenant = held.image, held.image.tenantId
+    await held.services.storage.remove_metadata(image)
+    if without_pointer:
+        key = layout.pointer_key(image.imageId)
+        await held.services.storage._blobs.delete(key, action="lose")  # type: ignore[attr-defined]
+    assert (await held.extract(tenant), await held.index(tenant)) == ([], [])
+    assert await held.of(tenant) == (True, True)
 
 
 async def test_a_strangers_event_touches_what_is_the_strangers(held: Holdings) -> None:
