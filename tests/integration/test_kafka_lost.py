@@ -1,9 +1,16 @@
 """Kafka is lost, storage is not: tenants, keys and limits are back, and usage after an audit."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
+from deeplens_streams.config import load_settings
+from deeplens_streams.deletion import image as deletion
+from deeplens_streams.services import Services, build_services
+from models.deletion import PurgeStep
+from models.events import wire_time
+from tests.behaviour.test_storage import image as made_image
 from tests.integration.system import Client, System, until
 from tests.integration.test_pipeline import small_picture
 from tests.integration.test_tenants import OPERATOR, admin
@@ -21,6 +28,24 @@ async def repaired(client: Client) -> dict[str, Any]:
     last: dict[str, Any] = orjson.loads(lines[-1])
     assert last["type"] == "total", last
     return last
+
+
+def services_of(system: System) -> Services:
+    """Return the storage that the workers have."""
+    return build_services(load_settings(roles="api", data_dir=system.data_dir, weights="untrained"))
+
+
+async def deleted_long_ago(system: System) -> str:
+    """Have an image be there that was purged a year ago; return its ID."""
+    services, ago = services_of(system), datetime.now(UTC) - timedelta(days=365)
+    image = made_image(services.storage, at=ago)
+    await services.storage.put_image(image, small_picture())
+    tombstone = await deletion.bury(image, services)
+    await services.storage.delete_object(tenant=image.tenantId, key=image.originalKey)
+    tombstone.completedAt = wire_time(ago)
+    tombstone.steps = {step.value: tombstone.completedAt for step in PurgeStep}
+    await services.tombstones.put(tombstone)
+    return image.imageId
 
 
 async def test_everything_of_tenants_comes_back_from_storage(system: System) -> None:
@@ -47,6 +72,7 @@ async def test_everything_of_tenants_comes_back_from_storage(system: System) -> 
 
     await until(is_gone, "the tenant is gone")
     worker.stop()
+    forgotten = await deleted_long_ago(system)
 
     # Topics, groups, changelogs and state are new; images and vectors are the same.
     lost = {"ADMIN_KEY": OPERATOR, "NAMESPACE": f"{system.namespace}-2"}
@@ -87,3 +113,10 @@ async def test_everything_of_tenants_comes_back_from_storage(system: System) -> 
         return (await admin(operator, "GET", "tenants/acme-corp/usage"))["images"] == 4
 
     await until(counts_on, "what comes is counted")
+
+    async def is_forgotten() -> bool:
+        async with operator.http.get("/metrics") as response:
+            return "deeplens_tombstones_aged_total 1.0" in await response.text()
+
+    await until(is_forgotten, "what was deleted long ago is forgotten")
+    assert await services_of(system).tombstones.find(forgotten) is None
