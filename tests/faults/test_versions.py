@@ -14,11 +14,14 @@ from tests.faults.parts import small_pictures
 from tests.faults.uploads import TENANT, Uploader
 from tests.integration.system import FINAL, Client, System, Worker, until
 from tests.integration.test_pipeline import count_points, read_all
+from tests.integration.test_tenants import admin
 from tests.support import old_release
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 STAGES = "process,extract,index"
+#: A tenant that is there beside the one whose pictures come.
+OTHER = "other-corp"
 #: Uploads in each half, at the least, and a second.
 UPLOADS, RATE = 25, 3
 WAIT_S = 90
@@ -64,6 +67,7 @@ async def test_two_releases_beside_each_other_under_load(
     try:
         await accepted(uploader, UPLOADS)
         gone, mended = await deleted_and_mended(system, client, book.accepted)
+        await admin(client, "POST", "tenants", {"tenantId": OTHER, "limits": {"images": 7}})
         # 2. Each takes the other's place, while pictures come.
         second = worker(system, "api-2", "api", other)
         second.start()
@@ -71,6 +75,7 @@ async def test_two_releases_beside_each_other_under_load(
         apis.append(second)
         fresh = system.client(second)
         await same_answers(client, fresh, list(book.accepted.values()))
+        await admin(fresh, "POST", f"tenants/{OTHER}/suspend")
         apis.remove(api)
         await asyncio.to_thread(api.stop)
         await replaced(stages, worker(system, "stages-2", STAGES, one))
@@ -85,8 +90,10 @@ async def test_two_releases_beside_each_other_under_load(
     api.start()
     await api.until_ready(WAIT_S)
     await same_answers(client, fresh, [*ids, gone])
+    await admin(fresh, "POST", f"tenants/{OTHER}/resume")
     for asked in (client, fresh):
         await balanced(asked, len(ids))
+        await knows_other(asked)
     await system.close()
     await no_traces(system, ids, gone, mended)
 
@@ -172,6 +179,16 @@ async def balanced(client: Client, count: int) -> None:
         await until(is_clean, f"{count} completed", seconds=WAIT_S, poll_s=1)
     except AssertionError as error:
         raise AssertionError(f"{error}: {said}") from error
+
+
+async def knows_other(client: Client) -> None:
+    """Wait until this release says what both did of another tenant."""
+
+    async def is_told() -> bool:
+        found = (await admin(client, "GET", f"tenants/{OTHER}"))["tenant"]
+        return bool(found["state"] == "active" and found["limits"]["images"] == 7)
+
+    await until(is_told, "a tenant is as both releases made it")
 
 
 async def no_traces(system: System, ids: list[str], gone: str, mended: str) -> None:
