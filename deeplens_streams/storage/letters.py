@@ -273,8 +273,12 @@ def parsed_letter(key: str, raw: bytes) -> DeadLetter:
     """
     with reading("a dead letter", key):
         letter = DeadLetter.from_wire(orjson.loads(raw))
-        if _key(letter.tenantId, letter.letterId, letter.failedAt) != key:
+        place = layout.read_dated_key(key)
+        # Its time may be another: one that is written again lies where the first one was to be.
+        is_here = place is not None and place[1] == letter.letterId
+        if not is_here or not key.startswith(f"{layout.letter_folder(letter.tenantId)}/"):
             raise ValueError("it is another letter")
+        layout.epoch_ms(letter.failedAt)
         return letter
 
 

@@ -160,3 +160,19 @@ def test_a_claim_of_a_clock_that_is_wrong_binds_nobody() -> None:
         assert is_recent(at, seconds=30) is recent
     for at in (None, "", "yesterday", "2026-01-01T00:00:00"):
         assert not is_recent(at, seconds=30)
+
+
+async def test_a_letter_that_is_written_again_after_a_kill_is_found(workers: list[Web]) -> None:
+    """Its pointer was written with the time of the first, which nobody wrote."""
+    _, letter_id = await fail(workers[ONE])
+    store = workers[ONE].services.letters
+    letter = await _kept(workers[ONE], letter_id)
+    located = await store._locate(letter_id)
+    assert located is not None
+    await store._blobs.delete(located, action="be killed before it")
+    letter.failedAt = "2026-01-31T12:00:00.000Z"
+    await store.keep(letter)
+    assert (await _kept(workers[OTHER], letter_id)).failedAt == letter.failedAt
+    listed = await call(workers[ONE], "GET", f"{LETTERS}?tenantId={TENANT}")
+    assert [each["letterId"] for each in listed["deadLetters"]] == [letter_id]
+    await call(workers[OTHER], "POST", f"{LETTERS}/{letter_id}/retry")
