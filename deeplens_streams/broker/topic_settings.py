@@ -61,7 +61,7 @@ _RULES: Mapping[str, tuple[Callable[[str, str], bool], str]] = {
     "max.message.bytes": (_at_least, "large messages are refused"),
     "min.insync.replicas": (_at_least, "what was acknowledged may be on one broker alone"),
     "unclean.leader.election.enable": (_equal, "what was acknowledged may be gone with a broker"),
-    "delete.retention.ms": (_at_least, "a worker that was off for longer has deleted rows again"),
+    "delete.retention.ms": (_at_least, "a worker that was off for long reads its tables anew"),
     "segment.ms": (_at_most, "old records stay longer, and whoever starts reads them"),
     "segment.bytes": (_at_most, "old records stay longer, and whoever starts reads them"),
     "min.cleanable.dirty.ratio": (_at_most, "old records stay longer, and whoever starts reads"),
