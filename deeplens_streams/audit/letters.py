@@ -72,7 +72,7 @@ class Letters:
                 key, tenant=tenant, image_id=layout.NO_IMAGE, kind=TrashKind.LETTER, why=why
             )
             return [Found("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
-        found = await self._pointer_fault(letter)
+        found = await self._pointer_fault(letter, key)
         if letter.state == LetterState.WAITING and letter.imageId is not None:
             letter.imageId = check_image_id(letter.imageId)
             row = await self._lost.row(tenant, letter.imageId)
@@ -82,13 +82,13 @@ class Letters:
                 waiting.append(letter)
         return found
 
-    async def _pointer_fault(self, letter: DeadLetter) -> list[Found]:
+    async def _pointer_fault(self, letter: DeadLetter, key: str) -> list[Found]:
         found = await self._services.letters.find(letter.letterId)
         if found is not None:
             return []
 
         async def repair() -> None:
-            await self._services.letters.point(letter)
+            await self._services.letters.point(letter, key)
 
         detail = f"the ID of dead letter {letter.letterId} does not lead to it"
         return [Found(letter.imageId or "", Fault.POINTER_MISSING, detail, repair)]

@@ -119,9 +119,11 @@ class DeadLetterStore:
         write = Write(located, orjson.dumps(letter.to_wire()))
         return await self._blobs.swap(write, old=raw, action=action)
 
-    async def point(self, letter: DeadLetter) -> None:
-        """Write the pointer of a letter that was seen, whatever was there."""
-        said = orjson.dumps({"tenantId": letter.tenantId, "at": letter.failedAt})
+    async def point(self, letter: DeadLetter, key: str) -> None:
+        """Write the pointer of a letter that was seen at a key, whatever was there."""
+        place = layout.read_dated_key(key)
+        assert place is not None, "it was found by its key"
+        said = orjson.dumps({"tenantId": letter.tenantId, "at": layout.time_of(place[0])})
         write = Write(layout.letter_pointer_key(letter.letterId), said)
         await self._blobs.put(write, action="write a dead letter's pointer")
 

@@ -597,6 +597,27 @@ async def test_pointers_are_made_again(served: Web) -> None:
     assert [each.state async for each in served.services.letters.walk(tenant=TENANT)] == ["waiting"]
 
 
+async def test_a_letter_is_found_by_its_id_again(served: Web) -> None:
+    """Also one that was written again, at another time, where the first one was to be."""
+    _, letter_id = await fail(served)
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    (key,) = [each async for each in served.blobs.walk(f"{TENANT}/failed", action="look")]
+    letter.failedAt = "2020-01-01T00:00:00.000Z"
+    await served.blobs.put(Write(key, json.dumps(letter.to_wire()).encode()), action="again")
+    for data in (None, b"{", json.dumps({"tenantId": "other", "at": letter.failedAt}).encode()):
+        pointer = layout.letter_pointer_key(letter_id)
+        if data is None:
+            await remove(served, pointer)
+        else:
+            await served.blobs.put(Write(pointer, data), action="damage")
+        findings, _ = await audited(served, "repair=true")
+        assert "pointer_missing" in faults(findings)
+        found = await served.services.letters.find(letter_id)
+        assert found is not None
+        assert found.failedAt == letter.failedAt
+
+
 async def test_a_purge_goes_on_without_its_pointer(served: Web) -> None:
     image = await stored(served, await completed(served))
     await deletion.begin(image, served.context.services)

@@ -5,6 +5,9 @@ import pytest
 from deeplens_streams.audit import settled
 from tests.behaviour.damaged_systems import check
 
+#: It takes the time of one core, about a minute.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
 
 async def test_repairs_of_two_thousand_images_lose_nothing(
     monkeypatch: pytest.MonkeyPatch,
