@@ -13,8 +13,9 @@ import structlog
 
 from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.storage import dated, layout, trash_keys
+from deeplens_streams.storage import dated, layout
 from deeplens_streams.storage.blobs import Blobs, Write
+from deeplens_streams.storage.layout import trash as trash_keys
 from deeplens_streams.storage.objects import DamagedMetadata, reading
 from models.events import new_event_id, utc_now
 from models.trash import TrashKind, TrashManifest

@@ -1,24 +1,35 @@
-"""Where things in the trash lie: a manifest and the bytes, by tenant and image."""
+"""Keys of the trash: a manifest and the bytes, by tenant and image."""
 
 import re
 
-from deeplens_streams.identifiers import IMAGE_ID_PREFIX, bare_uuid, check_image_id, is_tenant_id
-from deeplens_streams.storage.layout import (
-    NOBODY,
+from deeplens_streams.identifiers import (
+    IMAGE_ID_PREFIX,
+    check_tenant_id,
+    is_tenant_id,
+)
+from deeplens_streams.storage.layout.letters import NOBODY
+from deeplens_streams.storage.layout.shapes import (
+    UUID,
     InvalidKey,
     dated_name,
+    image_uuid,
     read_dated_key,
-    trash_folder,
 )
 
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#: What repairs took away, by tenant and image; no tenant can be called that.
+TRASH = ".trash"
+
 _ID = re.compile(
-    rf"(?P<tenant>[a-z0-9-]*)\.(?P<image>{_UUID})\.(?P<ms>\d{{13}})-(?P<uuid>{_UUID})", re.ASCII
+    rf"(?P<tenant>[a-z0-9-]*)\.(?P<image>{UUID})\.(?P<ms>\d{{13}})-(?P<uuid>{UUID})", re.ASCII
 )
+
+
+def trash_folder(tenant: str) -> str:
+    return f"{TRASH}/{check_tenant_id(tenant) if tenant else NOBODY}"
 
 
 def image_folder(*, tenant: str, image_id: str) -> str:
-    uuid = bare_uuid(check_image_id(image_id))
+    uuid = image_uuid(image_id)
     return f"{trash_folder(tenant)}/{uuid[:2]}/{uuid}"
 
 
