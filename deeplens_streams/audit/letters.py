@@ -1,14 +1,14 @@
 """What an audit looks at of dead letters: each can be read, is found, and waits for a reason."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Fault, Found, Ledger, pages_of
-from deeplens_streams.audit.sightings import COLLECTED, Part, Sighting
+from deeplens_streams.audit.report import Fault, Found, Ledger
+from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.letters import parsed_letter
@@ -18,9 +18,6 @@ from models.letters import DeadLetter, LetterState
 from models.status import ImageState
 from models.trash import TrashKind
 
-#: Where a letter lies, and what it says.
-_Kept = tuple[str, DeadLetter]
-
 
 class Letters:
     """Dead letters of a tenant. None is closed whose image is there and has not moved on."""
@@ -29,27 +26,19 @@ class Letters:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
-        keys = self._services.inventory.keys(layout.letter_folder(tenant))
-        async with aclosing(pages_of(keys, COLLECTED)) as pages:
-            async for page in pages:
-                ledger.checked += len(page)
-                for found in await self._page(tenant, page):
-                    yield found
-
-    async def _page(self, tenant: str, keys: list[str]) -> list[Found]:
-        told = list[Found]()
-        parts = self._parts(tenant, keys, told)
-        async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
-            async for part, sighting in unseen:
-                key, letter = part.item
-                work = self._gone(tenant, key, letter, part, sighting)
-                told += await judged(key, part.image_id, work, self._services)
-        return told
+    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        return walk_kept(
+            layout.letter_folder(tenant),
+            tenant,
+            self._context,
+            ledger,
+            parts=self._parts,
+            judge=self._gone,
+        )
 
     async def _parts(
         self, tenant: str, keys: list[str], told: list[Found]
-    ) -> AsyncGenerator[Part[_Kept]]:
+    ) -> AsyncGenerator[Part[Kept[DeadLetter]]]:
         """Yield each that waits and has not moved on; what is wrong with others is `told`."""
         for key in keys:
             if layout.read_dated_key(key) is None:
@@ -58,7 +47,7 @@ class Letters:
             work = self._judge(tenant, key, waiting)
             told += await judged(key, "", work, self._services)
             for letter in waiting:
-                yield Part(letter.imageId or "", (key, letter), _uploaded_at(letter))
+                yield Part(letter.imageId or "", Kept(key, letter), _uploaded_at(letter))
 
     async def _judge(self, tenant: str, key: str, waiting: list[DeadLetter]) -> list[Found]:
         raw = await self._services.inventory.read(key)
@@ -94,7 +83,7 @@ class Letters:
         return [Found(letter.imageId or "", Fault.POINTER_MISSING, detail, repair)]
 
     async def _gone(
-        self, tenant: str, key: str, letter: DeadLetter, part: Part[_Kept], sighting: Sighting
+        self, tenant: str, part: Part[Kept[DeadLetter]], sighting: Sighting
     ) -> list[Found]:
         image_id = part.image_id
         if sighting is Sighting.NOTHING:
@@ -103,7 +92,7 @@ class Letters:
                 return []  # its row tells of it
             if await self._lost.has_vector(tenant, image_id):
                 return []
-        return [self._close(key, letter, "the image is gone")]
+        return [self._close(part.item.key, part.item.said, "the image is gone")]
 
     def _close(self, key: str, letter: DeadLetter, why: str) -> Found:
         async def repair() -> None:

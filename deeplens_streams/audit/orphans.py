@@ -1,4 +1,4 @@
-"""What belongs to no image: vectors, claims, letters that wait in vain, half writes."""
+"""What belongs to no image: vectors, claims of bytes, half writes."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -8,11 +8,12 @@ from datetime import datetime
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger, pages_of
+from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger
 from deeplens_streams.audit.settled import is_old
-from deeplens_streams.audit.sightings import COLLECTED, Part, Sighting
+from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.claims import Claim, read_claim
 from deeplens_streams.vectors import VectorStore
@@ -122,27 +123,19 @@ class Claims:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
-        keys = self._services.inventory.keys(layout.claim_folder(tenant))
-        async with aclosing(pages_of(keys, COLLECTED)) as pages:
-            async for page in pages:
-                ledger.checked += len(page)
-                for found in await self._page(tenant, page):
-                    yield found
-
-    async def _page(self, tenant: str, keys: list[str]) -> list[Found]:
-        told = list[Found]()
-        parts = self._parts(tenant, keys, told)
-        async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
-            async for part, sighting in unseen:
-                key, claim = part.item
-                work = self._judge(tenant, key, claim, part, sighting)
-                told += await judged(key, part.image_id, work, self._services)
-        return told
+    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+        return walk_kept(
+            layout.claim_folder(tenant),
+            tenant,
+            self._context,
+            ledger,
+            parts=self._parts,
+            judge=self._judge,
+        )
 
     async def _parts(
         self, tenant: str, keys: list[str], told: list[Found]
-    ) -> AsyncGenerator[Part[tuple[str, Claim]]]:
+    ) -> AsyncGenerator[Part[Kept[Claim]]]:
         """Yield each that can be read; what is wrong with others is `told`."""
         for key in keys:
             if not _CHECKSUM.fullmatch(_checksum(key)):
@@ -150,7 +143,7 @@ class Claims:
             read = list[Claim]()
             told += await judged(key, "", self._read(tenant, key, read), self._services)
             for claim in read:
-                yield Part(claim.image_id, (key, claim), claim.uploaded_at)
+                yield Part(claim.image_id, Kept(key, claim), claim.uploaded_at)
 
     async def _read(self, tenant: str, key: str, into: list[Claim]) -> list[Found]:
         raw = await self._services.inventory.read(key)
@@ -170,14 +163,8 @@ class Claims:
         )
         return [Found("", Fault.CLAIM_ORPHANED, detail, repair)]
 
-    async def _judge(
-        self,
-        tenant: str,
-        key: str,
-        claim: Claim,
-        part: Part[tuple[str, Claim]],
-        sighting: Sighting,
-    ) -> list[Found]:
+    async def _judge(self, tenant: str, part: Part[Kept[Claim]], sighting: Sighting) -> list[Found]:
+        key, claim = part.item.key, part.item.said
         if not is_old(datetime.fromisoformat(claim.at)):
             return []
         if sighting is Sighting.DELETED and await self._lost.is_at_work(tenant, part):
