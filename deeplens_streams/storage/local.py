@@ -71,11 +71,11 @@ class LocalBlobs(Blobs):
             yield from self._settled(news)
             # 2. All but the last, which makes them count.
             for write, new in zip(writes[:-1], news[:-1], strict=True):
-                _place(write, new)
+                self._place(write, new)
             if len(news) > 1:
                 yield {new.path.parent for new in news[:-1]}
             # 3. The last.
-            _place(writes[-1], news[-1])
+            self._place(writes[-1], news[-1])
             yield {news[-1].path.parent}
         except BaseException:
             for new in news:
@@ -100,6 +100,12 @@ class LocalBlobs(Blobs):
     def _new(self, write: Write) -> NewFile:
         source = write.source() if callable(write.source) else write.source
         return new_file(self._path(write), source)
+
+    def _place(self, write: Write, new: NewFile) -> None:
+        if not write.if_absent:
+            new.put()
+        elif not new.make():
+            raise AlreadyThere
 
     def _path(self, write: Write) -> Path:
         return self._folder / write.key
@@ -165,13 +171,6 @@ class LocalBlobs(Blobs):
     async def _run(self, work: Callable[[], T]) -> T:
         """Do blocking `work` in a thread; also when cancelled, it has ended afterwards."""
         return await _done(self._threads.submit(work))
-
-
-def _place(write: Write, new: NewFile) -> None:
-    if not write.if_absent:
-        new.put()
-    elif not new.make():
-        raise AlreadyThere
 
 
 async def _done(job: "Future[T]") -> T:

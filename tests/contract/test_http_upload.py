@@ -26,6 +26,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.connection import connect
+from deeplens_streams.storage.files import NewFile
 from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.topics import UPLOADED, Message
 from deeplens_streams.web import imports, intake, upload
@@ -336,8 +337,8 @@ class FaultyObjects(Faults, Blobs):
 
 
 class FaultyFolder(Faults, LocalBlobs):
-    def _write(self, write: Write) -> None:
-        super()._write(write)
+    def _place(self, write: Write, new: NewFile) -> None:
+        super()._place(write, new)
         self.done(write.key)
 
 
