@@ -24,7 +24,7 @@ from deeplens_streams.audit.report import (
 from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.letters import letter_id
-from deeplens_streams.replay import event_id
+from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from deeplens_streams.letters import letter_id
-from deeplens_streams.replay import event_id
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
+from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import DELETED, Message, Publish

@@ -8,9 +8,9 @@ import pytest
 from agents import status_tracking
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
-from deeplens_streams.replay import uploaded_event
 from deeplens_streams.reports import ending, progress, teller
 from deeplens_streams.services import Services
+from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, Message
 from models.deletion import TenantPurge
 from models.events import utc_now
