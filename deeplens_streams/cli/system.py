@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deeplens_streams.cli import worker_log
 from deeplens_streams.cli.client import connect
+from deeplens_streams.cli.damaged_kafka import KafkaMending
 from deeplens_streams.cli.options import default_url
 from deeplens_streams.cli.steps import Steps
 from deeplens_streams.client import Readiness
@@ -16,6 +17,7 @@ from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.features.weights import find_weights
 from deeplens_streams.kafka import KafkaServer
 from deeplens_streams.kafka.guarded import GuardedProcess
+from deeplens_streams.kafka.server import KafkaDidNotStart
 
 #: How long the worker may take to commit and close before it is killed.
 _WORKER_GRACE_S = 5.0
@@ -47,16 +49,36 @@ class System:
         self.worker_log = self.logs / "worker.log"
         self._steps = steps
         self._hold = hold
-        self._kafka = KafkaServer(
-            settings.data_dir / "kafka",
-            sync=settings.sync,
-            progress=steps.jars,
-            say=steps.warn,
-            hold=hold,
-        )
+        self._kafka = self._new_kafka()
+        self._is_ending = False
         self._worker: GuardedProcess | None = None
         self._weights: GuardedProcess | None = None
         self._logged_before = 0
+
+    def _new_kafka(self) -> KafkaServer:
+        return KafkaServer(
+            self.settings.data_dir / "kafka",
+            sync=self.settings.sync,
+            progress=self._steps.jars,
+            say=self._steps.warn,
+            hold=self._hold,
+        )
+
+    def _start_kafka(self) -> None:
+        """Start Kafka, after mending what is damaged if that is why it ends."""
+        mending = KafkaMending(self.settings)
+        while True:
+            try:
+                self._kafka.start()
+                return
+            except KafkaDidNotStart:
+                said = None if self._is_ending else mending.mend()
+                if said is None:
+                    raise
+                self._steps.warn(said)
+                self._kafka = self._new_kafka()
+                if self._is_ending:
+                    raise
 
     async def start(self) -> None:
         """Start all parts and return when uploads and searches are answered.
@@ -72,7 +94,7 @@ class System:
         try:
             # The worker loads its model and looks for Kafka while Kafka starts.
             await asyncio.shield(kafka)
-            kafka = asyncio.create_task(asyncio.to_thread(self._kafka.start))
+            kafka = asyncio.create_task(asyncio.to_thread(self._start_kafka))
             await weights
             self._start_worker()
             await self._wait_for(kafka)
@@ -92,12 +114,14 @@ class System:
 
     def stop(self) -> None:
         """Stop all parts, the worker first, and return when they are gone."""
+        self._is_ending = True
         for part in (self._weights, self._worker, self._kafka):
             if part is not None:
                 part.stop()
 
     def kill(self) -> None:
         """End all parts at once; `stop` still has to follow."""
+        self._is_ending = True
         for part in (self._weights, self._worker, self._kafka):
             if part is not None:
                 part.kill()

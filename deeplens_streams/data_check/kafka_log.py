@@ -5,12 +5,14 @@ format (1, which is 2), CRC-32C of all behind it (4), attributes (2), last offse
 """
 
 import asyncio
+import contextlib
 import re
 import struct
 from collections.abc import AsyncIterator, Iterator
 from io import BufferedReader
 from pathlib import Path
 
+import orjson
 from aiokafka.record.util import calc_crc32c
 
 from deeplens_streams.data_check.damage import NEXT_START, Damage, Look
@@ -38,7 +40,9 @@ _CHECKPOINTS = (
 #: Topic, partition, offset; and epoch, offset.
 _OFFSET, _EPOCH = re.compile(r"\S+ \d+ -?\d+"), re.compile(r"-?\d+ -?\d+")
 _EPOCHS = "leader-epoch-checkpoint"
-_REMOVE_FILE = "remove this file: Kafka makes it anew"
+_BOOTSTRAP = "bootstrap.checkpoint"
+_ABOUT = re.compile(r"version: \d+\s+topic_id: \S{22}\s*")
+REMOVE_FILE = "remove this file: Kafka makes it anew"
 _ANEW = (
     "remove {kafka} and {state}, start the system, then deeplens audit --repair: storage has all "
     "that was accepted"
@@ -50,12 +54,13 @@ async def check(look: Look) -> AsyncIterator[Damage]:
     folder = look.settings.data_dir / "kafka"
     if not folder.is_dir():
         return
-    found = _walk(look, folder)
+    found = walk(look, folder)
     while (damage := await asyncio.to_thread(next, found, None)) is not None:
         yield damage
 
 
-def _walk(look: Look, folder: Path) -> Iterator[Damage]:
+def walk(look: Look, folder: Path) -> Iterator[Damage]:
+    """Yield what is damaged in Kafka's folder, which nobody writes to meanwhile."""
     state = look.name(look.settings.state_path)
     anew = _ANEW.format(kafka=look.name(folder), state=state)
     for name in log_dirs(folder):
@@ -65,11 +70,15 @@ def _walk(look: Look, folder: Path) -> Iterator[Damage]:
         if _META_LINES - _lines(data / META):
             detail = "Kafka cannot tell whose folder this is"
             yield _damage(look, data / META, "kafka_meta_damaged", detail, anew)
+        if not _is_bootstrap(look, data / _BOOTSTRAP):
+            detail = "it does not say which version of Kafka's own records there is"
+            path = data / _BOOTSTRAP
+            yield _damage(look, path, "kafka_checkpoint_damaged", detail, REMOVE_FILE)
         for checkpoint in _CHECKPOINTS:
             if not _is_checkpoint(data / checkpoint, _OFFSET):
                 detail = "it is no checkpoint: Kafka does not start"
                 path = data / checkpoint
-                yield _damage(look, path, "kafka_checkpoint_damaged", detail, _REMOVE_FILE)
+                yield _damage(look, path, "kafka_checkpoint_damaged", detail, REMOVE_FILE)
         for partition in sorted(data.iterdir()):
             if partition.is_dir() and _PARTITION.fullmatch(partition.name):
                 yield from _partition(look, partition, anew)
@@ -101,11 +110,23 @@ def _is_checkpoint(path: Path, line: re.Pattern[str]) -> bool:
     return all(line.fullmatch(each) for each in lines[2:])
 
 
+def _is_bootstrap(look: Look, path: Path) -> bool:
+    """Tell whether what a first start reads is none at all, or whole batches."""
+    try:
+        with path.open("rb") as file:
+            return path.stat().st_size > 0 and _first_wrong(look, file, 0) is None
+    except FileNotFoundError:
+        return True
+
+
 def _partition(look: Look, folder: Path, anew: str) -> Iterator[Damage]:
     if not _is_checkpoint(folder / _EPOCHS, _EPOCH):
         detail = "it is no checkpoint"
         path = folder / _EPOCHS
-        yield _damage(look, path, "kafka_checkpoint_damaged", detail, _REMOVE_FILE)
+        yield _damage(look, path, "kafka_checkpoint_damaged", detail, REMOVE_FILE)
+    if (wrong := _wrong_about(folder)) is not None:
+        detail = "it cannot be read: Kafka does not start"
+        yield _damage(look, wrong, "kafka_partition_damaged", detail, anew)
     segments = sorted(path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
     if not segments:
         detail = "it has no segment: what it held is lost"
@@ -117,6 +138,21 @@ def _partition(look: Look, folder: Path, anew: str) -> Iterator[Damage]:
                 detail = "this index is missing or cut short"
                 yield _damage(look, index, "kafka_index_damaged", detail, NEXT_START)
         yield from _segment(look, segment, anew, is_last=segment is segments[-1])
+
+
+def _wrong_about(folder: Path) -> Path | None:
+    """Return the file that should say what a partition is, and does not."""
+    about, state = folder / "partition.metadata", folder / "quorum-state"
+    with contextlib.suppress(FileNotFoundError):
+        if not _ABOUT.fullmatch(about.read_text("latin-1")):
+            return about
+    try:
+        orjson.loads(state.read_bytes())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        return state
+    return None
 
 
 def _segment(look: Look, path: Path, anew: str, *, is_last: bool) -> Iterator[Damage]:
