@@ -42,7 +42,8 @@ from models.status import (
 )
 from models.tenants import ChangeKind, Limits, Tenant, TenantChange, TenantChanged, TenantRecord
 from models.trash import TrashManifest
-from tables.image_status import MAX_UNKNOWN_STEPS, joined
+from tables.image_status import joined
+from tables.image_steps import MAX_UNKNOWN_STEPS
 from tables.tenants import changed
 from tests.unit.test_image_status import event, good_way, report, run
 from tests.unit.test_stage import incoming
