@@ -2,8 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import click
 
@@ -50,12 +48,12 @@ def backup(
             )
             here = open_blobs(settings)
             whole = asyncio.run(back_up(here, there, wanted, shown.tell, shown.counts))
-    holds = count_and_size(whole.objects, whole.bytes)
+    holds = f"{console.place_name(url)} holds {count_and_size(whole.objects, whole.bytes)}"
     if verify:
-        shown.end(f"{url} holds {holds}, of {whole.finished}", "run deeplens backup again")
+        shown.end(f"{holds}, of {whole.finished}", "run deeplens backup again")
     else:
         done = f"{shown.counts.copied} copied, {shown.counts.removed} removed"
-        shown.end(f"{url} holds {holds}; {done}", "the backup is finished; run deeplens audit")
+        shown.end(f"{holds}; {done}", "the backup is finished; run deeplens audit")
 
 
 def place(text: str) -> str:
@@ -65,8 +63,8 @@ def place(text: str) -> str:
 
 def require_there(url: str) -> None:
     """Raise `ConfigurationError` if it is a folder that there is not: none is made by reading."""
-    folder = Path(url2pathname(urlsplit(url).path))
-    if url.startswith("file:") and not folder.is_dir():
+    folder = console.place_name(url)
+    if url.startswith("file:") and not Path(folder).is_dir():
         raise ConfigurationError(f"There is no folder {folder}.")
 
 
@@ -74,6 +72,7 @@ def require_apart(settings: Settings, url: str) -> None:
     """Raise `ConfigurationError` if storage and backup are one, or one lies in the other."""
     here, there = (f"{each.rstrip('/')}/" for each in (settings.images_url, url))
     if here.startswith(there) or there.startswith(here):
+        one, other = console.place_name(url), console.place_name(settings.images_url)
         raise ConfigurationError(
-            f"{url} and the storage {settings.images_url} lie in each other; choose another place."
+            f"{one} and the storage {other} lie in each other; choose another place."
         )

@@ -19,6 +19,7 @@ from deeplens_streams.broker.topic_settings import deviations
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.cli.client import connect
+from deeplens_streams.cli.console import place_name
 from deeplens_streams.cli.options import default_url
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.errors import DeepLensError, VectorsUnavailable
@@ -167,7 +168,7 @@ async def web(settings: Settings) -> Result:
 
 async def storage(settings: Settings) -> Result:
     if settings.images_url.startswith("file:") and not settings.data_dir.exists():
-        return "ok", f"{settings.images_url} (made when first needed)"
+        return "ok", f"{place_name(settings.images_url)} (made when first needed)"
     from deeplens_streams.storage import open_storage  # noqa: PLC0415 - loads every backend
 
     store = open_storage(settings)
@@ -175,7 +176,7 @@ async def storage(settings: Settings) -> Result:
         await store.ping()
     except DeepLensError as error:
         return "fail", error.message
-    return "ok", settings.images_url
+    return "ok", place_name(settings.images_url)
 
 
 async def vectors(settings: Settings) -> Result:

@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import structlog
 from rich.console import Console
@@ -30,7 +32,20 @@ def err() -> Console:
 def _console(on_terminal: bool, *, stderr: bool = False) -> Console:
     # Elsewhere nobody's window is narrow, and a line is one line.
     width = None if on_terminal else _PLAIN_WIDTH
-    return Console(stderr=stderr, highlight=False, soft_wrap=not on_terminal, width=width)
+    # Names of files and folders are printed as they are: brackets, and ``:cat:``, too.
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not on_terminal,
+        width=width,
+    )
+
+
+def place_name(url: str) -> str:
+    """Return what a person calls a place: a folder's path, or else the URL."""
+    return url2pathname(urlsplit(url).path) if url.startswith("file:") else url
 
 
 def print_json(value: Any) -> None:
@@ -41,7 +56,7 @@ def print_json(value: Any) -> None:
 def progress_bar(console: Console) -> Progress:
     """Return a bar with a count; it is silent where there is no terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -29,7 +29,7 @@ class Shown:
         self._err = console.err()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=self._err,
             disable=not self._err.is_terminal,
@@ -70,7 +70,7 @@ class Shown:
             console.print_json({"type": "finding", **said})
         else:
             line = f"{finding.key}: {finding.fault}, {finding.detail}"
-            self._err.print(line, markup=False, soft_wrap=True)
+            self._err.print(line, soft_wrap=True)
 
     def end(self, sentence: str, then: str) -> None:
         """Print what came of it.
@@ -90,7 +90,7 @@ class Shown:
             total = {**said, "removed": counts.removed, "faults": faults}
             console.print_json({"type": "total", **total})
         else:
-            console.out().print(f"{sentence}.", markup=False, soft_wrap=True)
+            console.out().print(f"{sentence}.", soft_wrap=True)
         if faults:
             things = ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items()))
             raise BackupDamaged(f"{things}; {then}.")

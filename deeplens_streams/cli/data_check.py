@@ -44,9 +44,11 @@ def check_data(settings: Settings, *, as_json: bool) -> None:
         console.print_json({"type": "total", **said})
     else:
         for sentence in look.left_out:
-            console.err().print(f"not looked at: {sentence}", markup=False, soft_wrap=True)
+            console.err().print(f"not looked at: {sentence}", soft_wrap=True)
         if not faults:
-            console.out().print(f"{settings.data_dir}: all is well, {look.looked} looked at.")
+            console.out().print(
+                f"{settings.data_dir}: all is well, {look.looked} things looked at."
+            )
     if faults:
         things = ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items()))
         raise DataDamaged(f"{settings.data_dir}: {things}.")
@@ -69,8 +71,8 @@ def _print(damage: "Damage", *, as_json: bool) -> None:
         return
     subject = f" ({damage.subject})" if damage.subject else ""
     out = console.out()
-    out.print(f"{damage.path}{subject}: {damage.kind}, {damage.detail}", markup=False)
-    out.print(f"    mend: {damage.mend}", markup=False)
+    out.print(f"{damage.path}{subject}: {damage.kind}, {damage.detail}")
+    out.print(f"    mend: {damage.mend}")
 
 
 async def _progress(look: "Look") -> None:

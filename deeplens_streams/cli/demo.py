@@ -54,7 +54,7 @@ class Demo:
         self._console.print(f"most like a cropped, recompressed copy of {_QUERY}:")
         self._console.print(printing.hits_table(answer.results))
         if answer.message:
-            self._console.print(answer.message, style="yellow", markup=False)
+            self._console.print(answer.message, style="yellow")
 
 
 def altered_copy(path: Path) -> bytes:

@@ -54,4 +54,5 @@ def restore(*, source: str, into_existing: bool, unfinished: bool, as_json: bool
             asyncio.run(bring_back(there, here, way, shown.tell, shown.counts))
     written = count_and_size(shown.counts.copied, shown.counts.bytes)
     then = "start the system and run deeplens audit --repair"
-    shown.end(f"{settings.images_url} has {written} more; {then}", f"the rest is restored; {then}")
+    where = console.place_name(settings.images_url)
+    shown.end(f"{where} has {written} more; {then}", f"the rest is restored; {then}")

@@ -56,7 +56,7 @@ def search(
         console.out().print(f"Nothing of tenant {tenant} is that similar.")
     # Where the model has no trained weights, the message is the warning that says so.
     if answer.message:
-        console.err().print(answer.message, markup=False)
+        console.err().print(answer.message)
 
 
 def _query(query: str) -> Path | str:

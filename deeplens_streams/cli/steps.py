@@ -17,13 +17,13 @@ class Steps:
 
     def say(self, text: str) -> None:
         if self._status is None:
-            self._console.print(text, markup=False)
+            self._console.print(text)
         else:
             self._status.update(text)
 
     def warn(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(text, style="bold yellow", markup=False)
+        self._console.print(text, style="bold yellow")
 
     def jars(self, done: int, total: int) -> None:
         """Say how many of Kafka's jars have arrived."""

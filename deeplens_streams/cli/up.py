@@ -102,21 +102,21 @@ async def _demonstrate(system: System, watch: "asyncio.Task[None]") -> None:
         # Once stopped, what else it says is of no interest.
         (error,) = await asyncio.gather(thread, return_exceptions=True)
     if isinstance(error, DeepLensError) and not stopped:
-        console.err().print(f"deeplens: the demonstration: {error.message}", markup=False)
+        console.err().print(f"deeplens: the demonstration: {error.message}")
     elif error is not None and not stopped:
         raise error
 
 
 def _say_waiting(sentence: str) -> None:
-    console.err().print(f"deeplens: {sentence}", markup=False)
+    console.err().print(f"deeplens: {sentence}")
 
 
 def _say_where(system: System) -> None:
     out = console.out()
     upload = f"curl -F tenantId={TENANT} -F file=@photo.jpg {system.url}/api/v1/images/upload"
-    out.print(f"page    {system.url}/", markup=False)
-    out.print(f"upload  {upload}", markup=False)
-    out.print(f"data    {system.settings.data_dir} (log: {system.worker_log})", markup=False)
+    out.print(f"page    {system.url}/")
+    out.print(f"upload  {upload}")
+    out.print(f"data    {system.settings.data_dir} (log: {system.worker_log})")
 
 
 class _StopSignals:

@@ -145,6 +145,6 @@ def _print(outcomes: list[Outcome], ended: list[Status]) -> None:
         if status.status == "failed"
     ]
     for complaint in complaints[:_SHOWN_FAILURES]:
-        err.print(complaint, markup=False)
+        err.print(complaint)
     if len(complaints) > _SHOWN_FAILURES:
         err.print(f"and {len(complaints) - _SHOWN_FAILURES} more; --json names them all")

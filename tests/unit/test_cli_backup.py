@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from rich.table import Table
 
 from deeplens_streams.backup.copying import Finding
 from deeplens_streams.backup.errors import BackupDamaged
+from deeplens_streams.cli import console
 from deeplens_streams.cli.copy_progress import Shown, count_and_size
 from deeplens_streams.cli.main import main
 from deeplens_streams.folder_lock import FolderLock
@@ -93,6 +95,25 @@ def test_findings_are_counted_and_said(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr()
     assert said.err == "a/[key]: damaged, it is empty\n"
     assert said.out == "It holds nothing.\n"
+
+
+@pytest.mark.parametrize("name", ["two words", "é", "a [red]b[/]", ":cat:"])
+def test_a_folder_is_called_what_it_is_called(
+    data: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / name
+    for arguments in (["backup", str(there)], ["backup", "--verify", str(there)]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"{there} holds 0 objects")
+
+
+def test_names_in_tables_are_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("file")
+    table.add_row("[bold]of :cat:.jpg")
+    console.out().print(table)
+    assert "[bold]of :cat:.jpg" in capsys.readouterr().out
 
 
 def test_sizes_in_words() -> None:
