@@ -115,15 +115,15 @@ async def _owns(event: ImageProgress, services: Services) -> bool:
 async def _is_gone(event: ImageProgress, row: ImageRow | None, services: Services) -> bool:
     """Tell whether a picture went with its tenant, so that nothing is to be noted of it.
 
-    Storage that is away is not waited for, since all rows here would wait with this one. Without
-    a row, what is said again is left to the next time; else there may be a row too many, which an
-    audit finds.
+    Storage that is away is not waited for, since all rows here would wait with this one, and what
+    is damaged there tells nothing. Without a row, what is said again is left to the next time;
+    else there may be a row too many, which an audit finds.
     """
     try:
         if row is None:
             return await _is_purged(event, services)
         return await _is_recovered(row, event, services)
-    except StorageUnavailable:
+    except (StorageUnavailable, DamagedMetadata):
         return row is None and _is_said_again(event)
 
 

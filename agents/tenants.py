@@ -11,6 +11,7 @@ from deeplens_streams.errors import NewerVersion, StorageUnavailable
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from deeplens_streams.topics import TENANT_CHANGES, TENANTS, Message
 from models.tenants import (
@@ -123,7 +124,8 @@ async def _read_back(row: Tenant | None, event: TenantChange, services: Services
         record = await records.find(event.tenantId)
     except DamagedRecord:
         return row
-    if record is None or (verdict := await records.judge(record)) is Verdict.GONE:
+    verdict = Verdict.GONE if record is None else await records.judge(record)
+    if record is None or verdict in {Verdict.GONE, Verdict.UNKNOWN}:
         return row
     if verdict is Verdict.GOES:
         record.state = TenantState.DELETING.value
@@ -149,6 +151,8 @@ async def _purged_at(event: TenantChange, services: Services) -> str | None:
         if event.data.kind not in {ChangeKind.CREATE, ChangeKind.RATE}:
             raise
         return event.timestamp  # other tenants' changes must not wait; all before it is not its own
+    except DamagedMetadata:
+        return event.timestamp
     return None if purge is None else purge.emptiedAt or purge.completedAt or event.timestamp
 
 

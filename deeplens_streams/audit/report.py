@@ -65,7 +65,8 @@ class Fault(StrEnum):
     USAGE_WRONG = "usage_wrong"
     """The registry counts for a tenant what is not there, or not all that is."""
     REGISTRY_DAMAGED = "registry_damaged"
-    """What storage keeps of a tenant's limits and keys is not there or cannot be read."""
+    """What storage keeps of a tenant's limits and keys is not there, or cannot be read; or of its
+    deletion."""
     UNREADABLE = "unreadable"
     """Something that could not be looked at, whatever is in it; the walk went on behind it."""
 

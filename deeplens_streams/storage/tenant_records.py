@@ -16,6 +16,7 @@ import structlog
 from deeplens_streams.errors import DeepLensError, StorageFull, StorageUnavailable
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
+from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import TenantPurge
 from models.records import SCHEMA_VERSION, MalformedRecord, is_readable
@@ -49,6 +50,8 @@ class Verdict(Enum):
     """It is of a tenant that is being removed."""
     GONE = "gone"
     """It is of a tenant that was removed, and is refused for ever."""
+    UNKNOWN = "unknown"
+    """What is kept of the purge cannot be read: it is refused, and nothing of it is removed."""
 
 
 def judged(row: Tenant | TenantRecord, purge: TenantPurge | None) -> Verdict:
@@ -214,7 +217,12 @@ class TenantRecords:
             return Verdict.STANDS
         purge = None
         if self._purged is None or tenant in self._purged:
-            purge = await self._tombstones.find_purge(tenant=tenant)
+            try:
+                purge = await self._tombstones.find_purge(tenant=tenant)
+            except DamagedMetadata:
+                # Who was made behind a purge says so, and who is being removed is refused anyway.
+                is_later = row.purgedAt is not None or row.state == TenantState.DELETING
+                return Verdict.STANDS if is_later else Verdict.UNKNOWN
         verdict = judged(row, purge)
         if verdict is Verdict.STANDS:
             self._passed[tenant] = row.createdAt

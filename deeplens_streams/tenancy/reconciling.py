@@ -157,7 +157,10 @@ class TenantReconciler(Service):
             return
         if record is None:  # removed meanwhile
             return
-        if await self._records.judge(record) is Verdict.GONE:
+        verdict = await self._records.judge(record)
+        if verdict is Verdict.UNKNOWN:
+            return
+        if verdict is Verdict.GONE:
             await self._records.remove(tenant, created_at=record.createdAt)
         elif row is None or record.order > row.order:
             await self._restore(record)

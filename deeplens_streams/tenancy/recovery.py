@@ -61,8 +61,10 @@ class TenantRecovery:
 
     async def _believed(self, row: Tenant) -> Tenant | None:
         verdict = await self._records.judge(row)
-        if verdict is Verdict.GONE:
-            log.warning("a row of a deleted tenant is refused", tenant=row.tenantId)
+        if verdict in {Verdict.GONE, Verdict.UNKNOWN}:
+            log.warning(
+                "a row of a deleted tenant is refused", tenant=row.tenantId, verdict=verdict.value
+            )
             return None
         if verdict is Verdict.GOES:
             row.state = TenantState.DELETING.value
@@ -107,7 +109,7 @@ class TenantRecovery:
         except DamagedRecord:
             return None
         verdict = Verdict.GONE if record is None else await self._records.judge(record)
-        if record is None or verdict is Verdict.GONE:
+        if record is None or verdict in {Verdict.GONE, Verdict.UNKNOWN}:
             return None
         if verdict is Verdict.GOES:
             record.state = TenantState.DELETING.value

@@ -182,7 +182,9 @@ async def delete_tenant(request: web.Request) -> web.Response:
     # 1. no more uploads, also of a tenant that nobody made
     await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
     tombstones = context.services.tombstones
-    purge = await tombstones.find_purge(tenant=tenant)
+    purge = None
+    with suppress(DamagedMetadata):  # then it is replaced
+        purge = await tombstones.find_purge(tenant=tenant)
     if purge is None or purge.emptiedAt is not None or purge.completedAt is not None:
         purge = TenantPurge(tenantId=tenant, requestedAt=utc_now())
         # 2. what is to be done

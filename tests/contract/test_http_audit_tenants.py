@@ -89,6 +89,20 @@ async def test_what_storage_keeps_of_a_tenant_is_written_again(
     assert await served.blobs.get(KEPT, action="look at it") == kept
 
 
+async def test_a_damaged_proof_of_a_deletion_is_a_finding_and_no_end(served: Web) -> None:
+    """Also of a tenant of which storage keeps nothing else."""
+    for tenant in (TENANT, "gone"):
+        await served.blobs.put(Write(layout.purge_key(tenant), b""), action="cut the power")
+    await served.services.tenant_records.list_purged()
+    await served.blobs.delete(KEPT, action="lose it")
+    findings, total = await audited(served, "repair=true")
+    assert [(each["fault"], each["tenantId"], each["repaired"]) for each in findings] == [
+        ("registry_damaged", TENANT, False),
+        ("registry_damaged", "gone", False),
+    ]
+    assert total["type"] == "total"
+
+
 async def test_a_damaged_object_of_nobody_is_a_finding_and_no_end(served: Web) -> None:
     await served.blobs.put(Write(layout.registry_key("lost"), b"{"), action="damage it")
     (found,), total = await audited(served, "repair=true")

@@ -14,6 +14,8 @@ from aiohttp import FormData
 from deeplens_streams import api_keys
 from deeplens_streams.client import Client
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.transport import SESSION_TIMEOUT_S
 from deeplens_streams.web import quotas, registry
 from deeplens_streams.web.intake import Intake
@@ -516,6 +518,16 @@ async def test_a_repeated_deletion_is_another_purge_once_all_was_gone(served: We
     await delete(served, "acme")
     await served.settled()
     assert await served.storage.tenants() == []
+
+
+async def test_a_tenant_is_deleted_whose_earlier_deletion_cannot_be_read(served: Web) -> None:
+    await tenant_key(served, "acme")
+    await served.blobs.put(Write(layout.purge_key("acme"), b""), action="cut the power")
+    await delete(served, "acme")
+    await served.settled()
+    purge = await served.services.tombstones.find_purge(tenant="acme")
+    assert purge is not None
+    assert purge.completedAt is not None
 
 
 async def check(web: Web) -> tuple[int, dict[str, str], str | None]:

@@ -11,6 +11,8 @@ from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.reports import ending, progress, teller
 from deeplens_streams.services import Services
 from deeplens_streams.step_events import uploaded_event
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, Message
 from models.deletion import TenantPurge
 from models.events import utc_now
@@ -231,6 +233,19 @@ async def test_a_picture_that_waits_for_storage_has_a_row_that_says_so(away: Ser
     (step,) = row.steps
     assert (step.status, step.errorCode) == ("retrying", "STORAGE_UNAVAILABLE")
     assert step.errorMessage
+
+
+async def test_a_report_waits_for_no_proof_of_a_purge_that_cannot_be_read() -> None:
+    system, rows = System(Fuse()), dict[bytes, ImageRow]()
+    first, *others = good_way()
+    await system.blobs.put(Write(layout.purge_key(first.tenantId), b""), action="cut the power")
+    await process(first, rows, system.services)
+    for each in others:
+        assert await process(each, rows, system.services, known=False) != []
+    assert rows[IMAGE.encode()].status == "completed"
+    end = ending(others[-1], Ending.DELETED)
+    assert isinstance(end.event, ImageProgress)
+    assert await process(end.event, {}, system.services, known=False) == [], "it is said again"
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -347,6 +347,39 @@ async def test_a_purge_elsewhere_is_heard_of() -> None:
     assert await here.recovery.admitted("acme", old) is None
 
 
+@pytest.mark.parametrize("said", [b"", b"{", b"[]"])
+async def test_a_damaged_proof_of_a_purge_ends_nothing_and_removes_nothing(
+    blobs: Blobs, said: bytes
+) -> None:
+    part = Part(blobs)
+    await part.made()
+    old, record = part.rows[b"acme"], await part.records.find("acme")
+    await part.deleted()
+    proof = Write(layout.purge_key("acme"), said)
+    await blobs.put(proof, action="cut the power")
+    assert record is not None
+    await blobs.put(Write(layout.registry_key("acme"), _raw(record)), action="restore a backup")
+    # Of before the purge, as far as it says: refused, and kept.
+    late = Part(blobs)
+    late.rows[b"acme"] = old
+    late.rows[b"other"] = tenant()
+    late.rows[b"other"].tenantId = "other"
+    await late.start()
+    assert [row.tenantId for row in late.registry.tenants()] == ["other"]
+    await late.reconciler.look()
+    assert await late.records.find("acme") == record
+    await late.change(event(ChangeKind.EXPIRE_KEY, keyId="k"))
+    assert late.rows[b"acme"].keys[0].revokedAt == NOW
+    assert late.registry.find("acme") is None
+    # One that was made since says so.
+    new = Part(blobs)
+    await blobs.delete(layout.registry_key("acme"), action="begin anew")
+    await new.change(event(ChangeKind.CREATE, at=NEXT_YEAR))
+    assert new.registry.find("acme") is new.rows[b"acme"]
+    await new.start()
+    assert new.registry.find("acme") is not None
+
+
 async def test_a_tenant_is_believed_whose_clock_was_behind() -> None:
     part = Part()
     purge = TenantPurge(tenantId="acme", requestedAt=NOW, emptiedAt=LATER)
