@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.guard import judged, unless_damaged
 from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger
 from deeplens_streams.vectors import VectorStore
 
@@ -23,7 +23,9 @@ class DamagedCollections:
         vectors = self._services.vectors
         if vectors is None:
             return
-        for model in await vectors.models_of(tenant=tenant):
+        models = vectors.models_of(tenant=tenant)
+        key = f"the vectors of {tenant}"
+        for model in await unless_damaged(models, [], self._services, key=key):
             work = self._read(vectors, tenant, model)
             # What cannot be read is put aside, and told below.
             await judged(f"the vectors of {model}", "", work, self._services)

@@ -1,6 +1,7 @@
 """What becomes of an error that one item brings about: a finding, and the audit goes on."""
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
@@ -9,6 +10,8 @@ from deeplens_streams.errors import DeepLensError, DependencyUnavailable
 from deeplens_streams.services import Services
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 async def judged(
@@ -37,6 +40,23 @@ async def judged(
         reason = await reason_of(error, services, key=key)
         failed()
         return [Found(image_id, Fault.UNREADABLE, f"{key}: {reason}")]
+
+
+async def unless_damaged(work: Awaitable[T], instead: T, services: Services, *, key: str) -> T:
+    """Return what `work` tells, or `instead` where it cannot tell for one item's fault.
+
+    For what is found out about by others, too, who say so.
+
+    Raises
+    ------
+    DependencyUnavailable
+        It is no fault of the item's.
+    """
+    try:
+        return await work
+    except Exception as error:
+        await reason_of(error, services, key=key)
+        return instead
 
 
 async def reason_of(error: Exception, services: Services, *, key: str) -> str:

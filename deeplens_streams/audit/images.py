@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.guard import judged, unless_damaged
 from deeplens_streams.audit.pointers import pointer_fault
 from deeplens_streams.audit.rebuild import Lost, Rebuilding
 from deeplens_streams.audit.removal import Removal
@@ -77,11 +77,12 @@ class Images:
 
     async def _there(self, tenant: str, image_ids: list[str]) -> set[str] | None:
         """Return those that have a vector of their first model; None where nobody can tell."""
-        if self._services.vectors is None:
+        vectors, model = self._services.vectors, self._services.model.name
+        if vectors is None:
             return None
-        return await self._services.vectors.present(
-            image_ids, tenant=tenant, model=self._services.model.name
-        )
+        there = vectors.present(image_ids, tenant=tenant, model=model)
+        # The walk of vectors says so.
+        return await unless_damaged(there, None, self._services, key=f"the vectors of {model}")
 
     async def _judge(
         self, dated: DatedKey, row: ImageRow | None, there: set[str] | None, ledger: Ledger

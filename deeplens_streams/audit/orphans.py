@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
@@ -34,11 +34,15 @@ class Vectors:
         vectors = self._services.vectors
         if vectors is None:
             return
-        models = await vectors.models_of(tenant=tenant)
+        models, unread = list[str](), list[Found]()
+        key = f"the vectors of {tenant}"
+        work = self._models(vectors, tenant, models)
+        for found in await judged(key, "", work, self._services):
+            yield found
         for index, model in enumerate(models):
             place = _Place(vectors, tenant, model, tuple(models[:index]))
             damaged = list[str]()
-            parts = self._parts(place, ledger, damaged)
+            parts = self._parts(place, ledger, damaged, unread)
             async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
                 async for part, sighting in unseen:
                     key = f"the vector of {model}"
@@ -48,15 +52,27 @@ class Vectors:
             for point in damaged:
                 detail = f"the payload of point {point} of {model} names no image"
                 yield Found("", Fault.UNREADABLE, detail)
+        for found in unread:
+            yield found
+
+    async def _models(self, vectors: VectorStore, tenant: str, into: list[str]) -> list[Found]:
+        into += await vectors.models_of(tenant=tenant)
+        return []
 
     async def _parts(
-        self, place: "_Place", ledger: Ledger, damaged: list[str]
+        self, place: "_Place", ledger: Ledger, damaged: list[str], unread: list[Found]
     ) -> AsyncGenerator[Part[None]]:
         after = None
         while True:
-            page = await place.vectors.page(
-                tenant=place.tenant, model=place.model, limit=PAGE, after=after
-            )
+            try:
+                page = await place.vectors.page(
+                    tenant=place.tenant, model=place.model, limit=PAGE, after=after
+                )
+            except Exception as error:
+                key = f"the vectors of {place.model}"
+                reason = await reason_of(error, self._services, key=key)
+                unread.append(Found("", Fault.UNREADABLE, f"{key}: {reason}"))
+                return
             ledger.checked += len(page.images) + len(page.damaged)
             damaged += page.damaged[: PAGE - len(damaged)]
             for image_id, uploaded_at in page.images:

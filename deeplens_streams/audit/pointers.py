@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.guard import judged
+from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import Fault, Found, Ledger, pages_of
 from deeplens_streams.audit.settled import is_old
@@ -60,14 +60,16 @@ class Pointers:
         ----------
         tenants : all that there are.
         """
-        collected = dict[str, Pointer | None]()
+        collected, unread = dict[str, Pointer | None](), list[Found]()
         async with aclosing(pages_of(self._ids())) as pages:
             async for page in pages:
                 ledger.checked += len(page)
                 for start in range(0, len(page), AT_ONCE):
                     some = page[start : start + AT_ONCE]
-                    looked = await asyncio.gather(*map(self._quickly, some))
+                    looked = await asyncio.gather(*(self._quickly(each, unread) for each in some))
                     collected |= {each: led for each, led, ok in looked if not ok}
+                while unread:
+                    yield unread.pop()
                 if len(collected) >= COLLECTED:
                     for found in await self._told(collected, tenants):
                         yield found
@@ -82,8 +84,13 @@ class Pointers:
                 if image_id is not None:  # else an object of the tenant that is called so
                     yield image_id
 
-    async def _quickly(self, image_id: str) -> tuple[str, Pointer | None, bool]:
-        """Return whether a pointer leads to something; where it cannot be read, it does not."""
+    async def _quickly(
+        self, image_id: str, unread: list[Found]
+    ) -> tuple[str, Pointer | None, bool]:
+        """Return whether a pointer leads to something; where it cannot be read, it does not.
+
+        Of one that nobody can tell of, that is what is found.
+        """
         try:
             pointer = await self._services.inventory.pointer(image_id)
             if pointer is None:  # gone meanwhile
@@ -91,6 +98,11 @@ class Pointers:
             seen = await self._context.sightings.look(pointer.tenant, image_id, pointer.ms)
         except DamagedMetadata:
             return image_id, None, False
+        except Exception as error:
+            key = layout.pointer_key(image_id)
+            reason = await reason_of(error, self._services, key=key)
+            unread.append(Found(image_id, Fault.UNREADABLE, f"{key}: {reason}"))
+            return image_id, None, True
         return image_id, pointer, seen is not Sighting.NOTHING
 
     async def _told(

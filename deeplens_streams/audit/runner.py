@@ -17,7 +17,7 @@ from deeplens_streams.audit.context import AllRows, AuditContext
 from deeplens_streams.audit.damaged_collections import DamagedCollections
 from deeplens_streams.audit.deleted_images import DeletedImages
 from deeplens_streams.audit.files import Files
-from deeplens_streams.audit.guard import reason_of
+from deeplens_streams.audit.guard import reason_of, unless_damaged
 from deeplens_streams.audit.images import Images
 from deeplens_streams.audit.kept_tenants import KeptTenants
 from deeplens_streams.audit.letters import Letters
@@ -142,7 +142,10 @@ class Audit:
     async def _with_vectors(self, *, is_all: bool) -> list[str]:
         """Return whom the vector engine knows: storage knows nobody of whom it has nothing."""
         vectors = self._services.vectors if is_all else None
-        return [] if vectors is None else list(await vectors.tenants())
+        if vectors is None:
+            return []
+        known = vectors.tenants()
+        return list(await unless_damaged(known, [], self._services, key="whose the vectors are"))
 
     async def _tenant(
         self, tenant: str, ledgers: dict[str, Ledger]

@@ -8,12 +8,13 @@ correction is a difference, which stays right until it is applied.
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from aiokafka.partitioner import murmur2
 
 from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.report import Fault, Found, Ledger
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
@@ -102,34 +103,35 @@ class UsageRecount:
                 ledger.checked += len(page)
                 for row in page:
                     if isinstance(row, ImageRow) and row.tenantId in countings:
-                        found = await self._added(countings[row.tenantId], row)
-                        if found is not None:
-                            yield found
+                        work = self._added(countings[row.tenantId], row)
+                        key = f"row {row.imageId}"
+                        for found in await judged(key, row.imageId, work, self._services):
+                            yield replace(found, tenant=row.tenantId)
         for counting in countings.values():
-            found = self._compared(counting)
-            if found is not None:
-                yield found
+            difference = self._compared(counting)
+            if difference is not None:
+                yield difference
 
-    async def _added(self, counting: _Counting, row: ImageRow) -> Found | None:
+    async def _added(self, counting: _Counting, row: ImageRow) -> list[Found]:
         is_still = self._still.has(row.lastUpdated)
         counting.add(row, progress_partition(row.imageId), is_still=is_still)
         if row.countedAt is not None or not is_still or row.status == ImageState.DELETED:
-            return None
+            return []
         try:
             # By its ID alone: such a row may name another time than the image.
             image = await self._services.storage.get_metadata(
                 tenant=row.tenantId, image_id=row.imageId
             )
         except DamagedMetadata:
-            return None
+            return []
         if image is None:
-            return None
+            return []
         detail = "it does not count for its tenant"
 
         async def repair() -> None:
             await self._publish(_counts(row, image))
 
-        return Found(row.imageId, Fault.USAGE_WRONG, detail, repair, row.tenantId)
+        return [Found(row.imageId, Fault.USAGE_WRONG, detail, repair)]
 
     def _compared(self, counting: _Counting) -> Found | None:
         row, there = counting.row, counting.sum

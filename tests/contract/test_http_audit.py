@@ -15,7 +15,12 @@ from aiohttp import ClientResponse
 from deeplens_streams.audit import orphans, settled, sightings
 from deeplens_streams.audit import report as ledger
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.errors import RowMoving
+from deeplens_streams.errors import (
+    DependencyUnavailable,
+    RowMoving,
+    StorageUnavailable,
+    VectorsUnavailable,
+)
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
@@ -503,6 +508,46 @@ async def test_a_pointer_of_no_image_is_removed(
     assert await served.services.inventory.pointer(killed) is None
     assert await served.services.inventory.pointer(gone) is not None
     assert (await audited(served))[0] == []
+
+
+async def test_an_object_that_cannot_be_read_ends_no_walk(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad part of a disk under one pointer, and under a collection of vectors."""
+    image_id, other = await completed(served), await completed(served, "other")
+    read, vectors = served.services.inventory.pointer, served.services.vectors
+    assert vectors is not None
+    page = vectors.page
+
+    async def pointer(asked: str) -> Any:
+        if asked == image_id:
+            raise broken(StorageUnavailable())
+        return await read(asked)
+
+    async def paged(**about: Any) -> Any:
+        if about["tenant"] == TENANT:
+            raise broken(VectorsUnavailable())
+        return await page(**about)
+
+    monkeypatch.setattr(served.services.inventory, "pointer", pointer)
+    monkeypatch.setattr(vectors, "page", paged)
+    for name in ("present", "models_of", "tenants"):
+        findings, total = await audited(served, "repair=true")
+        assert {each["fault"] for each in findings} == {"unreadable"}
+        assert image_id in {each["imageId"] for each in findings}
+        assert other not in {each["imageId"] for each in findings}
+        assert total["type"] == "total"
+
+        async def never(*_asked: Any, **_about: Any) -> Any:
+            raise broken(VectorsUnavailable())
+
+        monkeypatch.setattr(vectors, name, never)
+
+
+def broken(error: DependencyUnavailable) -> DependencyUnavailable:
+    """Return an error that one object brings about."""
+    error.doubtful = True
+    return error
 
 
 async def test_what_is_deleted_meanwhile_is_no_fault(

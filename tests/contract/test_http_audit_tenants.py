@@ -103,6 +103,16 @@ async def test_a_damaged_proof_of_a_deletion_is_a_finding_and_no_end(served: Web
     assert total["type"] == "total"
 
 
+@pytest.mark.parametrize("said", ["", "yesterday", "2026-01-01T00:00:00"])
+async def test_a_row_with_a_time_that_is_none_ends_no_recount(served: Web, said: str) -> None:
+    await counted(served)
+    image_id = await completed(served)
+    served.rows.held[image_id].lastUpdated = said
+    findings, total = await audited(served)
+    assert {(each["fault"], each["imageId"]) for each in findings} >= {("unreadable", image_id)}
+    assert total["type"] == "total"
+
+
 async def test_a_damaged_object_of_nobody_is_a_finding_and_no_end(served: Web) -> None:
     await served.blobs.put(Write(layout.registry_key("lost"), b"{"), action="damage it")
     (found,), total = await audited(served, "repair=true")
