@@ -35,8 +35,9 @@ class LocalBlobs(Blobs):
 
     Parameters
     ----------
-    sync : whether what `put`, `swap` and `delete` have done is on the disk when they return. Then
-        of several writes of one `put`, the last is there after a power cut only if all are.
+    sync : whether what `put`, `swap`, `copy` and `delete` have done is on the disk when they
+        return. Then of several writes of one `put`, the last is there after a power cut only if
+        all are.
     """
 
     def __init__(self, store: "LocalStore", *, sync: bool = True) -> None:
@@ -137,6 +138,19 @@ class LocalBlobs(Blobs):
             size = os.fstat(file.fileno()).st_size
             return file.read(size) if size <= _SMALL else await self._run(file.readall)
         return None
+
+    async def copy(self, source: str, target: str, *, action: str) -> bool:
+        copied = await super().copy(source, target, action=action)
+        if copied:
+            with storage_faults(action):
+                await self._do(self._copied(self._folder / target))
+        return copied
+
+    def _copied(self, path: Path) -> Steps[None]:
+        """Have what was copied be on the disk: its source may be removed for it."""
+        folders = set(self._not_known(path.parent))
+        yield {path, path.parent} | {folder.parent for folder in folders}
+        self._known |= folders
 
     async def walk_unfinished(
         self, path: str, *, action: str

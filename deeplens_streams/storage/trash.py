@@ -236,7 +236,8 @@ class Trash:
                     why=why,
                 )
         # 1. its place, 2. the trash
-        await self._blobs.copy(kept, said.key, action="restore from the trash")
+        if not await self._blobs.copy(kept, said.key, action="restore from the trash"):
+            raise TrashDamaged  # it was emptied meanwhile
         await self.remove(entry)
 
     async def remove(self, entry: TrashEntry) -> None:

@@ -18,8 +18,10 @@ from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.group_sync import GroupSync
 from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.storage.trash import Reason, Trash
 from models.deletion import Tombstone
 from models.images import StoredImage
+from models.trash import TrashKind
 from tests.behaviour.test_storage import image
 
 #: A file or a folder: its number may be given again to another file, at another time.
@@ -189,6 +191,27 @@ async def test_a_deletion_is_done_or_written_down(disk: Disk, blobs: LocalBlobs)
         assert metadata not in left
         assert grave in left
     assert mark not in disk.left(0.0)
+
+
+async def test_what_goes_to_the_trash_and_comes_back_is_never_nowhere(
+    disk: Disk, blobs: LocalBlobs
+) -> None:
+    storage, trash = ObjectImages(blobs), Trash(blobs)
+    stored, why = image(storage), Reason("a test", "audit-1")
+    await storage.put_image(stored, b"the picture")
+    key = stored.originalKey
+    disk.cuts.clear()
+    moved = await trash.move(
+        key, kind=TrashKind.ORIGINAL, tenant=stored.tenantId, image_id=stored.imageId, why=why
+    )
+    assert moved
+    # The first picture of its day was the only one: its folder is gone, too.
+    await storage.forget_tenant(tenant=stored.tenantId)
+    (entry,) = (await trash.page(limit=9)).entries
+    await trash.restore(entry, replace=False, why=why)
+    for left in disk.cuts:
+        assert b"the picture" in left.values()
+    assert disk.left(0.0)[key] == b"the picture"
 
 
 async def test_a_claim_is_the_old_one_or_the_new(disk: Disk, blobs: LocalBlobs) -> None:
