@@ -5,7 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.config import load_settings
 from deeplens_streams.kafka.server import KafkaServer
 from tests.integration.system import Client, Extractor, System, Worker, until
 from tests.integration.test_pipeline import small_picture
@@ -139,3 +143,34 @@ async def test_what_ended_a_worker_is_the_last_that_it_says(system: System) -> N
     assert last.startswith("deeplens: "), last
     assert "shutting down" not in last
     assert str(tables) in last
+
+
+async def test_a_copy_that_may_have_missed_a_deletion_is_not_gone_on_with(system: System) -> None:
+    """What is longer than a moment ago may be gone here, where Kafka keeps it for a second."""
+    worker = await system.started()
+    client = system.client(worker)
+    ids = await asyncio.gather(*(client.upload(small_picture()) for _ in range(60)))
+    await client.until_final(ids)
+    worker.stop()
+    changelog = f"{system.namespace}-deeplens-api-image_status-changelog"
+    kept = {"delete.retention.ms": "1000", "cleanup.policy": "compact"}
+    async with admin_client(load_settings(broker=system.broker)) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, changelog, kept)])
+    producer = AIOKafkaProducer(bootstrap_servers=system.broker.removeprefix("kafka://"))
+    await producer.start()
+    try:
+        # Of partition 0 there is something that its copy has not read; the others are whole.
+        await producer.send_and_wait(changelog, None, key=b"img_gone", partition=0)
+    finally:
+        await producer.stop()
+    worker.start()
+    await worker.until_ready()
+    async with client.http.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    replaced = [line for line in lines if line.startswith(RECOVERED + "{")]
+    assert replaced == [RECOVERED + '{reason="too_old",table="image_status"} 1.0'], worker.log()[
+        -9000:
+    ]
+    found = await statuses(client, ids)
+    assert set(found.values()) == {(200, "completed")}
+    assert not list(worker.state.glob("api/**/*.damaged-*"))
