@@ -1,6 +1,7 @@
 """What an audit looks at of dead letters: each can be read, is found, and waits for a reason."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
@@ -9,6 +10,7 @@ from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import Fault, Found, Ledger
 from deeplens_streams.audit.sightings import Part, Sighting
+from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.letters import parsed_letter
@@ -92,7 +94,22 @@ class Letters:
                 return []  # its row tells of it
             if await self._lost.has_vector(tenant, image_id):
                 return []
+            if row is None and await self._has_original(tenant, part):
+                return []  # which tells of it
         return [self._close(part.item.key, part.item.said, "the image is gone")]
+
+    async def _has_original(self, tenant: str, part: Part[Kept[DeadLetter]]) -> bool:
+        """Tell whether the image's bytes are where its event or its pointer says."""
+        image_id, moments = part.image_id, set[int]()
+        with suppress(ValueError):  # an event may say anything
+            moments.add(layout.epoch_ms(part.uploaded_at or ""))
+        pointer = await self._context.sightings.pointer(image_id)
+        if pointer is not None and pointer.tenant == tenant:
+            moments.add(pointer.ms)
+        for ms in moments:
+            if await find_original(self._services, tenant=tenant, image_id=image_id, ms=ms):
+                return True
+        return False
 
     def _close(self, key: str, letter: DeadLetter, why: str) -> Found:
         async def repair() -> None:

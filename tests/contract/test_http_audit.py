@@ -695,6 +695,20 @@ async def test_a_letter_of_nobody_is_closed(served: Web) -> None:
     assert (await audited(served))[0] == []
 
 
+async def test_a_letter_stays_whose_image_is_made_again(served: Web) -> None:
+    """Neither row nor metadata object nor vector, but the original, whose upload was answered."""
+    image_id, letter_id = await fail(served)
+    image = await stored(served, image_id)
+    await served.services.claims.confirm(image)
+    await remove(served, objects.metadata_key_of(image))
+    del served.rows.held[image_id]
+    findings, _ = await audited(served, "repair=true")
+    assert faults(findings) == ["metadata_missing"]
+    letter = await served.services.letters.find(letter_id)
+    assert letter is not None
+    assert letter.state == "waiting"
+
+
 async def test_a_purge_that_was_cut_off_goes_on(served: Web) -> None:
     image_id = await completed(served)
     image = await served.storage.find(image_id)
