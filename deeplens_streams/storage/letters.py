@@ -56,9 +56,9 @@ class DeadLetterStore:
             key = _key(letter.tenantId, letter.letterId, letter.failedAt)
         except AlreadyThere:
             located = await self._locate(letter.letterId)
-            if located is None:
-                return
-            key = located
+            key = located or _key(letter.tenantId, letter.letterId, letter.failedAt)
+            if located is None:  # it cannot be read
+                await self.point(letter, key)
         # 2. Letter.
         write = Write(key, orjson.dumps(letter.to_wire()), if_absent=True)
         with suppress(AlreadyThere):

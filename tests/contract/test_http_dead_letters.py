@@ -203,6 +203,22 @@ async def test_a_retry_that_nobody_wrote_down_is_not_repeated(served: Web) -> No
     assert answer["deadLetter"]["retriedAs"] == 2
 
 
+@pytest.mark.parametrize("said", [b"", b"{", b'{"tenantId": "demo"}'])
+async def test_a_letter_is_kept_whose_pointer_cannot_be_read(served: Web, said: bytes) -> None:
+    """A power cut left the pointer without its bytes, and the letter is written again."""
+    _, letter_id = await fail(served)
+    letters = served.services.letters
+    letter = await letters.find(letter_id)
+    assert letter is not None
+    await letters.remove(letter_id)
+    pointer = Write(layout.letter_pointer_key(letter_id), said)
+    await served.blobs.put(pointer, action="cut the power")
+    await letters.keep(letter)
+    found = await letters.find(letter_id)
+    assert found is not None
+    assert found.to_wire() == letter.to_wire()
+
+
 async def test_what_would_fail_again_is_retried_by_force_alone(served: Web) -> None:
     _, letter_id = await fail(served, UndecodableImage())
     answer = await call(served, "POST", f"{LETTERS}/{letter_id}/retry", 409)
