@@ -232,8 +232,17 @@ class Rebuilding:
         if await services.inventory.has(tombstone):  # somebody deleted it meanwhile
             await services.storage.remove_metadata(image)
             raise NotRepaired("it was deleted meanwhile")
+        if await self._went_with_tenant(image):
+            await services.storage.delete_metadata(tenant=lost.tenant, image_id=lost.image_id)
+            raise NotRepaired("its tenant was deleted meanwhile")
         # 4. claim
         await services.claims.confirm(image)
+
+    async def _went_with_tenant(self, image: StoredImage) -> bool:
+        with suppress(objects.DamagedMetadata):
+            purge = await self._services.tombstones.find_purge(tenant=image.tenantId)
+            return purge is not None and image.uploadedAt <= purge.requestedAt
+        return False
 
     async def is_seen(self, lost: Lost) -> bool:
         """Tell whether another metadata object of the image is there, and can be read."""

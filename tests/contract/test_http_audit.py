@@ -695,6 +695,30 @@ async def test_a_letter_of_nobody_is_closed(served: Web) -> None:
     assert (await audited(served))[0] == []
 
 
+async def test_nothing_is_made_again_of_a_tenant_that_is_deleted_meanwhile(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await stored(served, await completed(served))
+    await remove(served, objects.metadata_key_of(image))
+    write = served.services.inventory.put_image
+    served.sent.clear()
+
+    async def put_behind(made: StoredImage) -> None:
+        """Write it when a purge has looked at everything for the last time."""
+        now = utc_now()
+        purge = TenantPurge(tenantId=TENANT, requestedAt=now, emptiedAt=now, completedAt=now)
+        await served.services.tombstones.put_purge(purge)
+        await write(made)
+
+    monkeypatch.setattr(served.services.inventory, "put_image", put_behind)
+    findings, _ = await audited(served, "repair=true")
+    (finding,) = [each for each in findings if each["fault"] == "metadata_missing"]
+    assert "its tenant was deleted meanwhile" in finding["detail"]
+    assert await served.blobs.get(objects.metadata_key_of(image), action="look") is None
+    assert await served.blobs.get(layout.pointer_key(image.imageId), action="look") is None
+    assert not [each for each in served.sent if each.topic is UPLOADED]
+
+
 async def test_a_letter_stays_whose_image_is_made_again(served: Web) -> None:
     """Neither row nor metadata object nor vector, but the original, whose upload was answered."""
     image_id, letter_id = await fail(served)
