@@ -30,8 +30,8 @@ from models.events import utc_now
 from models.images import StoredImage
 from models.letters import DeadLetter
 from models.status import Step
-from tests.behaviour.test_storage import NOON
-from tests.behaviour.test_storage import image as described
+from tests.support.stored_images import NOON
+from tests.support.stored_images import image as described
 
 HERE = "file:///images"
 THERE = "file:///backup"

@@ -23,8 +23,8 @@ from deeplens_streams.web.intake import Intake
 from models.images import StoredImage
 from models.status import ImageRow
 from tests.behaviour.test_kill_points import TENANT, Fuse, System
-from tests.behaviour.test_storage import NOON
-from tests.behaviour.test_storage import image as made_image
+from tests.support.stored_images import NOON
+from tests.support.stored_images import image as made_image
 
 #: Of ten images, one cannot be decoded and one is deleted.
 _TENTH = 10

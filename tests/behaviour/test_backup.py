@@ -33,7 +33,7 @@ from tests.backups import (
     saved,
     shown,
 )
-from tests.behaviour.test_storage import NOON
+from tests.support.stored_images import NOON
 
 RUNNING = ".backup/running.json"
 

@@ -54,9 +54,9 @@ from models.status import ImageRow
 from models.tenants import Scope, Tenant, TenantChanged, Usage
 from tables import image_status
 from tables import tenants as tenants_table
-from tests.behaviour.test_storage import image as made_image
 from tests.photographs import as_jpeg, photograph
 from tests.registered import Stream, registered
+from tests.support.stored_images import image as made_image
 from tests.web_server import Feed, Pressure, Rows, Tables
 
 TENANT = "acme-corp"

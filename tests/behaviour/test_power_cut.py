@@ -22,7 +22,7 @@ from deeplens_streams.storage.trash import Reason, Trash
 from models.deletion import Tombstone
 from models.images import StoredImage
 from models.trash import TrashKind
-from tests.behaviour.test_storage import image
+from tests.support.stored_images import image
 
 #: A file or a folder: its number may be given again to another file, at another time.
 Inode = tuple[int, int]

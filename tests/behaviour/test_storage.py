@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +24,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import bare_uuid, new_image_id
 from deeplens_streams.kafka.ports import free_port
-from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs, open_storage
+from deeplens_streams.storage import Blobs, ImageStorage, open_storage
 from deeplens_streams.storage import blobs as blobs_module
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import DuplicateClaims
@@ -40,36 +40,11 @@ from deeplens_streams.storage.objects import (
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import TenantPurge
-from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
 from models.tenants import SYSTEM, Limits, TenantRecord
+from tests.support.stored_images import NOON, blobs, image, iso, storage, url
 
-NOON = datetime(2025, 3, 9, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(
-    params=["memory", "local", "local-not-synced", pytest.param("s3", marks=pytest.mark.s3)]
-)
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "memory":
-        return "memory://"
-    if request.param.startswith("local"):
-        monkeypatch.setenv("DEEPLENS_SYNC", str(request.param == "local").lower())
-        return (tmp_path / "images of mine").as_uri()
-    server = request.getfixturevalue("s3_server")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"{server.bucket(f'b{uuid.uuid4()}')}/some/prefix"
-
-
-@pytest.fixture
-def blobs(url: str) -> Blobs:
-    return open_blobs(Settings(storage_url=url))
-
-
-@pytest.fixture
-def storage(blobs: Blobs) -> ImageStorage:
-    return ObjectImages(blobs)
+__all__ = ["blobs", "storage", "url"]  # fixtures
 
 
 @pytest.fixture
@@ -82,36 +57,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "upload"
     path.write_bytes(os.urandom(300_000))
     return path
-
-
-def iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def image(
-    storage: ImageStorage, *, tenant: str = "acme-corp", at: datetime = NOON, name: str = "a.jpg"
-) -> StoredImage:
-    image_id, uploaded_at = new_image_id(), iso(at)
-    return StoredImage(
-        imageId=image_id,
-        tenantId=tenant,
-        correlationId=str(uuid.uuid4()),
-        fileName=name,
-        originalKey=storage.original_key(
-            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at, format="JPEG"
-        ),
-        thumbnailKey=storage.thumbnail_key(
-            tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
-        ),
-        fileSize=300_000,
-        contentType="image/jpeg",
-        checksumSha256="0" * 64,
-        uploadedAt=uploaded_at,
-        metadata=PictureFacts(width=640, height=480, format="JPEG", exifData={"Make": "Größe"}),
-        processingOptions=ProcessingOptions(models=["resnet50"]),
-        tags={"place": "北京", "a.b": "c=d"},
-        uploadedBy="ann",
-    )
 
 
 def another(source: Path) -> Path:

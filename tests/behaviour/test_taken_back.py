@@ -24,7 +24,7 @@ from models.events import (
 )
 from models.images import StoredImage
 from tests.behaviour.test_kill_points import Fuse, System
-from tests.behaviour.test_storage import image as made_image
+from tests.support.stored_images import image as made_image
 
 STRANGER = "evil-corp"
 

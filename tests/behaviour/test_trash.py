@@ -12,7 +12,7 @@ from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.trash import Reason, Trash, TrashDamaged, TrashEntry, TrashOccupied
 from models.events import utc_now
 from models.trash import TrashKind
-from tests.behaviour.test_storage import blobs, url
+from tests.support.stored_images import blobs, url
 
 __all__ = ["blobs", "url"]  # fixtures: memory, a folder and S3
 

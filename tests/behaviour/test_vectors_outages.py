@@ -49,8 +49,8 @@ from models.events import (
 )
 from models.images import StoredImage
 from models.status import ImageProgress, StepStatus
-from tests.behaviour.test_storage import image as made_image
 from tests.registered import Stream, registered
+from tests.support.stored_images import image as made_image
 from tests.unit.test_vectors_server_collections import info
 from tests.web_server import until
 

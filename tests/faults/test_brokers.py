@@ -13,8 +13,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.uploads import TENANT, Book, Uploader
 from tests.integration.system import Client, System, until
-from tests.integration.test_tenants import OPERATOR, admin
 from tests.s3_server import S3Server
+from tests.support.operators import OPERATOR, admin
 
 pytestmark = [pytest.mark.faults, pytest.mark.s3, pytest.mark.timeout(400)]
 

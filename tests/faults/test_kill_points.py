@@ -23,7 +23,7 @@ from tests.faults.crashing import Fuse, Point
 from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.persistent_client import PATIENCE_S, PersistentClient
 from tests.integration.system import System, until
-from tests.integration.test_pipeline import read_all
+from tests.support.pipeline import read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

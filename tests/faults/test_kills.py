@@ -17,7 +17,7 @@ from models.events import ProcessingCompleted
 from tests.faults.parts import small_pictures
 from tests.faults.uploads import TENANT, Book, Onlooker, Uploader
 from tests.integration.system import System, Worker
-from tests.integration.test_pipeline import count_points, read_all
+from tests.support.pipeline import count_points, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(900)]
 

@@ -15,7 +15,7 @@ from tests.faults.proxy import ProxiedKafka, Proxy
 from tests.faults.test_outages import MAX_LINES, STAGES, lines_of
 from tests.faults.uploads import TENANT, Uploader
 from tests.integration.system import System
-from tests.integration.test_pipeline import count_points, read_all
+from tests.support.pipeline import count_points, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

@@ -13,7 +13,7 @@ from models.events import VectorIndexingRequested
 from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.uploads import Uploader
 from tests.integration.system import System, Worker, until
-from tests.integration.test_pipeline import read_all
+from tests.support.pipeline import read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(600)]
 

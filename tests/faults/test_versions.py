@@ -13,9 +13,9 @@ from models.events import ProcessingCompleted, ProcessingFailed
 from tests.faults.parts import small_pictures
 from tests.faults.uploads import TENANT, Uploader
 from tests.integration.system import FINAL, Client, System, Worker, until
-from tests.integration.test_pipeline import count_points, read_all
-from tests.integration.test_tenants import admin
 from tests.support import old_release
+from tests.support.operators import admin
+from tests.support.pipeline import count_points, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

@@ -12,7 +12,7 @@ from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import load_settings
 from deeplens_streams.kafka.server import KafkaServer
 from tests.integration.system import Client, Extractor, System, Worker, until
-from tests.integration.test_pipeline import small_picture
+from tests.support.pipeline import small_picture
 
 pytestmark = pytest.mark.kafka
 

@@ -29,7 +29,7 @@ from deeplens_streams.topics import (
 )
 from models.events import ProcessingFailed
 from tests.integration.system import Client, System, until
-from tests.integration.test_pipeline import read_all, small_picture
+from tests.support.pipeline import read_all, small_picture
 
 pytestmark = pytest.mark.kafka
 

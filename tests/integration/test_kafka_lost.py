@@ -10,10 +10,10 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.services import Services, build_services
 from models.deletion import PurgeStep
 from models.events import wire_time
-from tests.behaviour.test_storage import image as made_image
 from tests.integration.system import Client, System, until
-from tests.integration.test_pipeline import small_picture
-from tests.integration.test_tenants import OPERATOR, admin
+from tests.support.operators import OPERATOR, admin
+from tests.support.pipeline import small_picture
+from tests.support.stored_images import image as made_image
 
 
 async def answered(client: Client, path: str = "/api/v1/usage") -> tuple[int, Any]:

@@ -11,7 +11,7 @@ from deeplens_streams import codec
 from deeplens_streams.topics import CHANGELOGS, PROGRESS, STATUS, Topic
 from models.status import ImageProgress, ImageProgressData, StepReport, StepStatus
 from tests.integration.system import System, until
-from tests.integration.test_pipeline import read_all, small_picture
+from tests.support.pipeline import read_all, small_picture
 
 pytestmark = pytest.mark.kafka
 

@@ -32,7 +32,7 @@ from deeplens_streams.topics import (
 )
 from tests.integration.system import Client, System, Worker, until
 from tests.integration.test_foreign_topics import command
-from tests.integration.test_pipeline import read_all, small_picture
+from tests.support.pipeline import read_all, small_picture
 
 pytestmark = pytest.mark.kafka
 

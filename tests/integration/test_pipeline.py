@@ -3,15 +3,13 @@
 import asyncio
 import base64
 import shutil
-from functools import cache
 from typing import Any
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 from deeplens_streams import codec
-from deeplens_streams.config import load_settings
 from deeplens_streams.topics import (
     COMPLETED,
     DELETED,
@@ -24,49 +22,13 @@ from deeplens_streams.topics import (
     TENANTS,
     TOPICS,
     UPLOADED,
-    Topic,
 )
-from deeplens_streams.vectors import open_vectors
 from models.events import ProcessingCompleted, ProcessingFailed
 from tests.integration.system import System, until
 from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
+from tests.support.pipeline import count_points, read_all, small_picture
 
 pytestmark = pytest.mark.kafka
-
-MODEL = "resnet50-untrained"
-
-
-@cache
-def small_picture() -> bytes:
-    return as_jpeg(photograph("coffee").data, pixels=40_000)
-
-
-async def read_all(system: System, topic: Topic) -> list[Any]:
-    """Return every message of a topic."""
-    consumer = AIOKafkaConsumer(
-        topic.name(system.namespace),
-        bootstrap_servers=system.broker.removeprefix("kafka://"),
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        messages: list[Any] = []
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for batch in (await consumer.getmany(timeout_ms=1000)).values():
-                messages.extend(batch)
-        return messages
-    finally:
-        await consumer.stop()
-
-
-async def count_points(system: System, tenant: str) -> int:
-    """Count a tenant's points; the worker that had the engine must be stopped."""
-    vectors = open_vectors(load_settings(data_dir=system.data_dir))
-    try:
-        return await vectors.count(tenant=tenant, model=MODEL)
-    finally:
-        await vectors.close()
 
 
 async def test_an_upload_completes_and_is_found_by_a_copy(system: System) -> None:

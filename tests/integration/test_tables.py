@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.system import Client, System, until
-from tests.integration.test_pipeline import small_picture
+from tests.support.pipeline import small_picture
 
 pytestmark = pytest.mark.kafka
 

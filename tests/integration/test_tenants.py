@@ -5,24 +5,15 @@ import os
 import re
 import sys
 from collections import Counter
-from typing import Any
 
 import orjson
 
 from deeplens_streams.topics import CHANGELOGS, STATUS, TENANTS
 from tests.integration.system import Client, System, Worker, until
-from tests.integration.test_pipeline import count_points, read_all, small_picture
+from tests.support.operators import OPERATOR, admin
+from tests.support.pipeline import count_points, read_all, small_picture
 
-OPERATOR = "operator-" + "y" * 40
 LIMIT = 100
-
-
-async def admin(client: Client, method: str, path: str, body: Any = None) -> Any:
-    url = f"/api/v1/admin/{path}"
-    async with client.http.request(method, url, json=body) as response:
-        answer = await response.json()
-        assert response.status < 300, answer
-        return answer
 
 
 async def test_a_quota_holds_over_two_workers_and_the_count_is_exact(system: System) -> None:

@@ -25,7 +25,7 @@ from models.tenants import ChangeKind, Tenant, TenantChange, TenantChangeData, U
 from tables.image_status import counts, joined
 from tables.tenants import changed
 from tests.behaviour.test_kill_points import PICTURE, Fuse, System
-from tests.behaviour.test_storage import image as made_image
+from tests.support.stored_images import image as made_image
 from tests.unit.test_tenants import event, tenant
 
 TENANT = "acme"

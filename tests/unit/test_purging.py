@@ -29,7 +29,7 @@ from models.images import StoredImage
 from models.status import ImageProgress
 from models.tenants import ChangeKind, TenantChange
 from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, FusedBlobs, Killed, System
-from tests.behaviour.test_storage import image as made_image
+from tests.support.stored_images import image as made_image
 from tests.unit.test_image_status import event as progress_event
 from tests.unit.test_stage import incoming
 

@@ -19,7 +19,7 @@ from models.events import utc_now
 from models.images import StoredImage
 from models.status import Ending, ImageProgress, ImageRow, Step, StepReport, StepStatus
 from tests.behaviour.test_kill_points import Fuse, System
-from tests.behaviour.test_storage import image as made_image
+from tests.support.stored_images import image as made_image
 from tests.unit.test_image_status import IMAGE, event, good_way
 from tests.unit.test_image_status import report as made_report
 from tests.unit.test_tenants import Registry

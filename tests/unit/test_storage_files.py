@@ -25,7 +25,7 @@ from deeplens_streams.storage.group_sync import Steps
 from deeplens_streams.storage.images import ObjectImages
 from deeplens_streams.storage.layout import InvalidKey
 from deeplens_streams.storage.local import LocalBlobs
-from tests.behaviour.test_storage import image
+from tests.support.stored_images import image
 
 
 @pytest.fixture

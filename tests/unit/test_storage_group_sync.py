@@ -18,7 +18,7 @@ from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.disk_sync import sync_file_systems, sync_path
 from deeplens_streams.storage.group_sync import GroupSync, Steps
 from deeplens_streams.storage.local import LocalBlobs
-from tests.behaviour.test_storage import image
+from tests.support.stored_images import image
 
 
 class Syncs(GroupSync):
