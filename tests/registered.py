@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Message, Topic
 from deeplens_streams.web.registry import Registry
-from tests.unit.test_stage import incoming
+from tests.support.stage_messages import incoming
 
 
 class Sender(Protocol):

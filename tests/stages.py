@@ -21,7 +21,7 @@ from models.events import (
 from models.images import StoredImage
 from models.status import ImageProgress, ImageRow, ImageState, Step
 from tables import image_status
-from tests.unit.test_stage import Outbox, Stream
+from tests.support.stage_messages import Outbox, Stream
 
 Process = Callable[[Any, Services], Awaitable[list[Message]]]
 

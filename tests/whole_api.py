@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from deeplens_streams.web.openapi.operation import FORM
-from tests.contract.test_http_dead_letters import fail
 from tests.described import described
 from tests.photographs import photograph
+from tests.support.dead_letters import fail
 from tests.web_server import TENANT, Web, running
 
 CHECKS = [

@@ -22,7 +22,7 @@ from deeplens_streams.web import intake
 from deeplens_streams.web.intake import Intake
 from models.images import StoredImage
 from models.status import ImageRow
-from tests.behaviour.test_kill_points import TENANT, Fuse, System
+from tests.support.killed_systems import TENANT, Fuse, System
 from tests.support.stored_images import NOON
 from tests.support.stored_images import image as made_image
 

@@ -11,7 +11,7 @@ from deeplens_streams.audit import settled
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.objects import metadata_key_of
 from tests.behaviour.damaged_systems import KINDS, ManyImages, check
-from tests.behaviour.test_kill_points import TENANT, Killed
+from tests.support.killed_systems import TENANT, Killed
 
 
 @pytest.fixture(autouse=True)

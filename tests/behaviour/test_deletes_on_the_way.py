@@ -23,7 +23,7 @@ from deeplens_streams.topics import (
     UPLOADED,
 )
 from models.images import StoredImage
-from tests.behaviour.test_kill_points import PICTURE, Fuse, Killed, System, ledger
+from tests.support.killed_systems import PICTURE, Fuse, Killed, System, ledger
 
 STAGES = (EXTRACTION, INDEXING)
 

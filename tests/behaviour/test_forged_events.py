@@ -50,8 +50,8 @@ from models.events import (
 from models.images import StoredImage
 from models.status import Ending, ImageRow, ImageStatusChanged, Step, StepStatus
 from models.tenants import ChangeKind, Count, TenantChangeData
-from tests.behaviour.test_kill_points import BROKEN, PICTURE, Fuse, System, ledger
 from tests.keys import OPERATOR, ask, tenant_key
+from tests.support.killed_systems import BROKEN, PICTURE, Fuse, System, ledger
 from tests.support.stored_images import image as made_image
 from tests.web_server import SEARCH, Web, done_row, row_of, running
 

@@ -23,7 +23,7 @@ from models.events import (
     VectorMetadata,
 )
 from models.images import StoredImage
-from tests.behaviour.test_kill_points import Fuse, System
+from tests.support.killed_systems import Fuse, System
 from tests.support.stored_images import image as made_image
 
 STRANGER = "evil-corp"

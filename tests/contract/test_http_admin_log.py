@@ -15,7 +15,7 @@ from deeplens_streams.storage.admin_log import AdminLog
 from models.status import Step, StepStatus
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
-from tests.unit.test_stage import incoming
+from tests.support.stage_messages import incoming
 from tests.web_server import Web, report, row_of, running
 
 LOG = "/api/v1/admin/log"

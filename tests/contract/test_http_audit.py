@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import ClientResponse
 
 from deeplens_streams.audit import orphans, settled, sightings
 from deeplens_streams.audit import report as ledger
@@ -31,15 +30,21 @@ from deeplens_streams.web.shares import Partition, Share, TablePage
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage
-from models.status import ImageProgress, ImageRow, Step, StepStatus
-from tables import image_status
-from tests.contract.test_http_dead_letters import fail
-from tests.described import breaches_of
-from tests.photographs import photograph
+from models.status import ImageRow, Step, StepStatus
+from tests.support.audits import (
+    AUDIT,
+    PICTURE,
+    audited,
+    completed,
+    damage,
+    faults,
+    follow,
+    lines_of,
+    remove,
+    stored,
+)
+from tests.support.dead_letters import fail
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
-
-AUDIT = "/api/v1/admin/audit"
-PICTURE = photograph("rocket").data
 
 
 @pytest.fixture(params=["collection", "shared"])
@@ -51,61 +56,6 @@ async def served(
         monkeypatch.setattr(patient_rows, name, 0.0)
     async with running(tmp_path, tenancy=request.param) as found:
         yield found
-
-
-async def lines_of(response: ClientResponse) -> list[dict[str, Any]]:
-    """Return an audit's lines, each as the OpenAPI document has it."""
-    lines = [json.loads(line) for line in (await response.text()).splitlines()]
-    assert [breach for line in lines for breach in breaches_of("AuditLine", line)] == []
-    return lines
-
-
-async def audited(served: Web, query: str = "") -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the findings and the ledger of all."""
-    async with served.client.post(f"{AUDIT}?{query}") as response:
-        assert response.status == 200
-        lines = await lines_of(response)
-    assert lines[-1]["type"] == "total"
-    return [line for line in lines if line["type"] == "finding"], lines[-1]
-
-
-def faults(findings: list[dict[str, Any]]) -> list[str]:
-    """Return what was found, in order, but for claims: they are made behind the answer."""
-    found = [each["fault"] for each in findings]
-    return sorted(each for each in found if each != "claim_orphaned")
-
-
-async def completed(served: Web, tenant: str = TENANT) -> str:
-    answer = await served.upload(PICTURE, tenantId=tenant, skipDuplicateCheck="true")
-    await served.index(answer["imageId"])
-    image_id: str = answer["imageId"]
-    return image_id
-
-
-async def stored(served: Web, image_id: str) -> StoredImage:
-    image = await served.storage.find(image_id)
-    assert image is not None
-    return image
-
-
-async def damage(served: Web, image: StoredImage, data: bytes = b"{") -> None:
-    key, _ = objects.metadata_of(image)
-    await served.blobs.put(Write(key, data), action="damage")
-
-
-async def remove(served: Web, key: str) -> None:
-    await served.blobs.delete(key, action="damage")
-
-
-def follow(served: Web) -> None:
-    """Do the status table's work for what was sent."""
-    for message in served.sent:
-        if message.topic is PROGRESS and isinstance(message.event, ImageProgress):
-            image_id = message.event.data.imageId
-            row = image_status.joined(served.rows.held.get(image_id), message.event)
-            if row is not None:
-                served.rows.held[image_id] = row
-    served.sent.clear()
 
 
 async def test_every_image_is_in_one_column(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.web import intake
 from models.images import StoredImage
-from tests.contract.test_http_audit import audited, faults, remove, stored
 from tests.photographs import photograph
+from tests.support.audits import audited, faults, remove, stored
 from tests.web_server import SEARCH, TENANT, Web, running, until
 
 PICTURE = photograph("rocket").data

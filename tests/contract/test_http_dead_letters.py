@@ -20,7 +20,7 @@ from deeplens_streams.errors import (
     RetryUnderWay,
     UndecodableImage,
 )
-from deeplens_streams.letters import dead_letter, kept_as, unreadable
+from deeplens_streams.letters import kept_as, unreadable
 from deeplens_streams.replay import Replay
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
@@ -29,76 +29,21 @@ from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import EXTRACTION, PROGRESS, TENANT_CHANGES, Message
 from deeplens_streams.web import dead_letters as views
 from models.events import (
-    FeatureExtractionData,
     FeatureExtractionRequested,
     ProcessingFailed,
     derived_id,
-    utc_now,
 )
 from models.letters import DeadLetter
 from models.status import Step, StepStatus
-from tests.photographs import photograph
-from tests.unit.test_stage import incoming
+from tests.support.dead_letters import LETTERS, PICTURE, call, fail
+from tests.support.stage_messages import incoming
 from tests.web_server import TENANT, Web, report, row_of, running
-
-LETTERS = "/api/v1/dead-letters"
-PICTURE = photograph("rocket").data
 
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Web]:
     async with running(tmp_path) as found:
         yield found
-
-
-async def call(
-    served: Web, method: str, path: str, expected: int = 200, body: Any = None
-) -> dict[str, Any]:
-    async with served.client.request(method, path, json=body) as response:
-        answer: dict[str, Any] = await response.json()
-        assert response.status == expected, answer
-        assert answer["success"] is (expected < 400)
-        return answer
-
-
-async def fail(
-    served: Web,
-    error: Exception | None = None,
-    *,
-    tenant: str = TENANT,
-    generation: int = 1,
-    again: str | None = None,
-) -> tuple[str, str]:
-    """Upload a picture whose extraction fails; return the image's ID and the letter's.
-
-    Parameters
-    ----------
-    again : the image, if it is there already.
-    """
-    answer = again or await served.upload(PICTURE, tenantId=tenant, skipDuplicateCheck="true")
-    image_id = answer if isinstance(answer, str) else answer["imageId"]
-    model = served.model
-    event = FeatureExtractionRequested(
-        eventType=FeatureExtractionRequested.EVENT_TYPE,
-        eventId=derived_id("extract", image_id, model.name, generation),
-        tenantId=tenant,
-        timestamp=utc_now(),
-        correlationId=str(uuid.uuid4()),
-        generation=generation,
-        data=FeatureExtractionData(
-            imageId=image_id, imagePath="x", modelName=model.name, expectedDimension=2048
-        ),
-    )
-    error = error or RuntimeError("what nobody foresaw")
-    message = dead_letter(Step.FEATURE_EXTRACTION, event, error, 3, incoming(b""))
-    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type] # a letter
-    failed = report(
-        Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName=model.name, generation=generation
-    )
-    served.rows.held[image_id] = row_of(
-        image_id, "failed", [failed], tenantId=tenant, models=[model.name]
-    )
-    return image_id, kept_as(tenant, message.event.eventId)
 
 
 async def test_a_letter_is_listed_and_inspected(served: Web) -> None:

@@ -17,7 +17,7 @@ from models.status import Step
 from models.tenants import Scope
 from tests.keys import OPERATOR, ask, tenant_key, uploaded
 from tests.photographs import photograph
-from tests.unit.test_stage import incoming
+from tests.support.stage_messages import incoming
 from tests.web_server import SEARCH, Web, running
 
 HUB = "/hub/processing-status"

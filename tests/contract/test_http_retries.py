@@ -15,7 +15,7 @@ from deeplens_streams.replay import CLAIM_S, Replay
 from deeplens_streams.storage.letters import is_recent
 from deeplens_streams.topics import EXTRACTION, Message
 from models.letters import DeadLetter
-from tests.contract.test_http_dead_letters import LETTERS, call, fail
+from tests.support.dead_letters import LETTERS, call, fail
 from tests.web_server import TENANT, Web, row_of, running
 
 ONE, OTHER = 0, 1

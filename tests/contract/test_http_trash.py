@@ -14,8 +14,8 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from models.deletion import TenantPurge
 from models.events import utc_now
-from tests.contract.test_http_audit import audited, completed, remove, stored
-from tests.unit.test_cli_commands import Shell, shell, web
+from tests.support.audits import audited, completed, remove, stored
+from tests.support.shells import Shell, shell, web
 from tests.web_server import TENANT, Web, row_of, running
 
 __all__ = ["shell", "web"]  # fixtures

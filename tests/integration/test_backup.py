@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
-from tests.integration.test_up import Up, until
+from tests.support.up_command import Up, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -29,6 +27,7 @@ from deeplens_streams.topics import (
 )
 from models.events import ProcessingFailed
 from tests.integration.system import Client, System, until
+from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
 
 pytestmark = pytest.mark.kafka
@@ -118,19 +117,6 @@ async def test_what_was_removed_unread_is_told_and_found_by_an_audit(system: Sys
     await audit(client, repair="true")
     await system.started("two", roles="extract")
     assert set((await client.until_final(ids)).values()) == {"completed"}
-
-
-def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``deeplens …`` against the Kafka and the namespace of `settings`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DEEPLENS_")}
-    where = {"DEEPLENS_BROKER": settings.broker, "DEEPLENS_NAMESPACE": settings.namespace}
-    return subprocess.run(
-        [sys.executable, "-m", "deeplens_streams.cli.main", *arguments],
-        env=clean | where,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def states(ended: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, frozenset[str]]]:

@@ -31,7 +31,7 @@ from deeplens_streams.topics import (
     Topic,
 )
 from tests.integration.system import Client, System, Worker, until
-from tests.integration.test_foreign_topics import command
+from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
 
 pytestmark = pytest.mark.kafka

@@ -23,7 +23,7 @@ from deeplens_streams.stage import Stage
 from deeplens_streams.topics import COMPLETED, Message
 from models.events import FeatureExtractionRequested, ProcessingFailed
 from tests.model.hostile_process import CRASH, FAIL, FAIL_ONCE, HOG, LOOP, picture
-from tests.unit.test_stage import Outbox, Stream, letters, with_policy
+from tests.support.stage_messages import Outbox, Stream, letters, with_policy
 
 SETTINGS = Settings(weights="untrained", log_format="json")
 GOOD = b"good"

@@ -26,9 +26,9 @@ from models.deletion import Tombstone
 from models.events import wire_time
 from models.images import StoredImage
 from models.status import Ending, ImageProgress, ImageRow, Step, StepStatus
-from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, Killed, System
+from tests.support.killed_systems import PICTURE, TENANT, Fuse, Killed, System
+from tests.support.status_tracking import process
 from tests.support.stored_images import image as made_image
-from tests.unit.test_status_tracking import process
 from tests.web_server import until
 
 NOW = datetime.now(UTC)

@@ -24,9 +24,9 @@ from models.status import ImageProgress, ImageProgressData, ImageRow, Step, Step
 from models.tenants import ChangeKind, Tenant, TenantChange, TenantChangeData, Usage
 from tables.image_status import counts, joined
 from tables.tenants import changed
-from tests.behaviour.test_kill_points import PICTURE, Fuse, System
+from tests.support.killed_systems import PICTURE, Fuse, System
 from tests.support.stored_images import image as made_image
-from tests.unit.test_tenants import event, tenant
+from tests.support.tenant_changes import event, tenant
 
 TENANT = "acme"
 LONG_AGO = "2026-01-01T00:00:00.000Z"

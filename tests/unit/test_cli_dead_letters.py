@@ -7,9 +7,9 @@ import pytest
 from deeplens_streams.audit import settled
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.web import deletion
-from tests.contract.test_http_dead_letters import fail
 from tests.photographs import photograph
-from tests.unit.test_cli_commands import NOBODY, Shell, shell, web
+from tests.support.dead_letters import fail
+from tests.support.shells import NOBODY, Shell, shell, web
 from tests.web_server import TENANT, Web, until
 
 __all__ = ["shell", "web"]  # fixtures

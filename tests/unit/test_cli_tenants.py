@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 
 from tests.keys import OPERATOR
-from tests.unit.test_cli_commands import Shell
+from tests.support.shells import Shell
 from tests.web_server import Web, running
 
 

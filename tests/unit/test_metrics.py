@@ -18,7 +18,7 @@ from models.events import (
     ProcessingFailedData,
     utc_now,
 )
-from tests.behaviour.test_kill_points import Fuse, System
+from tests.support.killed_systems import Fuse, System
 
 LETTERS = "deeplens_dead_letters_read_total"
 

@@ -12,7 +12,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.topics import UPLOADED, Message
-from tests.unit.test_stage import uploaded
+from tests.support.stage_messages import uploaded
 
 
 def refusing(error: Exception) -> Publisher:

@@ -28,10 +28,10 @@ from models.events import ProcessingFailed, utc_now
 from models.images import StoredImage
 from models.status import ImageProgress
 from models.tenants import ChangeKind, TenantChange
-from tests.behaviour.test_kill_points import PICTURE, TENANT, Fuse, FusedBlobs, Killed, System
+from tests.support.killed_systems import PICTURE, TENANT, Fuse, FusedBlobs, Killed, System
+from tests.support.progress import event as progress_event
+from tests.support.stage_messages import incoming
 from tests.support.stored_images import image as made_image
-from tests.unit.test_image_status import event as progress_event
-from tests.unit.test_stage import incoming
 
 
 class Outbox:

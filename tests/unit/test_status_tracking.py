@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from agents import status_tracking
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.reports import ending, progress, teller
@@ -13,29 +12,16 @@ from deeplens_streams.services import Services
 from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, Message
+from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage
 from models.status import Ending, ImageProgress, ImageRow, Step, StepReport, StepStatus
-from tests.behaviour.test_kill_points import Fuse, System
+from tests.support.killed_systems import Fuse, System
+from tests.support.progress import IMAGE, event, good_way
+from tests.support.progress import report as made_report
+from tests.support.status_tracking import process
 from tests.support.stored_images import image as made_image
-from tests.unit.test_image_status import IMAGE, event, good_way
-from tests.unit.test_image_status import report as made_report
-from tests.unit.test_tenants import Registry
-
-SERVICES = System(Fuse()).services
-
-
-async def process(
-    event: ImageProgress,
-    rows: dict[bytes, ImageRow],
-    services: Services = SERVICES,
-    *,
-    known: bool = True,
-) -> list[Message]:
-    """Have an event tracked whose tenant is known to be there, or is not."""
-    return await status_tracking.process(event, rows, services, Registry(knows=known))
 
 
 async def test_each_report_is_told_and_the_end_is_announced_once() -> None:

@@ -33,7 +33,7 @@ from models.tenants import (
     milliseconds,
     record_of,
 )
-from tests.unit.test_tenants import LATER, NEXT_YEAR, NOW, count, event, tenant
+from tests.support.tenant_changes import LATER, NEXT_YEAR, NOW, count, event, tenant
 
 OLD = "2025-12-31T00:00:00.000Z"
 

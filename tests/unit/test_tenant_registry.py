@@ -22,7 +22,7 @@ from deeplens_streams.web import registry_reader
 from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.registry_reader import RegistryReader
 from models.tenants import ApiKey, Tenant, TenantState
-from tests.unit.test_tenants import NOW, tenant
+from tests.support.tenant_changes import NOW, tenant
 from tests.web_server import until
 
 

@@ -1,7 +1,5 @@
 """Changes of a tenant's row: plain functions, one event after the other."""
 
-from typing import Any
-
 import pytest
 
 from agents import tenants as agent
@@ -13,7 +11,7 @@ from deeplens_streams.reports import ending, progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.topics import STATUS, TENANT_CHANGES, TENANTS, Message
 from models.deletion import TenantPurge
-from models.events import new_event_id, utc_now
+from models.events import utc_now
 from models.images import StoredImage
 from models.status import Ending, ImageProgress, ImageProgressData, ImageRow, Step, StepStatus
 from models.tenants import (
@@ -24,52 +22,24 @@ from models.tenants import (
     Limits,
     Tenant,
     TenantChange,
-    TenantChangeData,
     Usage,
 )
 from tables import tenants as table
 from tables.rooms import FILLED_DAYS, FULL
 from tables.tenants import ENDED_DAYS, EXISTS, GOING, MAX_ENDED, TOO_FAST, UNKNOWN, changed
-from tests.behaviour.test_kill_points import Fuse, System
+from tests.support.killed_systems import Fuse, System
+from tests.support.tenant_changes import (
+    LATER,
+    NEXT_YEAR,
+    NOW,
+    Registry,
+    after,
+    count,
+    event,
+    tenant,
+)
 
 SERVICES = System(Fuse()).services
-NOW = "2026-01-01T00:00:00.000Z"
-LATER = "2026-01-01T00:11:00.000Z"
-NEXT_YEAR = "2027-01-01T00:00:00.000Z"
-
-
-class Registry:
-    """`status_tracking.Tenants` that knows every tenant, or nothing."""
-
-    def __init__(self, *, knows: bool = True) -> None:
-        self.knows = knows
-
-    def has(self, tenant: str, since: str | None) -> bool:
-        return self.knows and since is not None
-
-
-def event(kind: ChangeKind, at: str = NOW, **data: Any) -> TenantChange:
-    return TenantChange(
-        eventType=TenantChange.EVENT_TYPE,
-        eventId=new_event_id(),
-        timestamp=at,
-        tenantId="acme",
-        data=TenantChangeData(kind=kind.value, **data),
-    )
-
-
-def after(row: Tenant | None, change: TenantChange, *, is_open: bool = False) -> Tenant:
-    found = changed(row, change, is_open=is_open)
-    assert found is not None
-    return found
-
-
-def tenant(**limits: int) -> Tenant:
-    return after(None, event(ChangeKind.CREATE, limits=Limits(**limits)))
-
-
-def count(offset: int, images: int = 1, size: int = 10, **more: Any) -> Count:
-    return Count(offset=offset, images=images, bytes=size, **more)
 
 
 def counted(row: Tenant | None, *counts: Count, partition: int = 0) -> Tenant:

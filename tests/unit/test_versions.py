@@ -45,10 +45,10 @@ from models.trash import TrashManifest
 from tables.image_status import joined
 from tables.image_steps import MAX_UNKNOWN_STEPS
 from tables.tenants import changed
-from tests.unit.test_image_status import event, good_way, report, run
-from tests.unit.test_stage import incoming
-from tests.unit.test_tenants import after, tenant
-from tests.unit.test_tenants import event as change
+from tests.support.progress import event, good_way, report, run
+from tests.support.stage_messages import incoming
+from tests.support.tenant_changes import after, tenant
+from tests.support.tenant_changes import event as change
 
 EVENTS: list[type[Event]] = [
     ImageUploaded,
