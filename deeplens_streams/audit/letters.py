@@ -60,7 +60,7 @@ class Letters:
         except DamagedMetadata:
             why = "it cannot be read"
             repair = self._removal.object(
-                key, tenant=tenant, image_id=layout.NO_IMAGE, kind=TrashKind.LETTER, why=why
+                key, tenant=tenant, image_id=None, kind=TrashKind.LETTER, why=why
             )
             return [Found("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
         found = await self._pointer_fault(letter, key)

@@ -173,7 +173,7 @@ class Claims:
         repair = self._removal.object(
             key,
             tenant=tenant,
-            image_id=layout.NO_IMAGE,
+            image_id=None,
             kind=TrashKind.CLAIM,
             why="it cannot be read",
         )

@@ -16,7 +16,11 @@ class Removal:
     def __init__(self, context: AuditContext) -> None:
         self._context, self._services = context, context.services
 
-    def object(self, key: str, *, tenant: str, image_id: str, kind: TrashKind, why: str) -> Repair:
+    def object(
+        self, key: str, *, tenant: str, image_id: str | None, kind: TrashKind, why: str
+    ) -> Repair:
+        """Take away an object; `image_id` is None where it does not say whose it is."""
+
         async def repair() -> None:
             # Storage that does not work is no proof: it looks as if it had nothing.
             await self._services.storage.ping()

@@ -103,4 +103,4 @@ async def _found(request: web.Request) -> TrashEntry:
 
 
 def _shown(entry: TrashEntry) -> dict[str, Any]:
-    return {"trashId": entry.entry_id, **entry.manifest.to_wire()}
+    return {"trashId": entry.entry_id, **entry.manifest.known_fields()}

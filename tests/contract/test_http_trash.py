@@ -12,6 +12,7 @@ from deeplens_streams.deletion import trash as trash_module
 from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
+from deeplens_streams.web.openapi import parts
 from models.deletion import TenantPurge
 from models.events import utc_now
 from tests.support.audits import audited, completed, remove, stored
@@ -55,6 +56,17 @@ async def restored(served: Web, trash_id: str, query: str = "", status: int = 20
     async with served.client.post(f"{TRASH}/{trash_id}/restore?{query}") as response:
         assert response.status == status, await response.text()
         return await response.json()
+
+
+async def test_what_is_of_no_image_says_so_and_an_entry_has_the_fields_of_its_document(
+    served: Web,
+) -> None:
+    key = f"{TENANT}/checksum/ab/{'ab' * 32}.json"
+    await served.blobs.put(Write(key, b'{"no'), action="damage")
+    await audited(served, "repair=true")
+    (entry,) = (await listed(served))["entries"]
+    assert (entry["kind"], entry["key"], entry["imageId"]) == ("claim", key, None)
+    assert entry.keys() == parts.SCHEMAS["TrashEntry"]["properties"].keys()
 
 
 async def test_everything_comes_back_as_it_was(served: Web) -> None:
