@@ -61,6 +61,7 @@ class EdgeEngine:
                 if not self._recovered:
                     self.shards.recover()
                     self._recovered = True
+                self.shards.begin_job()
                 try:
                     return job()
                 except DeepLensError:

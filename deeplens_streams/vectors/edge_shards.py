@@ -45,12 +45,16 @@ class ShardCache:
         self._open: OrderedDict[str, _Open] = OrderedDict()  # least recently used first
         self._journals: dict[str, set[str]] = {}
         self.damaged = edge_damage.DamagedCollections(folder)
-        #: The one that was asked for last, which is the one that a job works on.
+        #: The one that the present job asked for last, which is the one that it works on.
         self._in_use: str | None = None
 
     @property
     def open_names(self) -> list[str]:
         return list(self._open)
+
+    def begin_job(self) -> None:
+        """Note that no collection was asked for yet: its errors are of no earlier job's."""
+        self._in_use = None
 
     def recover(self) -> None:
         """Finish what a process left that died while it replaced or removed a collection."""

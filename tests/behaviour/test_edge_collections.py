@@ -293,6 +293,21 @@ def test_what_passes_is_no_damage(said: str) -> None:
     assert not edge_damage.is_damage(Exception("Vector dimension error"), loading=False)
 
 
+async def test_what_fails_elsewhere_is_no_damage_of_the_last_one_used(tmp_path: Path) -> None:
+    """As a copy that was to be optimized, and cannot be loaded."""
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    await vectors.upsert([point(unit(1), fileName="1.jpg")], **HERE)
+
+    def load_copy() -> None:
+        raise RuntimeError("Service internal error: failed to deserialize the segment's state")
+
+    with pytest.raises(VectorsUnavailable):
+        await vectors._engine.run(load_copy)
+    assert await vectors.damaged(tenant=HERE["tenant"]) == []
+    assert len(await vectors.search(unit(1), limit=1, threshold=-1, **HERE)) == 1
+    await vectors.close()
+
+
 async def test_a_damaged_collection_takes_search_from_nobody_else(tmp_path: Path) -> None:
     other = HERE | {"tenant": "other"}
     vectors = EdgeVectors(tmp_path, max_open=2)
