@@ -11,10 +11,12 @@ from pathlib import Path
 
 from deeplens_streams.config import Settings
 from deeplens_streams.data_check import kafka_log
-from deeplens_streams.data_check.damage import Damage, Look
+from deeplens_streams.data_check.damage import NEXT_START, Damage, Look
 from deeplens_streams.kafka.astray import log_dirs
 
 _ASIDE = ".damaged-"
+#: For how long what was put aside is kept.
+KEPT_DAYS = 7
 
 
 class KafkaMending:
@@ -27,7 +29,9 @@ class KafkaMending:
 
     def mend(self) -> str | None:
         """Do the next that may let Kafka start, and return a sentence; None if there is nothing."""
-        damages = list(kafka_log.walk(self._look, self._folder))
+        found = kafka_log.walk(self._look, self._folder)
+        # Every kill leaves some that a start mends: they are no reason for one that fails.
+        damages = [each for each in found if not each.mend.startswith(NEXT_START)]
         data = self._look.settings.data_dir
         files = [data / each.path for each in damages if each.mend == kafka_log.REMOVE_FILE]
         if files and not self._has_removed:
@@ -46,13 +50,29 @@ class KafkaMending:
         return None
 
     def _move(self) -> None:
-        for old in list(self._folder.glob(f"*{_ASIDE}*")):
-            shutil.rmtree(old)
+        self._forget_old()
         stamp = time.time_ns()
         for name in log_dirs(self._folder):
             path = self._folder / name
             if path.exists():
                 path.rename(Path(f"{path}{_ASIDE}{stamp}"))
+
+    def _forget_old(self) -> None:
+        """Remove what was put aside long ago, and of what is younger all but the first.
+
+        That has the most: what is put aside behind it had begun anew.
+        """
+        kept = {path: _put_at(path) for path in self._folder.glob(f"*{_ASIDE}*")}
+        since = time.time_ns() - KEPT_DAYS * 86_400 * 10**9
+        first = min((at for at in kept.values() if at >= since), default=None)
+        for path, at in kept.items():
+            if at != first:
+                shutil.rmtree(path)
+
+
+def _put_at(path: Path) -> int:
+    stamp = path.name.rpartition(_ASIDE)[2]
+    return int(stamp) if stamp.isdecimal() else 0
 
 
 def _named(damages: list[Damage]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_streams.cli import damaged_kafka
 from deeplens_streams.cli.damaged_kafka import KafkaMending
 from deeplens_streams.config import Settings, load_settings
 
@@ -49,6 +50,34 @@ def test_a_damaged_checkpoint_goes_and_then_all_is_put_aside(settings: Settings)
     assert len(names(settings)) == 1
     assert names(settings)[0].startswith("data.damaged-")
     assert mending.mend() is None
+
+
+def test_what_a_kill_leaves_and_a_start_mends_is_no_reason(settings: Settings) -> None:
+    """The port is taken, the disk is full, or the machine is slow."""
+    partition = settings.data_dir / "kafka" / "data" / "t-0"
+    (partition / f"{0:020}.log").write_bytes(b"\0" * 7)
+    assert KafkaMending(settings).mend() is None
+    assert names(settings) == ["data"]
+
+
+def test_what_was_put_aside_first_stays_for_days(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = settings.data_dir / "kafka"
+
+    def put_aside() -> set[str]:
+        (kafka / "data").mkdir(exist_ok=True)
+        (kafka / "data" / "meta.properties").write_bytes(b"")
+        assert KafkaMending(settings).mend() is not None
+        return set(names(settings))
+
+    (first,) = put_aside()
+    for _ in range(3):
+        last = put_aside()
+        assert first in last
+        assert len(last) == 2
+    monkeypatch.setattr(damaged_kafka, "KEPT_DAYS", 0)
+    assert len(put_aside()) == 1
 
 
 @pytest.mark.parametrize("name", ["meta.properties", "t-0/partition.metadata", "t-0/quorum-state"])
