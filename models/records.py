@@ -56,6 +56,10 @@ class MalformedRecord(ValueError):
         return MalformedRecord(self.reason, name, *self.path)
 
 
+class OtherMajorVersion(MalformedRecord):
+    """The record is of another major version, and for that one to read and to write."""
+
+
 class WireRecord(faust.Record, abstract=True, include_metadata=False):
     """A Record whose data comes from outside this process."""
 
@@ -146,7 +150,7 @@ class StoredRecord(WireRecord, abstract=True, include_metadata=False):
         """
         version = data.get(_VERSION) if isinstance(data, dict) else None
         if isinstance(version, str) and not is_readable(version):
-            raise MalformedRecord(
+            raise OtherMajorVersion(
                 f"is {version[:20]!r}, and this system reads {_MAJOR}.x", _VERSION
             )
         return super().from_wire(data)

@@ -21,7 +21,7 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import tombstone_of
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
 from models.deletion import Tombstone
 from models.status import ImageRow, ImageState
 from models.trash import TrashKind
@@ -68,6 +68,8 @@ class DeletedImages:
         damaged, tombstone = False, None
         try:
             tombstone = await inventory.tombstone(dated)
+        except OtherVersion:  # for that one to mend
+            raise
         except DamagedMetadata:
             damaged = True
         if tombstone is None and not damaged:

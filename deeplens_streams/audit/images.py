@@ -27,7 +27,7 @@ from deeplens_streams.letters import letter_id
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
 from models.trash import TrashKind
@@ -91,6 +91,8 @@ class Images:
         inventory = self._services.inventory
         try:
             image = await inventory.image(dated)
+        except OtherVersion:  # for that one to mend
+            raise
         except DamagedMetadata:
             return await self._damaged(dated, row, ledger)
         if image is None:

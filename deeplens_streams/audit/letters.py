@@ -14,7 +14,7 @@ from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.letters import parsed_letter
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.status import ImageState
@@ -57,6 +57,8 @@ class Letters:
             return []
         try:
             letter = parsed_letter(key, raw)
+        except OtherVersion:  # for that one to mend
+            raise
         except DamagedMetadata:
             why = "it cannot be read"
             repair = self._removal.object(

@@ -12,6 +12,7 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage import layout
 from models.deletion import Tombstone
 from models.images import StoredImage
+from models.records import OtherMajorVersion
 
 log = structlog.get_logger()
 
@@ -26,6 +27,10 @@ class DamagedMetadata(DeepLensError):
     code = "DAMAGED_METADATA"
 
 
+class OtherVersion(DamagedMetadata):
+    """The object is of another major version of this system; upgrade to that one."""
+
+
 @contextmanager
 def reading(what: str, key: str) -> Iterator[None]:
     """Raise `DamagedMetadata` for whatever goes wrong while the bytes of an object are read."""
@@ -35,7 +40,8 @@ def reading(what: str, key: str) -> Iterator[None]:
         raise
     except (*_NONSENSE, DeepLensError) as error:
         log.error("an object is damaged", what=what, key=key, reason=str(error)[:500])
-        raise DamagedMetadata from error
+        is_other = isinstance(error, OtherMajorVersion)
+        raise (OtherVersion if is_other else DamagedMetadata) from error
 
 
 @dataclass(frozen=True, slots=True)

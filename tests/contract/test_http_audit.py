@@ -669,6 +669,28 @@ async def test_nothing_is_made_again_of_a_tenant_that_is_deleted_meanwhile(
     assert not [each for each in served.sent if each.topic is UPLOADED]
 
 
+async def test_what_is_of_another_major_version_is_left_to_that_one(served: Web) -> None:
+    served.purges = True
+    image = await stored(served, await completed(served))
+    await fail(served)
+    async with served.client.delete(f"/api/v1/images/{await completed(served)}") as response:
+        assert response.status == 200
+    await until(lambda: not served._work)
+    (letter,) = [each async for each in served.blobs.walk(f"{TENANT}/failed", action="look")]
+    (grave,) = [each async for each in served.blobs.walk(f"{TENANT}/deleted", action="look")]
+    newer = dict[str, bytes]()
+    for key in (objects.metadata_key_of(image), letter, grave):
+        said = json.loads(await served.blobs.get(key, action="look") or b"")
+        newer[key] = json.dumps(said | {"schemaVersion": "2.0"}).encode()
+        await served.blobs.put(Write(key, newer[key]), action="write it with a newer version")
+    findings, total = await audited(served, "repair=true")
+    # Of the failed one nobody here can read why.
+    assert faults(findings) == ["letter_missing", *3 * ["unreadable"]]
+    assert total["accepted"] == 3
+    for key, said in newer.items():
+        assert await served.blobs.get(key, action="look") == said
+
+
 async def test_a_letter_stays_whose_image_is_made_again(served: Web) -> None:
     """Neither row nor metadata object nor vector, but the original, whose upload was answered."""
     image_id, letter_id = await fail(served)
