@@ -74,6 +74,7 @@ async def test_no_route_fails_because_of_its_body(served: Web) -> None:
             **dict.fromkeys(("tenant_id", "model_name", "key_id", "name", "key"), "acme"),
             image_id="img_" + "0" * 32,
             letter_id="acme.1",
+            trash_id="acme.1",
         )
         headers = {"Content-Encoding": "gzip", "Connection": "close"}
         async with served.client.request(
