@@ -146,6 +146,8 @@ class ImageRow(StoredRecord, include_metadata=False):
     #: Offsets of the progress topic at which its tenant's usage grew and shrank by it.
     countedAt: int | None = None
     uncountedAt: int | None = None
+    #: Why a row that says deleted does: one of `Ending`; null where an older version wrote it.
+    ending: str | None = None
 
 
 class ImageStatusChanged(Event, include_metadata=False):

@@ -161,6 +161,7 @@ def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
         generation=row.generation if row else event.generation,
         steps=[],
         lastUpdated=utc_now(),
+        ending=event.data.ending,
     )
     # Nor of what only a newer version knows of it: what has to stay belongs into the tombstone.
     if row is not None:

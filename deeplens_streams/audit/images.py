@@ -29,7 +29,7 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
 from models.images import StoredImage
-from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
+from models.status import FINAL_STATES, Ending, ImageRow, ImageState, Step, StepStatus
 from models.trash import TrashKind
 
 #: How a JPEG begins and ends.
@@ -166,6 +166,10 @@ class Images:
             ledger.settle(IN_FLIGHT)
 
         detail = "it is stored, and its row says deleted"
+        if row.ending != Ending.DROPPED:
+            # Storage may be older than the row: what somebody deleted is not to come back.
+            detail += "; delete it again, or have deeplens restore bring its tombstone back"
+            return Found(image.imageId, Fault.STUCK, detail)
         may_move = not self._still.has(row.lastUpdated)
         return Found(image.imageId, Fault.STUCK, detail, None if may_move else repair)
 

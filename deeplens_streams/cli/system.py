@@ -17,7 +17,7 @@ from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.features.weights import find_weights
 from deeplens_streams.kafka import KafkaServer
 from deeplens_streams.kafka.guarded import GuardedProcess
-from deeplens_streams.kafka.server import KafkaDidNotStart
+from deeplens_streams.kafka.server import KafkaEnded
 
 #: How long the worker may take to commit and close before it is killed.
 _WORKER_GRACE_S = 5.0
@@ -71,7 +71,7 @@ class System:
             try:
                 self._kafka.start()
                 return
-            except KafkaDidNotStart:
+            except KafkaEnded:
                 said = None if self._is_ending else mending.mend()
                 if said is None:
                     raise

@@ -48,6 +48,10 @@ class KafkaDidNotStart(ConfigurationError):
     code = "KAFKA_DID_NOT_START"
 
 
+class KafkaEnded(KafkaDidNotStart):
+    """Kafka ended at its start; look into its log."""
+
+
 class KafkaServer:
     """One Kafka, from `start` to `stop`; or a context manager for both.
 
@@ -252,7 +256,7 @@ class KafkaServer:
         if self._stopping.is_set():
             raise KafkaDidNotStart("Kafka's start was called off.")
         if self._process.poll() is not None:
-            raise KafkaDidNotStart(f"Kafka ended at its start: {self.last_words()}")
+            raise KafkaEnded(f"Kafka ended at its start: {self.last_words()}")
         if time.monotonic() > deadline:
             raise KafkaDidNotStart(f"Kafka does not answer; its log is {self.log_path}.")
         await asyncio.sleep(_POLL_S)

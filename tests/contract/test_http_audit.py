@@ -846,7 +846,7 @@ async def test_a_stranger_s_row_is_not_the_image_s(served: Web) -> None:
 async def test_an_image_whose_row_says_deleted_gets_another(served: Web) -> None:
     """Nobody has deleted it: storage was restored behind its stages' backs."""
     image_id = await completed(served)
-    served.rows.held[image_id] = row_of(image_id, "deleted", [])
+    served.rows.held[image_id] = row_of(image_id, "deleted", [], ending="dropped")
     (finding,), total = await audited(served)
     assert finding["fault"] == "stuck"
     assert (total["accepted"], total["deleted"], total["unknown"]) == (1, 0, 1)
@@ -855,6 +855,22 @@ async def test_an_image_whose_row_says_deleted_gets_another(served: Web) -> None
     assert (finding["repaired"], total["inFlight"], total["balanced"]) == (True, 1, True)
     assert [each.topic for each in served.sent] == [PROGRESS, UPLOADED, PROGRESS]
     assert served.sent[0].event.data.ending == "purged"
+
+
+@pytest.mark.parametrize("ending", ["deleted", None])
+async def test_what_a_person_deleted_does_not_come_back(served: Web, ending: str | None) -> None:
+    """Storage is older than Kafka: it has the image, and neither a tombstone nor who asked."""
+    image_id = await completed(served)
+    served.rows.held[image_id] = row_of(image_id, "deleted", [], ending=ending)
+    served.sent.clear()
+    (finding,), total = await audited(served, "repair=true")
+    assert (finding["fault"], finding["repaired"]) == ("stuck", False)
+    assert "delete it again" in finding["detail"]
+    assert (total["accepted"], total["unknown"], total["balanced"]) == (1, 1, False)
+    assert served.sent == []
+    async with served.client.delete(f"/api/v1/images/{image_id}") as response:
+        assert response.status in (200, 202)
+    assert await served.storage.find(image_id) is None
 
 
 async def test_an_audit_streams_in_pages(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
