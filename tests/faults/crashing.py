@@ -33,7 +33,7 @@ from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.lag import group_id
 from deeplens_streams.publisher import Publisher
-from deeplens_streams.storage import layout, local
+from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.files import NewFile
 from deeplens_streams.storage.local import LocalBlobs
@@ -140,7 +140,7 @@ def _wire(fuse: Fuse) -> None:
 
 
 def _wire_storage(fuse: Fuse) -> None:
-    place, swap, delete = local._place, LocalBlobs.swap, LocalBlobs.delete
+    place, swap, delete = LocalBlobs._place, LocalBlobs.swap, LocalBlobs.delete
 
     def written(verb: str, key: str) -> None:
         if key != layout.PING_KEY:
@@ -150,8 +150,8 @@ def _wire_storage(fuse: Fuse) -> None:
             kept = is_own or (folder == "failed" and first != layout.NOBODY)
             fuse.written(f"storage: {verb} {folder if kept else first}", first if kept else "")
 
-    def _place(one: Write, new: NewFile) -> None:
-        place(one, new)
+    def _place(self: LocalBlobs, one: Write, new: NewFile) -> None:
+        place(self, one, new)
         written("put", one.key)
 
     async def _swap(self: LocalBlobs, one: Write, *, old: bytes, action: str) -> bool:
@@ -164,7 +164,7 @@ def _wire_storage(fuse: Fuse) -> None:
         await delete(self, key, action=action)
         written("delete", key)
 
-    local._place = _place
+    LocalBlobs._place = _place  # type: ignore[method-assign]
     LocalBlobs.swap = _swap  # type: ignore[method-assign]
     LocalBlobs.delete = _delete  # type: ignore[method-assign]
 
