@@ -40,7 +40,8 @@ OFFSETS = "kafka: offsets of"
 #: Where an upload was not answered, there may be two pictures: it is not certain that it died.
 OF_TENANT = {"vectors", "usage"}
 #: What else it may leave, and an audit mends; a pointer, that of all tenants.
-LEFT_BEHIND = {"stuck", "file_orphaned", "claim_orphaned"}
+#: A folder's files are all written, and on the disk, before the first gets its name.
+LEFT_BEHIND = {"stuck", "file_orphaned", "claim_orphaned", "write_unfinished"}
 POINTER = "pointer_orphaned"
 
 
