@@ -40,9 +40,11 @@ OFFSETS = "kafka: offsets of"
 #: Where an upload was not answered, there may be two pictures: it is not certain that it died.
 OF_TENANT = {"vectors", "usage"}
 #: What else it may leave, and an audit mends; a pointer, that of all tenants.
-#: A folder's files are all written, and on the disk, before the first gets its name.
 LEFT_BEHIND = {"stuck", "file_orphaned", "claim_orphaned", "write_unfinished"}
 POINTER = "pointer_orphaned"
+#: Files that are written together are all on the disk before the first gets its name: who is killed
+#: behind that leaves the others under none.
+HALF_WRITTEN = "write_unfinished"
 
 
 @dataclass
@@ -227,9 +229,10 @@ async def test_the_ledger_is_the_same_wherever_a_worker_was_killed(
         await client.until_all_read()
         for finding in (await client.audit(tenantId=tenant, repair="true"))["finding"]:
             assert finding["fault"] in LEFT_BEHIND, finding
-    if client.cut:
-        for finding in (await client.audit(repair="true"))["finding"]:
-            assert (finding["fault"], finding["tenantId"] in client.cut) == (POINTER, True), finding
+    await client.until_all_read()
+    for finding in (await client.audit(repair="true"))["finding"]:
+        is_pointer = finding["fault"] == POINTER and finding["tenantId"] in client.cut
+        assert is_pointer or finding["fault"] == HALF_WRITTEN, finding
     await until_audited(client)
     for tenant, image_id in images.items():
         if tenant not in client.cut:
