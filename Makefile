@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-without-programs test-faults test-hostile check audit-packages bench bench-full bench-sync check-weights docs readme lock relock
+.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-sync check-weights docs readme lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -39,6 +39,9 @@ test-without-programs: $(VENV)/.dev ## Run the tests that need other programs wh
 test-faults: $(VENV)/.dev ## Kill, starve and cut off parts of a running system; takes minutes.
 	@$(FAULTS) -n 5 --dist worksteal -m "not alone" $(ARGS) || test $$? -eq 5
 	@$(FAULTS) -s -m alone $(ARGS) || test $$? -eq 5
+
+test-disasters: $(VENV)/.dev ## Damage each part of a system in each way and bring it back; ARGS='-m sample'.
+	@exec $(BIN)/python -m pytest -q -o addopts= -n 2 --dist worksteal tests/disasters $(ARGS)
 
 test-hostile: $(VENV)/.dev ## Send thousands of damaged pictures and odd requests; takes minutes.
 	@exec $(BIN)/python -m pytest -q -s -o addopts= tests/hostile $(ARGS)
