@@ -17,7 +17,7 @@ from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.identifiers import bare_uuid
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.budget import MIB
-from models.events import PictureFacts, ProcessingOptions, new_event_id
+from models.events import ProcessingOptions, new_event_id
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
 from models.trash import TrashKind
@@ -196,14 +196,7 @@ class Rebuilding:
             contentType=header.content_type,
             checksumSha256=original.checksum,
             uploadedAt=uploaded_at,
-            metadata=PictureFacts(
-                width=header.width,
-                height=header.height,
-                format=header.format,
-                colorProfile=header.color_profile,
-                originalFileName=file_name,
-                exifData=header.exif,
-            ),
+            metadata=header.facts(file_name),
             processingOptions=ProcessingOptions(
                 models=row.models if row and row.models else [self._services.model.name],
                 generateThumbnail=_wants_thumbnail(row, payload),

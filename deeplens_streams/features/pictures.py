@@ -15,6 +15,7 @@ from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
 from deeplens_streams.features.headers import open_header
+from models.events import PictureFacts
 
 #: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
 _EXIF_BYTES = 256 * 1024
@@ -58,6 +59,17 @@ class PictureHeader:
     height: int
     color_profile: str | None
     exif: dict[str, Any] | None
+
+    def facts(self, file_name: str) -> PictureFacts:
+        """Return what an image's metadata object keeps of this."""
+        return PictureFacts(
+            width=self.width,
+            height=self.height,
+            format=self.format,
+            colorProfile=self.color_profile,
+            originalFileName=file_name,
+            exifData=self.exif,
+        )
 
 
 def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False) -> PictureHeader:

@@ -35,7 +35,7 @@ from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.spool import SpooledFile
 from deeplens_streams.web.status import shown_state
-from models.events import PictureFacts, ProcessingOptions, new_event_id, utc_now
+from models.events import ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState
 
@@ -247,14 +247,7 @@ def _describe(
         contentType=header.content_type,
         checksumSha256=checksum,
         uploadedAt=uploaded_at,
-        metadata=PictureFacts(
-            width=header.width,
-            height=header.height,
-            format=header.format,
-            colorProfile=header.color_profile,
-            originalFileName=file_name,
-            exifData=header.exif,
-        ),
+        metadata=header.facts(file_name),
         processingOptions=wishes.options,
         tags=wishes.tags,
         uploadedBy=wishes.uploaded_by,
