@@ -94,20 +94,23 @@ async def test_so_many_at_once_and_the_first_error_ends_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "is_dead"),
+    ("host", "pid", "age_s", "is_dead"),
     [
-        (b"{", True),
-        ({"host": socket.gethostname(), "pid": 2**22 + 1, "at": time.time()}, True),
-        ({"host": socket.gethostname(), "pid": 1, "at": time.time()}, False),
-        ({"host": "elsewhere", "pid": 1, "at": time.time()}, False),
-        ({"host": "elsewhere", "pid": 1, "at": time.time() - 1000}, True),
+        (socket.gethostname(), 2**22 + 1, 0, True),
+        (socket.gethostname(), 1, 0, False),
+        ("elsewhere", 1, 0, False),
+        ("elsewhere", 1, 1000, True),
+        (None, None, None, True),
     ],
 )
 async def test_a_lease_is_taken_from_the_dead_alone(
-    said: bytes | dict[str, object], is_dead: bool
+    host: str | None, pid: int | None, age_s: int | None, is_dead: bool
 ) -> None:
     blobs = Blobs(MemoryStore())
-    raw = said if isinstance(said, bytes) else orjson.dumps(said)
+    if age_s is None:
+        raw = b"{"
+    else:
+        raw = orjson.dumps({"host": host, "pid": pid, "at": time.time() - age_s})
     await blobs.put(Write(RUNNING, raw), action="test")
     lease = Lease(blobs)
     if not is_dead:
