@@ -95,6 +95,7 @@ class EdgeOptimizing:
         source, target = self._engine.folder / name, shards.copy_path(name)
         self._engine.check_room(_NEEDED * disk_bytes(source))
         shard.flush()
+        shards.leave()
         if target.exists():
             shutil.rmtree(target)
         shutil.copytree(source, target, copy_function=copy_file)
@@ -128,6 +129,7 @@ class EdgeOptimizing:
         assert shard is not None, "its removal cancels this"
         ids: list[edge.PointId] = [journal.pop() for _ in range(min(_BATCH, len(journal)))]
         found = shard.retrieve(ids, True, True)
+        shards.leave()  # a fault of the copy is none of the collection's
         points = [edge.Point(each.id, each.vector or [], each.payload) for each in found]
         gone = list({str(each) for each in ids} - {str(each.id) for each in found})
         if points:

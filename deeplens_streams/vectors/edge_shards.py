@@ -54,6 +54,10 @@ class ShardCache:
 
     def begin_job(self) -> None:
         """Note that no collection was asked for yet: its errors are of no earlier job's."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Note that what the present job does from here on says nothing of a collection's files."""
         self._in_use = None
 
     def recover(self) -> None:

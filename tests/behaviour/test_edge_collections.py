@@ -308,6 +308,43 @@ async def test_what_fails_elsewhere_is_no_damage_of_the_last_one_used(tmp_path: 
     await vectors.close()
 
 
+class _Damaged:
+    """A copy of which Edge says what it says of damaged files."""
+
+    def update(self, _operation: object) -> None:
+        raise RuntimeError("Service internal error: index out of bounds: the len is 0")
+
+
+async def test_a_fault_of_the_copy_is_none_of_the_collection_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collection is read to bring over what has changed, and the copy is what fails then."""
+    vectors, stored = EdgeVectors(tmp_path, max_open=2), point(unit(1))
+    work = edge_optimizing._optimized
+
+    async def changed(copy: Path) -> bool:
+        await work(copy)
+        await vectors.upsert([stored], **HERE)
+        return True
+
+    async def bring_over(_self: object, name: str) -> None:
+        await vectors._engine.run(lambda: vectors._optimizing._step(name, _Damaged()))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edge_optimizing, "_optimized", changed)
+    monkeypatch.setattr(edge_optimizing.EdgeOptimizing, "_bring_over", bring_over)
+    await vectors.upsert([point(unit(2))], **HERE)
+    await vectors.optimize(**HERE)
+    await settled(vectors)
+    assert await vectors.damaged(tenant=HERE["tenant"]) == []
+    found = await vectors.describe(**HERE)
+    assert found is not None
+    assert (found.status, found.vectors) == (CollectionStatus.RED, 2)
+    assert "failed" in (found.trouble or "")
+    assert await vectors.present([stored.image_id], **HERE) == {stored.image_id}
+    await vectors.close()
+    assert folders(tmp_path) == [NAME]
+
+
 async def test_a_damaged_collection_takes_search_from_nobody_else(tmp_path: Path) -> None:
     other = HERE | {"tenant": "other"}
     vectors = EdgeVectors(tmp_path, max_open=2)
