@@ -8,7 +8,7 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Fault, Found, Ledger
+from deeplens_streams.audit.report import Fault, Found, Ledger, NotRepaired
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
@@ -62,7 +62,7 @@ class Letters:
         except DamagedMetadata:
             why = "it cannot be read"
             repair = self._removal.object(
-                key, tenant=tenant, image_id=None, kind=TrashKind.LETTER, why=why
+                key, tenant=tenant, image_id=None, kind=TrashKind.LETTER, why=why, known=raw
             )
             return [Found("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
         found = await self._pointer_fault(letter, key)
@@ -115,17 +115,22 @@ class Letters:
 
     def _close(self, key: str, letter: DeadLetter, why: str) -> Found:
         async def repair() -> None:
-            services, image_id = self._services, letter.imageId
-            await services.trash.copy(
+            services = self._services
+            # 1. a copy, 2. what became of it
+            kept = await services.trash.copy(
                 key,
                 kind=TrashKind.LETTER,
                 tenant=letter.tenantId,
-                image_id=image_id,
+                image_id=letter.imageId,
                 why=self._context.why(why),
             )
+            if kept is None:
+                return  # somebody removed it
             letter.state, letter.reason = LetterState.SUPERSEDED.value, why
             letter.resolvedAt = utc_now()
-            await services.letters.resolve(letter)
+            if not await services.letters.resolve(letter, key=key):
+                await services.trash.remove(kept)
+                raise NotRepaired("somebody else has it in hand; audit again when that is done")
 
         return Found(letter.imageId or "", Fault.LETTER_ORPHANED, why, repair)
 

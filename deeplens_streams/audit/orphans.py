@@ -176,6 +176,7 @@ class Claims:
             image_id=None,
             kind=TrashKind.CLAIM,
             why="it cannot be read",
+            known=raw,
         )
         return [Found("", Fault.CLAIM_ORPHANED, detail, repair)]
 
@@ -196,6 +197,7 @@ class Claims:
             image_id=claim.image_id,
             kind=TrashKind.CLAIM,
             why="its image is gone",
+            known=claim.raw,
         )
         return [Found(claim.image_id, Fault.CLAIM_ORPHANED, detail, repair)]
 

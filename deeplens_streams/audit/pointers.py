@@ -123,6 +123,7 @@ class Pointers:
 
     async def _judge(self, image_id: str, pointer: Pointer | None) -> list[Found]:
         key = layout.pointer_key(image_id)
+        known = await self._services.inventory.read(key)
         # An upload stores the pointer before the metadata object.
         written = await self._services.inventory.written_at(key)
         if written is None or not is_old(written) or await self._has_parts(image_id, pointer):
@@ -130,7 +131,7 @@ class Pointers:
         tenant = pointer.tenant if pointer is not None else ""
         detail = "neither an image nor that it was deleted is stored"
         repair = self._removal.object(
-            key, tenant=tenant, image_id=image_id, kind=TrashKind.POINTER, why=detail
+            key, tenant=tenant, image_id=image_id, kind=TrashKind.POINTER, why=detail, known=known
         )
         return [Found(image_id, Fault.POINTER_ORPHANED, detail, repair, tenant=tenant)]
 

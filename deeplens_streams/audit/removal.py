@@ -3,7 +3,8 @@
 import orjson
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.report import Repair
+from deeplens_streams.audit.report import NotRepaired, Repair
+from deeplens_streams.storage.trash import WrittenMeanwhile
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from models.trash import TrashKind
 
@@ -17,16 +18,37 @@ class Removal:
         self._context, self._services = context, context.services
 
     def object(
-        self, key: str, *, tenant: str, image_id: str | None, kind: TrashKind, why: str
+        self,
+        key: str,
+        *,
+        tenant: str,
+        image_id: str | None,
+        kind: TrashKind,
+        why: str,
+        known: bytes | None = None,
     ) -> Repair:
-        """Take away an object; `image_id` is None where it does not say whose it is."""
+        """Take away an object.
+
+        Parameters
+        ----------
+        image_id : None where it does not say whose it is.
+        known : what it was when it was judged; another one stays.
+        """
 
         async def repair() -> None:
             # Storage that does not work is no proof: it looks as if it had nothing.
             await self._services.storage.ping()
-            await self._services.trash.move(
-                key, kind=kind, tenant=tenant, image_id=image_id, why=self._context.why(why)
-            )
+            try:
+                await self._services.trash.move(
+                    key,
+                    kind=kind,
+                    tenant=tenant,
+                    image_id=image_id,
+                    why=self._context.why(why),
+                    known=known,
+                )
+            except WrittenMeanwhile:
+                raise NotRepaired("it was written anew meanwhile, and stays") from None
 
         return repair
 

@@ -12,7 +12,8 @@ from deeplens_streams.errors import DependencyUnavailable, VectorsUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata, reading
-from deeplens_streams.storage.trash import Reason, TrashDamaged, TrashEntry, TrashOccupied
+from deeplens_streams.storage.trash import Reason, TrashOccupied
+from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntry
 from deeplens_streams.vectors import VectorPoint
 from models.trash import TrashKind
 

@@ -174,6 +174,13 @@ class Blobs:
             return (await obstore.head_async(self._store, key))["last_modified"]
         return None
 
+    async def stamp(self, key: str, *, action: str) -> str | None:
+        """Return what changes with an object where the backend can tell; None if there is none."""
+        with storage_faults(action), suppress(FileNotFoundError):
+            found = await obstore.head_async(self._store, key)
+            return f"{found['size']} {found['e_tag'] or found['last_modified'].isoformat()}"
+        return None
+
     async def stream(
         self, key: str, *, start: int = 0, end: int | None = None, action: str
     ) -> AsyncIterator[bytes]:

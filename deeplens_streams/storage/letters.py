@@ -93,8 +93,12 @@ class DeadLetterStore:
             letter, lambda kept: kept.retryBegunAt == claim, action="release a dead letter"
         )
 
-    async def resolve(self, letter: DeadLetter) -> bool:
+    async def resolve(self, letter: DeadLetter, *, key: str | None = None) -> bool:
         """Write down what became of a letter that waits; of several who try, one succeeds.
+
+        Parameters
+        ----------
+        key : where it was seen, whatever its ID leads to.
 
         Returns
         -------
@@ -102,14 +106,19 @@ class DeadLetterStore:
         """
         claim, letter.retryBegunAt = letter.retryBegunAt, None
         return await self._replace(
-            letter, lambda kept: kept.retryBegunAt == claim, action="resolve a dead letter"
+            letter, lambda kept: kept.retryBegunAt == claim, action="resolve a dead letter", key=key
         )
 
     async def _replace(
-        self, letter: DeadLetter, agrees: Callable[[DeadLetter], bool], *, action: str
+        self,
+        letter: DeadLetter,
+        agrees: Callable[[DeadLetter], bool],
+        *,
+        action: str,
+        key: str | None = None,
     ) -> bool:
         """Replace a letter that waits and `agrees`, unless somebody else is faster."""
-        located = await self._locate(letter.letterId)
+        located = key or await self._locate(letter.letterId)
         if located is None:
             return False
         raw = await self._blobs.get(located, action="read a dead letter")

@@ -4,23 +4,18 @@ Nothing leaves its place before its copy and its manifest are here.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
-import structlog
 
-from deeplens_streams.errors import BadRequest, DeepLensError
-from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.storage import dated, layout
-from deeplens_streams.storage.blobs import Blobs, Write
+from deeplens_streams.errors import DeepLensError
+from deeplens_streams.storage import layout
+from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.layout import trash as trash_keys
-from deeplens_streams.storage.objects import DamagedMetadata, reading
+from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntries, TrashEntry
 from models.events import new_event_id, utc_now
 from models.trash import TrashKind, TrashManifest
-
-log = structlog.get_logger()
 
 _ACTION = "keep in the trash"
 
@@ -32,33 +27,8 @@ class TrashOccupied(DeepLensError):
     http_status = 409
 
 
-class TrashDamaged(DeepLensError):
-    """The bytes in the trash are not those that were put there; they stay where they are."""
-
-    code = "TRASH_DAMAGED"
-    http_status = 409
-
-
-@dataclass(frozen=True, slots=True)
-class TrashEntry:
-    """One thing in the trash.
-
-    Attributes
-    ----------
-    manifest_key : where its manifest lies.
-    """
-
-    entry_id: str
-    manifest_key: str
-    manifest: TrashManifest
-
-
-@dataclass(frozen=True, slots=True)
-class TrashPage:
-    """Some of what is in the trash; `cursor` continues it."""
-
-    entries: list[TrashEntry]
-    cursor: str | None
+class WrittenMeanwhile(Exception):
+    """What was to be taken away is not what it was, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +39,64 @@ class Reason:
     audit_id: str
 
 
-class Trash:
+class Trash(TrashEntries):
     """The trash of all tenants."""
-
-    def __init__(self, blobs: Blobs) -> None:
-        self._blobs = blobs
 
     # Putting in ----------------------------------------------------------------------------
 
     async def copy(
         self, key: str, *, kind: TrashKind, tenant: str, image_id: str | None, why: Reason
-    ) -> bool:
-        """Keep a copy of an object that is about to be replaced; False where it is gone."""
+    ) -> TrashEntry | None:
+        """Keep a copy of an object that is about to be replaced; None where it is gone."""
         manifest_key = self._new_key(tenant, image_id)
         kept = trash_keys.bytes_key(manifest_key)
         # 1. bytes
         if not await self._blobs.copy(key, kept, action=_ACTION):
-            return False
+            return None
         size, digest = await self._measured(kept)
         # 2. manifest
         said = _manifest(
             kind, key, tenant=tenant, image_id=image_id, why=why, size=size, digest=digest
         )
         await self._put_manifest(manifest_key, said)
-        return True
+        return TrashEntry(trash_keys.entry_id(manifest_key), manifest_key, said)
 
     async def move(
-        self, key: str, *, kind: TrashKind, tenant: str, image_id: str | None, why: Reason
+        self,
+        key: str,
+        *,
+        kind: TrashKind,
+        tenant: str,
+        image_id: str | None,
+        why: Reason,
+        known: bytes | None = None,
     ) -> bool:
-        """Keep an object, and remove it from its place; False where it is gone."""
-        if not await self.copy(key, kind=kind, tenant=tenant, image_id=image_id, why=why):
+        """Keep an object, and remove it from its place; False where it is gone.
+
+        No storage removes on a condition, so what is written in the moment between the last look
+        and the removal goes with it.
+
+        Parameters
+        ----------
+        known : what it was when somebody decided to take it away.
+
+        Raises
+        ------
+        WrittenMeanwhile
+            It is another by now.
+        """
+        stamp = await self._blobs.stamp(key, action=_ACTION)
+        if stamp is None:
             return False
+        if known is not None and await self._blobs.get(key, action=_ACTION) != known:
+            raise WrittenMeanwhile
+        kept = await self.copy(key, kind=kind, tenant=tenant, image_id=image_id, why=why)
+        if kept is None:
+            return False
+        now = await self._blobs.stamp(key, action=_ACTION)
+        if now not in (stamp, None):
+            await self.remove(kept)
+            raise WrittenMeanwhile
         # 3. what it is a copy of
         await self._blobs.delete(key, action=_ACTION)
         return True
@@ -134,73 +131,6 @@ class Trash:
             size += len(chunk)
             digest.update(chunk)
         return size, digest.hexdigest()
-
-    # Looking -------------------------------------------------------------------------------
-
-    async def find(self, entry_id: str) -> TrashEntry | None:
-        """Return what an ID stands for, or None if it is not there, or cannot be read."""
-        try:
-            return await self._read(trash_keys.key_of(entry_id))
-        except layout.InvalidKey:
-            return None
-
-    async def page(
-        self, *, tenant: str | None = None, limit: int, cursor: str | None = None
-    ) -> TrashPage:
-        """Return what is kept of a tenant, or of all, one tenant after the other.
-
-        Raises
-        ------
-        BadRequest
-            The cursor is none that an earlier page gave.
-        """
-        found: list[TrashEntry] = []
-        before = _place(cursor, tenant)
-        owners = [tenant] if tenant is not None else await self.owners()
-        for owner in owners:
-            folder = layout.trash_folder(owner)
-            if before is not None and f"{folder}/" > before and not before.startswith(f"{folder}/"):
-                continue  # told already: owners come in descending order
-            walk = dated.walk(self._blobs, folder, self._read, before=before, at_once=limit + 1)
-            async with aclosing(walk) as entries:
-                async for _, entry in entries:
-                    if len(found) == limit:
-                        return TrashPage(found, found[-1].entry_id)
-                    found.append(entry)
-        return TrashPage(found, None)
-
-    async def owners(self) -> list[str]:
-        """Return everybody of whom something is kept, in descending order; nobody is ``""``."""
-        paths = await self._blobs.children(layout.TRASH, action="list the trash")
-        names = [path.rstrip("/").rpartition("/")[2] for path in paths]
-        known = sorted((name for name in names if is_tenant_id(name)), reverse=True)
-        return [*known, *([""] if layout.NOBODY in names else [])]
-
-    async def content(self, entry: TrashEntry) -> bytes:
-        """Return the bytes that are kept.
-
-        Raises
-        ------
-        TrashDamaged
-            They are not what the manifest says.
-        """
-        kept = trash_keys.bytes_key(entry.manifest_key)
-        data = await self._blobs.get(kept, action="read the trash")
-        if data is None or hashlib.sha256(data).hexdigest() != entry.manifest.sha256:
-            raise TrashDamaged
-        return data
-
-    async def _read(self, key: str) -> TrashEntry | None:
-        raw = await self._blobs.get(key, action="read the trash")
-        if raw is None:
-            return None
-        try:
-            with reading("a manifest in the trash", key):
-                said = TrashManifest.from_wire(orjson.loads(raw))
-                TrashKind(said.kind)
-        except DamagedMetadata:
-            return None
-        return TrashEntry(trash_keys.entry_id(key), key, said)
 
     # Taking out ----------------------------------------------------------------------------
 
@@ -266,7 +196,7 @@ class Trash:
         """
         folder = layout.TRASH if tenant is None else layout.trash_folder(tenant)
         count = 0
-        async with aclosing(self._old(folder, before_ms)) as keys:
+        async with aclosing(self.old(folder, before_ms)) as keys:
             async for key in keys:
                 await self._blobs.delete(key, action="empty the trash")
                 if not key.endswith(".bin"):
@@ -277,13 +207,6 @@ class Trash:
                     return count
         await self._blobs.prune(folder, action="empty the trash")
         return count
-
-    async def _old(self, folder: str, before_ms: int) -> AsyncGenerator[str]:
-        async with aclosing(self._blobs.walk(folder, action="empty the trash")) as keys:
-            async for key in keys:
-                ms = trash_keys.thrown_ms(key)
-                if ms is not None and ms < before_ms:
-                    yield key
 
 
 def _manifest(
@@ -307,15 +230,3 @@ def _manifest(
         size=size,
         sha256=digest,
     )
-
-
-def _place(cursor: str | None, tenant: str | None) -> str | None:
-    if not cursor:
-        return None
-    try:
-        key = trash_keys.key_of(cursor)
-    except layout.InvalidKey:
-        raise BadRequest("The cursor is none that an earlier answer gave.") from None
-    if tenant is not None and not key.startswith(f"{layout.trash_folder(tenant)}/"):
-        raise BadRequest("The cursor is of another tenant's trash.")
-    return key

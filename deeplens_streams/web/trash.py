@@ -7,7 +7,8 @@ from aiohttp import web
 from deeplens_streams.deletion.trash import before_ms, restore
 from deeplens_streams.errors import BadRequest, NotFound
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.storage.trash import Reason, TrashEntry
+from deeplens_streams.storage.trash import Reason
+from deeplens_streams.storage.trash_entries import TrashEntry
 from deeplens_streams.web.admin_log import about, came_of
 from deeplens_streams.web.answers import json_answer, request_id
 from deeplens_streams.web.fields import truth, whole_number

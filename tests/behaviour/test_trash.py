@@ -9,9 +9,10 @@ from deeplens_streams.errors import BadRequest
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage import Blobs, layout
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.trash import Reason, Trash, TrashDamaged, TrashEntry, TrashOccupied
+from deeplens_streams.storage.trash import Reason, Trash, TrashOccupied, WrittenMeanwhile
+from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntry
 from models.events import utc_now
-from models.trash import TrashKind
+from models.trash import TrashKind, TrashManifest
 from tests.support.stored_images import blobs, url
 
 __all__ = ["blobs", "url"]  # fixtures: memory, a folder and S3
@@ -104,6 +105,32 @@ async def test_what_is_gone_cannot_be_moved(blobs: Blobs) -> None:
         why=WHY,
     )
     assert (await trash.page(limit=9)).entries == []
+
+
+@pytest.mark.parametrize("moment", ["judged", "copied"])
+async def test_what_is_written_meanwhile_stays(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """As an upload does that takes over a claim of nobody's."""
+    trash, image_id = Trash(blobs), new_image_id()
+    key = layout.claim_key(tenant="acme", checksum=64 * "a")
+    await blobs.put(Write(key, b"old"), action="test")
+    put_manifest = Trash._put_manifest
+
+    async def behind(self: Trash, manifest_key: str, said: TrashManifest) -> None:
+        await put_manifest(self, manifest_key, said)
+        await blobs.put(Write(key, b"new"), action="test")
+
+    if moment == "judged":
+        await blobs.put(Write(key, b"new"), action="test")
+    else:
+        monkeypatch.setattr(Trash, "_put_manifest", behind)
+    with pytest.raises(WrittenMeanwhile):
+        await trash.move(
+            key, kind=TrashKind.CLAIM, tenant="acme", image_id=image_id, why=WHY, known=b"old"
+        )
+    assert await blobs.get(key, action="test") == b"new"
+    assert [each async for each in blobs.walk(layout.TRASH, action="test")] == []
 
 
 async def test_it_is_listed_in_pages(blobs: Blobs) -> None:

@@ -4,7 +4,8 @@ from typing import Final
 
 from deeplens_streams.errors import BadRequest, InvalidTenantId, VectorsUnavailable
 from deeplens_streams.json_schemas import BOOLEAN, INTEGER, STRING, array, nullable, ref
-from deeplens_streams.storage.trash import TrashDamaged, TrashOccupied
+from deeplens_streams.storage.trash import TrashOccupied
+from deeplens_streams.storage.trash_entries import TrashDamaged
 from deeplens_streams.web import trash
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Operation, Parameter
