@@ -282,8 +282,7 @@ class Breakers:
                     return await work()
             except DependencyUnavailable as error:
                 breaker = self[error.dependency]
-                breaker.note(error)
-                alone = alone + 1 if error.doubtful and await breaker.answers() else 0
+                alone = alone + 1 if await self.is_alone(error) else 0
                 if may_be_at_fault and alone == TRIES:
                     raise
                 now = time.monotonic()
@@ -291,6 +290,12 @@ class Breakers:
                 if on_wait is not None and is_news:
                     told, told_at = error.dependency, now
                     await on_wait(error)
+
+    async def is_alone(self, error: DependencyUnavailable) -> bool:
+        """Tell whether a dependency that failed one caller answers others, as it may."""
+        breaker = self[error.dependency]
+        breaker.note(error)
+        return error.doubtful and await breaker.answers()
 
     def known(self) -> dict[str, Breaker]:
         """Return every breaker that was ever asked for, by dependency."""

@@ -54,6 +54,9 @@ ROWS_UNREADABLE = Counter(
 )
 PURGED = Counter("deeplens_images_purged", "Deleted pictures of which nothing is left")
 AGED = Counter("deeplens_tombstones_aged", "Deleted pictures that are forgotten, tombstone and row")
+UNREMOVABLE = Gauge(
+    "deeplens_unremovable", "What the last look at all that is to go could not remove", ["work"]
+)
 DISK_USED = Gauge(
     "deeplens_disk_used_bytes",
     "What a part of the data folder takes on the disk, as it was at the last look",

@@ -63,10 +63,13 @@ def empty(*, ids: tuple[str, ...], tenant: str | None, older_than: int | None, u
         raise click.UsageError("--tenant goes with --older-than.")
     with connect(url) as api:
         if older_than is not None:
-            removed = api.empty_trash(tenant=tenant, older_than_days=older_than)
+            emptied = api.empty_trash(tenant=tenant, older_than_days=older_than)
+            removed, why = emptied.removed, emptied.why
         else:
-            removed = len([api.remove_trash(trash_id) for trash_id in ids])
+            removed, why = len([api.remove_trash(trash_id) for trash_id in ids]), None
     console.out().print(f"{removed} removed.")
+    if why is not None:
+        raise click.ClickException(why)
 
 
 def _all(api: SyncClient, tenant: str | None) -> Iterator[TrashEntry]:

@@ -266,6 +266,15 @@ class TrashPage(Answer):
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class EmptiedTrash:
+    """How many things are gone, and how many stay, because storage refuses; `why` names one."""
+
+    removed: int
+    not_removed: int
+    why: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Answer):
     letter_id: str

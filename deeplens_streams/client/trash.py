@@ -33,11 +33,14 @@ class TrashCalls:
         raw = await self._http.json("DELETE", f"{_TRASH}/{trash_id}")
         return answers.parse(answers.TrashEntry, raw["entry"])
 
-    async def empty_trash(self, *, older_than_days: int, tenant: str | None = None) -> int:
-        """Remove for good what has been there for so long; return how many things that were."""
+    async def empty_trash(
+        self, *, older_than_days: int, tenant: str | None = None
+    ) -> answers.EmptiedTrash:
+        """Remove for good what has been there for so long."""
         params, removed = given(tenantId=tenant, olderThanDays=str(older_than_days)), 0
         while True:
             raw = await self._http.json("DELETE", _TRASH, params=params)
             removed += int(raw["removed"])
             if not raw["more"]:
-                return removed
+                left = int(raw.get("notRemoved") or 0)  # an older worker says nothing of it
+                return answers.EmptiedTrash(removed, left, raw["message"])

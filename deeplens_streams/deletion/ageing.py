@@ -6,7 +6,7 @@ listed, counted and held for ever.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,8 @@ import structlog
 from mode import Service
 
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.errors import DependencyUnavailable
+from deeplens_streams.deletion.unremovable import Unremovable
+from deeplens_streams.errors import DependencyUnavailable, StorageUnavailable
 from deeplens_streams.metrics import AGED
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
@@ -65,6 +66,7 @@ class Ageing(Service):
     ) -> None:
         self._services, self._publish, self._is_turn = services, publish, is_turn
         self._timings = timings
+        self._unremovable = Unremovable(services.breakers, "ageing")
         self._days = timedelta(days=services.settings.tombstone_days)
         super().__init__(**kwargs)
 
@@ -91,26 +93,42 @@ class Ageing(Service):
         DependencyUnavailable
             The rest is left to the next time.
         """
-        now, count = datetime.now(UTC), 0
-        before = now - self._days
-        await self._services.tombstones.remove_unfinished(before=now - _LEFT_BEHIND)
+        now, count, left = datetime.now(UTC), 0, self._unremovable
+        left.begin()
+        await self._services.tombstones.remove_unfinished(
+            before=now - _LEFT_BEHIND, refused=left.refused
+        )
         for tenant in await self._services.storage.tenants():
-            batch, looked = list[Tombstone](), 0
-            # What was uploaded since cannot have been purged as long ago.
-            found = self._services.tombstones.uploaded_before(before, tenant=tenant)
-            async with aclosing(found) as tombstones:
-                async for tombstone in tombstones:
-                    if not self._is_turn():
-                        return count
-                    looked += 1
-                    if await self._is_old(tombstone):
-                        batch.append(tombstone)
-                    if looked % BATCH == 0:
-                        count += await self._forget(batch)
-                        batch.clear()
-                        await asyncio.sleep(self._timings.rest)
-            count += await self._forget(batch)
+            try:
+                async with aclosing(self._of(tenant, now - self._days)) as forgotten:
+                    async for some in forgotten:
+                        count += some
+            except StorageUnavailable as error:  # it cannot be listed
+                await left.refused(tenant, error)
+            if not self._is_turn():
+                return count
+        left.end()
         return count
+
+    async def _of(self, tenant: str, before: datetime) -> AsyncGenerator[int]:
+        """Forget a tenant's, and yield how many, in batches."""
+        batch, looked = list[Tombstone](), 0
+        # What was uploaded since cannot have been purged as long ago.
+        found = self._services.tombstones.uploaded_before(
+            before, tenant=tenant, refused=self._unremovable.refused
+        )
+        async with aclosing(found) as tombstones:
+            async for tombstone in tombstones:
+                if not self._is_turn():
+                    return
+                looked += 1
+                if await self._is_old(tombstone):
+                    batch.append(tombstone)
+                if looked % BATCH == 0:
+                    yield await self._forget(batch)
+                    batch.clear()
+                    await asyncio.sleep(self._timings.rest)
+        yield await self._forget(batch)
 
     async def _is_old(self, tombstone: Tombstone) -> bool:
         """Tell whether nothing is left of the image, long since, and nobody brought it back."""
@@ -124,14 +142,23 @@ class Ageing(Service):
             )
         except DamagedMetadata:
             return False
+        except StorageUnavailable as error:
+            await self._unremovable.refused(tombstone.imageId, error)
+            return False
         return image is None
 
     async def _forget(self, batch: list[Tombstone]) -> int:
+        count = 0
         if batch:
             # 1. the rows
             await self._publish(*(deletion.forgotten(each) for each in batch))
-            for each in batch:
+        for each in batch:
+            try:
                 # 2. the pointer, 3. the tombstone, by which what was cut off is found again
                 await self._services.tombstones.remove(each)
+            except StorageUnavailable as error:
+                await self._unremovable.refused(each.imageId, error)
+            else:
+                count += 1
                 AGED.inc()
-        return len(batch)
+        return count

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from deeplens_streams.deletion.unremovable import Unremovable
+from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.letters import letter_id
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
@@ -72,21 +74,35 @@ async def announce(tombstone: Tombstone, services: Services, publish: Publish) -
     await services.tombstones.sent(tombstone.imageId)
 
 
-async def finish(services: Services, publish: Publish) -> int:
-    """Announce every deletion that was begun and not announced; return how many there were.
+async def finish(
+    services: Services, publish: Publish, unremovable: Unremovable | None = None
+) -> int:
+    """Announce every deletion that was begun and not announced; return how many that were.
 
     One that its own worker is just announcing may be among them: twice is as good as once.
+
+    Parameters
+    ----------
+    unremovable : takes what storage refuses to have removed or read.
 
     Raises
     ------
     BrokerUnavailable, StorageUnavailable
         The others are left to the next time.
     """
+    known = unremovable or Unremovable(services.breakers, "deletions")
     count = 0
-    async with aclosing(services.tombstones.begun()) as begun:
+    async with aclosing(services.tombstones.begun(refused=known.refused)) as begun:
         async for image_id, tombstone in begun:
-            count += 1
-            await _finish(image_id, tombstone, services, publish)
+            if known.rests(image_id):
+                known.count += 1
+                continue
+            try:
+                await _finish(image_id, tombstone, services, publish)
+            except DependencyUnavailable as error:
+                await known.refused(image_id, error)
+            else:
+                count += 1
     return count
 
 
@@ -165,11 +181,26 @@ def forgotten(tombstone: Tombstone) -> Message:
 
 
 async def purge(tombstone: Tombstone, services: Services) -> None:
-    """Remove every part of a deleted image that is not gone yet; may be repeated."""
+    """Remove every part of a deleted image that is not gone yet; may be repeated.
+
+    Raises
+    ------
+    DependencyUnavailable
+        What is needed is away; or it refuses to have a part removed, and the others are gone.
+    """
+    refusal: DependencyUnavailable | None = None
     for step, work in _STEPS.items():
         if step.value in tombstone.steps:
             continue
-        await work(tombstone, services)
+        if step is PurgeStep.STATE and refusal is not None:
+            raise refusal
+        try:
+            await work(tombstone, services)
+        except DependencyUnavailable as error:
+            if not await services.breakers.is_alone(error):
+                raise
+            refusal = refusal or error
+            continue
         tombstone.steps[step.value] = utc_now()
         if step is PurgeStep.STATE:
             tombstone.completedAt = tombstone.steps[step.value]

@@ -6,6 +6,7 @@ import structlog
 from mode import Service
 
 from deeplens_streams.deletion import image as deletion
+from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish
@@ -21,6 +22,7 @@ class PendingDeletions(Service):
 
     def __init__(self, services: Services, publish: Publish, **kwargs: Any) -> None:
         self._services, self._publish = services, publish
+        self._unremovable = Unremovable(services.breakers, "deletions")
         super().__init__(**kwargs)
 
     @Service.task
@@ -32,12 +34,14 @@ class PendingDeletions(Service):
             await self.sleep(_LOOK_S)
 
     async def _finish(self) -> None:
+        self._unremovable.begin()
         try:
-            count = await deletion.finish(self._services, self._publish)
+            count = await deletion.finish(self._services, self._publish, self._unremovable)
         except DependencyUnavailable:
             return  # its breaker has said so
         except Exception:
             log.exception("deletions are left unfinished")
             return
+        self._unremovable.end()
         if count:
             log.info("deletions finished that were left behind", images=count)

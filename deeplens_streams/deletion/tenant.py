@@ -1,12 +1,13 @@
 """Removing a tenant: all that it has, and then itself, in steps that survive a crash."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import structlog
 
 from deeplens_streams.deletion import image as deletion
+from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
@@ -51,6 +52,8 @@ class _Purging:
     def __init__(self, purge: TenantPurge, services: Services, publish: Publish) -> None:
         self._purge, self._services, self._publish = purge, services, publish
         self._found = False
+        #: Why something cannot be removed, which keeps nothing else from going.
+        self._refusal: DependencyUnavailable | None = None
         #: Of the image that is in hand.
         self._tombstone: Tombstone | None = None
 
@@ -82,6 +85,12 @@ class _Purging:
         """Remove everything, until a look at everything finds nothing.
 
         An upload or a stage that was at work meanwhile may have written behind the first look.
+
+        Raises
+        ------
+        DependencyUnavailable
+            Storage or the vector engine is away; or refuses to have something removed, and the
+            rest is gone.
         """
         tenant = self._purge.tenantId
         for _ in range(ROUNDS):
@@ -90,6 +99,8 @@ class _Purging:
             await self._forget_images()
             await self._remove_the_rest()
             await self._drop_vectors()
+            if self._refusal is not None:
+                raise self._refusal
             if not self._found:
                 break
         else:
@@ -124,6 +135,16 @@ class _Purging:
                 self._found = True
                 yield each
 
+    @asynccontextmanager
+    async def _going_on(self) -> AsyncGenerator[None]:
+        """Go on behind what cannot be removed, and remember why."""
+        try:
+            yield
+        except DependencyUnavailable as error:
+            if not await self._services.breakers.is_alone(error):
+                raise
+            self._refusal = self._refusal or error
+
     async def _remove_images(self) -> None:
         services = self._services
         survey = services.storage.survey(tenant=self._purge.tenantId)
@@ -132,8 +153,9 @@ class _Purging:
                 # 1. that it is this purge's: behind its removal nobody could tell
                 await services.tombstones.mark_purged(self._purge, image.imageId)
                 # 2. the image
-                self._tombstone = await deletion.bury(image, services)
-                await deletion.purge(self._tombstone, services)
+                async with self._going_on():
+                    self._tombstone = await deletion.bury(image, services)
+                    await deletion.purge(self._tombstone, services)
                 self._purge.images += 1
                 if self._purge.images % BATCH == 0:
                     await self._note()
@@ -145,15 +167,17 @@ class _Purging:
         async def forget() -> None:
             await self._publish(*(deletion.forgotten(each) for each in batch))
             for each in batch:
-                await services.tombstones.remove(each)
+                async with self._going_on():
+                    await services.tombstones.remove(each)
             batch.clear()
 
         survey = services.tombstones.survey(tenant=self._purge.tenantId)
         async with aclosing(self._ours(_whole(survey))) as tombstones:
             async for tombstone in tombstones:
                 self._tombstone = tombstone
-                await deletion.purge(tombstone, services)
-                batch.append(tombstone)
+                async with self._going_on():
+                    await deletion.purge(tombstone, services)
+                    batch.append(tombstone)
                 if len(batch) == BATCH:
                     await forget()
         if batch:
@@ -173,14 +197,16 @@ class _Purging:
                     if key.startswith(layout.metadata_folder(tenant)):
                         await self._services.tombstones.mark_purged(self._purge, image_id)
                     await self._publish(_forgotten(tenant, image_id))
-                await storage.remove_listed(tenant=tenant, key=key)
+                async with self._going_on():
+                    await storage.remove_listed(tenant=tenant, key=key)
 
     async def _drop_vectors(self) -> None:
         vectors, tenant = self._services.vectors, self._purge.tenantId
         assert vectors is not None, "the index role has a vector engine"
         for model in await vectors.models_of(tenant=tenant):
             await self._check()
-            self._found |= await vectors.drop(tenant=tenant, model=model)
+            async with self._going_on():
+                self._found |= await vectors.drop(tenant=tenant, model=model)
 
 
 def _forgotten(tenant: str, image_id: str) -> Message:

@@ -8,6 +8,7 @@ import orjson
 import structlog
 from mode import Service
 
+from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable, VectorsUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
@@ -89,6 +90,7 @@ class EmptyingTrash(Service):
 
     def __init__(self, services: Services, **kwargs: Any) -> None:
         self._services = services
+        self._unremovable = Unremovable(services.breakers, "trash")
         super().__init__(**kwargs)
 
     @Service.task
@@ -100,12 +102,16 @@ class EmptyingTrash(Service):
     async def empty(self) -> None:
         """Remove what has been in the trash for longer than the setting says."""
         days = self._services.settings.trash_days
+        self._unremovable.begin()
         try:
-            count = await self._services.trash.empty(before_ms=before_ms(days))
+            count = await self._services.trash.empty(
+                before_ms=before_ms(days), refused=self._unremovable.refused
+            )
         except DependencyUnavailable:
             return  # its breaker has said so
         except Exception:
             log.exception("the trash is not emptied")
             return
+        self._unremovable.end()
         if count:
             log.info("the trash was emptied of what is old", things=count, days=days)

@@ -2,12 +2,15 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from deeplens_streams.errors import StorageFull, StorageUnavailable
+
+#: Called with a key of several and why nothing could be done there; raises it to go no further.
+OnRefusal = Callable[[str, StorageUnavailable], Awaitable[None]]
 
 _FULL_NUMBERS = {errno.ENOSPC, errno.EDQUOT}
 #: How the backends word that there is no room; the library has no class for it.
@@ -22,6 +25,11 @@ _FULL_WORDS = (
 _DISTRUST = re.compile(r"InvalidCertificate\(\s*(\w+)")
 #: S3's and Azure's word for it.
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+
+
+async def raised(_key: str, error: StorageUnavailable) -> None:
+    """Go no further."""
+    raise error
 
 
 def means_full(error: Exception) -> bool:

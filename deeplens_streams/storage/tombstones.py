@@ -6,8 +6,10 @@ from datetime import datetime
 
 import orjson
 
+from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.storage import dated, layout, objects
 from deeplens_streams.storage.blobs import Blobs, Write
+from deeplens_streams.storage.faults import OnRefusal, raised
 from models.deletion import TenantPurge, Tombstone
 
 #: Runs of one image, at the most: a purge looks for the letters of each.
@@ -39,32 +41,53 @@ class Tombstones:
         """Yield image ID and tombstone, None for a damaged one; as `ImageStorage.survey` does."""
         return dated.survey(self._blobs, layout.tombstone_folder(tenant), read_tombstone)
 
-    async def uploaded_before(self, moment: datetime, *, tenant: str) -> AsyncGenerator[Tombstone]:
+    async def uploaded_before(
+        self, moment: datetime, *, tenant: str, refused: OnRefusal = raised
+    ) -> AsyncGenerator[Tombstone]:
         """Yield those of a tenant's images that were uploaded before `moment`, newest first.
 
         One that is damaged is left out.
+
+        Parameters
+        ----------
+        refused : called with what cannot be read.
         """
+
+        async def read(key: str) -> Tombstone | None:
+            try:
+                return await self._read(key)
+            except StorageUnavailable as error:
+                await refused(key, error)
+                return None
+
         # Of all keys of this millisecond, the first.
         before = layout.tombstone_key(
             tenant=tenant, image_id=_FIRST_ID, ms=layout.epoch_ms(moment.isoformat())
         )
         folder = layout.tombstone_folder(tenant)
-        walk = dated.walk(self._blobs, folder, self._read, before=before)
+        walk = dated.walk(self._blobs, folder, read, before=before)
         async with aclosing(walk) as found:
             async for _, tombstone in found:
                 yield tombstone
 
-    async def remove_unfinished(self, *, before: datetime) -> None:
+    async def remove_unfinished(self, *, before: datetime, refused: OnRefusal = raised) -> None:
         """Remove files that a killed process had not written to their end, and that are no image's.
 
         Those below a tenant are an audit's to find.
+
+        Parameters
+        ----------
+        refused : called with what cannot be removed.
         """
         for folder in (layout.DELETING, layout.REGISTRY, layout.PURGES):
             writes = self._blobs.walk_unfinished(folder, action="list unfinished writes")
             async with aclosing(writes):
                 async for key, at in writes:
                     if at < before:
-                        await self._blobs.delete(key, action="remove an unfinished write")
+                        try:
+                            await self._blobs.delete(key, action="remove an unfinished write")
+                        except StorageUnavailable as error:
+                            await refused(key, error)
 
     async def remove(self, tombstone: Tombstone) -> None:
         """Remove a tombstone, and the pointer by which it was found."""
@@ -77,12 +100,22 @@ class Tombstones:
         write = Write(_deletion_key(tombstone), orjson.dumps(tombstone.to_wire()))
         await self._blobs.put(write, action="begin a deletion")
 
-    async def begun(self) -> AsyncGenerator[tuple[str, Tombstone | None]]:
-        """Yield image ID and tombstone, None for a damaged one, of what is not `sent`."""
+    async def begun(
+        self, *, refused: OnRefusal = raised
+    ) -> AsyncGenerator[tuple[str, Tombstone | None]]:
+        """Yield image ID and tombstone, None for a damaged one, of what is not `sent`.
+
+        Parameters
+        ----------
+        refused : called with what cannot be read.
+        """
         async with aclosing(self._blobs.walk(layout.DELETING, action="list deletions")) as keys:
             async for key in keys:
-                image_id = layout.read_deletion_key(key)
-                raw = await self._blobs.get(key, action="read a deletion")
+                image_id, raw = layout.read_deletion_key(key), None
+                try:
+                    raw = await self._blobs.get(key, action="read a deletion")
+                except StorageUnavailable as error:
+                    await refused(key, error)
                 if image_id is None or raw is None:  # sent meanwhile
                     continue
                 tombstone = None

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from deeplens_streams.errors import DeepLensError
+from deeplens_streams.errors import DeepLensError, StorageUnavailable
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.faults import OnRefusal, raised
 from deeplens_streams.storage.layout import trash as trash_keys
 from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntries, TrashEntry
 from models.events import new_event_id, utc_now
@@ -185,7 +186,12 @@ class Trash(TrashEntries):
         await self._blobs.prune(folder, action="empty the trash")
 
     async def empty(
-        self, *, before_ms: int, tenant: str | None = None, most: int | None = None
+        self,
+        *,
+        before_ms: int,
+        tenant: str | None = None,
+        most: int | None = None,
+        refused: OnRefusal = raised,
     ) -> int:
         """Remove what came into the trash before a time; return how many things that were.
 
@@ -193,16 +199,22 @@ class Trash(TrashEntries):
         ----------
         tenant : only this one's.
         most : stop after so many; then there may be more.
+        refused : called with what cannot be removed.
         """
         folder = layout.TRASH if tenant is None else layout.trash_folder(tenant)
         count = 0
         async with aclosing(self.old(folder, before_ms)) as keys:
             async for key in keys:
-                await self._blobs.delete(key, action="empty the trash")
-                if not key.endswith(".bin"):
-                    # Beside it, or later with its age.
-                    await self._blobs.delete(trash_keys.bytes_key(key), action="empty the trash")
-                    count += 1
+                removing = key
+                try:
+                    await self._blobs.delete(removing, action="empty the trash")
+                    if not key.endswith(".bin"):
+                        count += 1
+                        # Beside it, or later with its age.
+                        removing = trash_keys.bytes_key(key)
+                        await self._blobs.delete(removing, action="empty the trash")
+                except StorageUnavailable as error:
+                    await refused(removing, error)
                 if count == most:
                     return count
         await self._blobs.prune(folder, action="empty the trash")

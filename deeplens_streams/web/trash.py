@@ -5,6 +5,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams.deletion.trash import before_ms, restore
+from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import BadRequest, NotFound
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage.trash import Reason
@@ -32,6 +33,7 @@ EMPTIED_BLANK: Final[dict[str, Any]] = {
     "message": None,
     "removed": None,
     "more": None,
+    "notRemoved": None,
     "errorCode": None,
 }
 
@@ -88,12 +90,15 @@ async def empty(request: web.Request) -> web.Response:
         raise BadRequest("Say olderThanDays: how long things have to be in the trash; 0 is all.")
     tenant = None if given is None else check_tenant_id(given)
     older = whole_number(days, "olderThanDays", default=0, low=0, high=36_500)
-    removed = await request.app[CONTEXT].services.trash.empty(
-        tenant=tenant, before_ms=before_ms(older) + 1, most=MAX_REMOVED
+    services = request.app[CONTEXT].services
+    left = Unremovable(services.breakers, "trash")
+    removed = await services.trash.empty(
+        tenant=tenant, before_ms=before_ms(older) + 1, most=MAX_REMOVED, refused=left.refused
     )
     came_of(request, tenantId=tenant, removed=removed)
-    more = removed == MAX_REMOVED
-    return json_answer({**EMPTIED_BLANK, "success": True, "removed": removed, "more": more})
+    answer = {"removed": removed, "more": removed == MAX_REMOVED, "notRemoved": left.count}
+    message = f"{left.count} things stay, such as {left.first}" if left.count else None
+    return json_answer({**EMPTIED_BLANK, "success": True, "message": message, **answer})
 
 
 async def _found(request: web.Request) -> TrashEntry:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from obstore.exceptions import PermissionDeniedError
 
 from deeplens_streams.audit import settled
 from deeplens_streams.deletion import trash as trash_module
 from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.blobs import Blobs, Write
+from deeplens_streams.storage.faults import storage_faults
 from deeplens_streams.web.openapi import parts
 from models.deletion import TenantPurge
 from models.events import utc_now
@@ -179,3 +181,28 @@ async def test_the_command_lists_restores_and_empties(shell: Shell, web: Web) ->
     for arguments in ((), (original, "--older-than", "0"), (original, "--tenant", TENANT)):
         ended = await shell("trash", "empty", *arguments)
         assert ended.code == 2
+
+
+async def test_what_cannot_be_removed_is_named(
+    shell: Shell, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await thrown(web)
+    tenant, image, name = kept["original"]["trashId"].split(".")
+    locked = f".trash/{tenant}/{image[:2]}/{image}/{name}.json"
+    delete = Blobs.delete
+
+    async def refused(self: Blobs, key: str, *, action: str) -> None:
+        if key == locked:
+            with storage_faults(action):
+                raise PermissionDeniedError("AccessDenied: the object is locked")
+        await delete(self, key, action=action)
+
+    monkeypatch.setattr(type(web.blobs), "delete", refused)
+    breaker = web.services.breakers["storage"]
+    monkeypatch.setattr(breaker, "ping", web.storage.ping)
+    async with web.client.delete(f"{TRASH}?olderThanDays=1") as response:
+        assert (await response.json())["notRemoved"] == 0
+    ended = await shell("trash", "empty", "--older-than", "0")
+    assert (ended.code, ended.out) == (1, f"{len(kept) - 1} removed.\n")
+    assert f"1 things stay, such as {locked}: The image storage refuses access" in ended.err
+    assert set((await listed(web))["entries"][0]) >= {"trashId"}

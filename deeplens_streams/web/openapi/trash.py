@@ -38,7 +38,8 @@ OPERATIONS: Final = (
         name="emptyTrash",
         tag=_TAG,
         summary="Remove for good what has been in the trash for so long",
-        details="Up to 1,000 things; `more` says to ask again.",
+        details="Up to 1,000 things; `more` says to ask again. What storage refuses to have "
+        "removed stays: `notRemoved`, and `message` names one.",
         parameters=(
             _TENANT,
             Parameter(
@@ -48,7 +49,11 @@ OPERATIONS: Final = (
                 required=True,
             ),
         ),
-        fields={"removed": nullable(INTEGER), "more": nullable(BOOLEAN)},
+        fields={
+            "removed": nullable(INTEGER),
+            "more": nullable(BOOLEAN),
+            "notRemoved": nullable(INTEGER),
+        },
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
     ),
     Operation(
