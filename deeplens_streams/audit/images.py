@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.duplicate_claims import claim_fault
 from deeplens_streams.audit.guard import judged, unless_damaged
 from deeplens_streams.audit.pointers import pointer_fault
 from deeplens_streams.audit.rebuild import Lost, Rebuilding
@@ -32,6 +33,8 @@ from models.images import StoredImage
 from models.status import FINAL_STATES, Ending, ImageRow, ImageState, Step, StepStatus
 from models.trash import TrashKind
 
+#: Of an image whose bytes are not there: who uploads them is to get another.
+_OF_BYTES = frozenset({Fault.ORIGINAL_MISSING, Fault.ORIGINAL_DAMAGED})
 #: How a JPEG begins and ends.
 _JPEG_HEAD, _JPEG_TAIL = b"\xff\xd8\xff", b"\xff\xd9"
 
@@ -99,6 +102,9 @@ class Images:
             return []
         outcome, fault = await self._looked_at(image, row, there, ledger)
         found = [await pointer_fault(dated, self._context), fault]
+        has_bytes = fault is None or fault.fault not in _OF_BYTES
+        if has_bytes and self._still.has(image.uploadedAt):  # it is confirmed behind the answer
+            found.append(await claim_fault(image, row, self._context))
         wrong = [each for each in found if each is not None]
         if wrong and await self._is_deleted(dated):
             outcome, wrong = ImageState.DELETED, []

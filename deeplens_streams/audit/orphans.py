@@ -1,6 +1,5 @@
 """What belongs to no image: vectors, claims of bytes, half writes."""
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from deeplens_streams.storage.claims import Claim, read_claim
 from deeplens_streams.vectors import VectorStore
 from models.status import ImageState
 from models.trash import TrashKind
-
-_CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Vectors:
@@ -154,7 +151,7 @@ class Claims:
     ) -> AsyncGenerator[Part[Kept[Claim]]]:
         """Yield each that can be read; what is wrong with others is `told`."""
         for key in keys:
-            if not _CHECKSUM.fullmatch(_checksum(key)):
+            if not layout.is_checksum(_checksum(key)):
                 continue
             read = list[Claim]()
             told += await judged(key, "", self._read(tenant, key, read), self._services)

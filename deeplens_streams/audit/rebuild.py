@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from deeplens_streams.audit.context import AuditContext
+from deeplens_streams.audit.duplicate_claims import claim_again
 from deeplens_streams.audit.report import NotRepaired
 from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.deletion.lost import find_original, models_of
@@ -229,7 +230,7 @@ class Rebuilding:
             await services.storage.delete_metadata(tenant=lost.tenant, image_id=lost.image_id)
             raise NotRepaired("its tenant was deleted meanwhile")
         # 4. claim
-        await services.claims.confirm(image)
+        await claim_again(image, self._context)
 
     async def _went_with_tenant(self, image: StoredImage) -> bool:
         with suppress(objects.DamagedMetadata):

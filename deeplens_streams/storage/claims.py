@@ -74,14 +74,17 @@ class DuplicateClaims:
         return await self._blobs.swap(write, old=old.raw, action="take over a claim")
 
     async def confirm(self, image: StoredImage) -> None:
-        """Say that the image is accepted; a claim that is another's by now stays theirs."""
+        """Say that the image is accepted; a claim that is another's by now stays theirs.
+
+        One that cannot be read is nobody's.
+        """
         old = await self.find(tenant=image.tenantId, checksum=image.checksumSha256)
         said = _said(image, confirmed=True)
         if old is None:  # it was uploaded without a look at duplicates
             with suppress(AlreadyThere):
                 write = Write(_key(image), said, if_absent=True)
                 await self._blobs.put(write, action="confirm a claim")
-        elif old.image_id == image.imageId and not old.confirmed:
+        elif not old.image_id or (old.image_id == image.imageId and not old.confirmed):
             await self._blobs.swap(Write(_key(image), said), old=old.raw, action="confirm a claim")
 
     async def release(self, *, tenant: str, checksum: str, image_id: str) -> None:

@@ -195,6 +195,9 @@ async def _check_sound(system: ManyImages, hit: set[str]) -> None:
             image.checksumSha256,
             image.originalKey,
         )
+        claim = await system.services.claims.find(tenant=TENANT, checksum=image.checksumSha256)
+        assert claim is not None
+        assert claim.image_id == image_id
     for image_id in sorted(sound)[:: max(1, len(sound) // _SEARCHED)]:
         vector = await system.vectors.get_vector(tenant=TENANT, model=model, image_id=image_id)
         assert vector is not None

@@ -47,7 +47,9 @@ _POINTER = _says("pointer_missing", "pointer_damaged")
 _METADATA = _says("metadata_missing", "metadata_damaged")
 _ORIGINAL = _says("original_missing", "original_damaged")
 _THUMBNAIL = _says("thumbnail_missing", "thumbnail_damaged")
-_CLAIM = _says(None, "claim_orphaned")
+_CLAIM = _says("claim_missing", "claim_orphaned")
+#: The one may be that of an image that failed, which needs none.
+_ONE_CLAIM = _says(None, "claim_orphaned")
 _TOMBSTONE = _says(None, "metadata_damaged")
 _LETTER = _says("letter_missing", "letter_damaged")
 
@@ -68,7 +70,7 @@ PARTS = (
     Part("one metadata object", ("images/*-corp/metadata",), _METADATA, one=True),
     Part("one original", ("images/*-corp/original",), _ORIGINAL, one=True, holds_originals=True),
     Part("one thumbnail", ("images/*-corp/thumbnail",), _THUMBNAIL, one=True),
-    Part("one claim", ("images/*-corp/checksum",), _CLAIM, one=True),
+    Part("one claim", ("images/*-corp/checksum",), _ONE_CLAIM, one=True),
     Part("one tombstone", ("images/*-corp/deleted",), _TOMBSTONE, one=True),
     Part("one dead letter", ("images/*-corp/failed",), _LETTER, one=True),
     Part("one object of the registry", ("images/.registry",), one=True),

@@ -49,6 +49,7 @@ def test_it_comes_back(part: Part, damage: Damage, past: Past, home: Home) -> No
     assert set(found.values()) == {"completed"}
     for image_id, (tenant, picture) in past.images.items():
         assert image_id in home.finds(tenant, picture)
+        assert home.upload(tenant, picture) == image_id  # the same bytes are a duplicate
     for image_id, tenant in past.failed.items():
         assert home.status(tenant, image_id) == "failed"
     for image_id, tenant in past.deleted.items():

@@ -26,6 +26,7 @@ async def test_repairs_of_two_thousand_images_lose_nothing(
         "vector_missing",
         "letter_missing",
         "letter_damaged",
+        "claim_missing",
         "claim_orphaned",
         "stuck",
     } <= faults.keys()

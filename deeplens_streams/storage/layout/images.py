@@ -135,8 +135,13 @@ def claim_folder(tenant: str) -> str:
     return f"{check_tenant_id(tenant)}/checksum"
 
 
+def is_checksum(text: str) -> bool:
+    """Tell whether a text is a SHA-256 as keys have it."""
+    return _CHECKSUM.fullmatch(text) is not None
+
+
 def claim_key(*, tenant: str, checksum: str) -> str:
-    if not _CHECKSUM.fullmatch(checksum):
+    if not is_checksum(checksum):
         raise InvalidKey(f"{checksum[:80]!r} is no SHA-256")
     return f"{check_tenant_id(tenant)}/checksum/{checksum[:2]}/{checksum}.json"
 
