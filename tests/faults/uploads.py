@@ -126,14 +126,14 @@ class Onlooker:
     ----------
     answers : how often each status came.
     wrong : answers that should not be: anything but the status, or when to ask again.
-    slowest_s : of the answers.
+    waits_s : for each answer, in the order in which they came.
     """
 
     book: Book
     workers: Sequence[Worker]
     answers: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
+    waits_s: list[float] = field(default_factory=list)
 
     async def look(self, seed: int) -> None:
         """Go on until cancelled."""
@@ -149,7 +149,7 @@ class Onlooker:
                     await self._ask(http, f"{worker.url}/api/v1/images/{image_id}/status")
                 except aiohttp.ClientError:
                     continue  # nobody was there, or it was killed at it
-                self.slowest_s = max(self.slowest_s, loop.time() - began)
+                self.waits_s.append(loop.time() - began)
 
     async def _ask(self, http: aiohttp.ClientSession, url: str) -> None:
         async with http.get(url) as response:
