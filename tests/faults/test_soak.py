@@ -1,4 +1,4 @@
-"""Twenty thousand pictures, as fast as they are processed: nothing is held at the end that was
+"""Twelve thousand pictures, as fast as they are processed: nothing is held at the end that was
 not held in between."""
 
 import pytest
@@ -8,7 +8,7 @@ from tests.integration.system import System
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(1200)]
 
-PICTURES = 20_000
+PICTURES = 12_000
 
 
 async def test_memory_files_threads_and_sockets_stay(system: System) -> None:
