@@ -1,14 +1,17 @@
 """Which tenants were purged, and when: what they had before that is not to come back."""
 
-from contextlib import aclosing
+import re
+from contextlib import aclosing, suppress
 
 import orjson
 
 from deeplens_streams.storage import Blobs, layout
+from deeplens_streams.storage.objects import DamagedMetadata, read_pointer
 from models.deletion import TenantPurge
 from models.records import MalformedRecord
 
 _ACTION = "look up purges"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class Purges:
@@ -37,6 +40,19 @@ class Purges:
         cutoff = self._cutoffs.get(tenant)
         return cutoff is not None and ms <= layout.epoch_ms(cutoff)
 
-    def covers_day(self, tenant: str, day: str) -> bool:
-        """The same of a day, ``YYYY-MM-DD``."""
-        return day <= self._cutoffs.get(tenant, "")[: len(day)]
+    def covers_file(self, tenant: str, key: str, pointer: bytes | None) -> bool:
+        """Tell whether what lies under a day was purged, by the time that its image's pointer says.
+
+        Where no pointer says it, the day does; what is of the purge's own day may be of a tenant
+        that was made since, and counts as that one's.
+        """
+        cutoff, day = self._cutoffs.get(tenant), key.split("/")[2:3]
+        if cutoff is None or not day or not _DAY.fullmatch(day[0]):
+            return False
+        image_id = layout.read_file_key(key)
+        if pointer is not None and image_id is not None:
+            with suppress(DamagedMetadata):
+                led = read_pointer(image_id, pointer)
+                if led.tenant == tenant and layout.day_of(led.ms) == day[0]:
+                    return self.covers(tenant, led.ms)
+        return day[0] < layout.day_of(layout.epoch_ms(cutoff))

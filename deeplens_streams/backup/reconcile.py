@@ -96,8 +96,10 @@ class Reconciliation:
         with suppress(DamagedMetadata):
             image = await self._images.find(image_id)
         if image is None:
-            # Of an image that the backup never had: its upload may have been refused.
-            return self._purges.covers_day(tenant, key.split("/")[2])
+            # Of an image whose metadata is damaged, or that the backup never had: its upload may
+            # have been refused.
+            pointer = await self._run.target.get(layout.pointer_key(image_id), action=_ACTION)
+            return self._purges.covers_file(tenant, key, pointer)
         return await self._is_nowhere(key)
 
     async def _row(self, key: str) -> bool:

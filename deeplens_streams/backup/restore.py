@@ -5,7 +5,6 @@ what was deleted is not brought back: not what the backup has a tombstone of, an
 storage has one of.
 """
 
-import re
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -28,7 +27,6 @@ from deeplens_streams.storage.blobs import Write
 from models.images import StoredImage
 
 _LIST = "list for a restore"
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 #: Does what is to be done with an entry.
 Work = Callable[[Entry], Awaitable[None]]
 _MARK_KEY = ".restore/running.json"
@@ -178,12 +176,17 @@ class _Restore:
 
     async def _tombstone(self, entry: Entry) -> None:
         place = layout.read_dated_key(entry.key)
-        tenant = entry.key.partition("/")[0]
+        if self._covers(entry.key):
+            return
         if place is not None:
-            if self._existing.purges.covers(tenant, place[0]):
-                return
             await self._pointer(place[1])
         await self._putting.put(entry)
+
+    def _covers(self, key: str) -> bool:
+        """Tell whether a tenant had a dated object when it was purged."""
+        place = layout.read_dated_key(key)
+        tenant = key.partition("/")[0]
+        return place is not None and self._existing.purges.covers(tenant, place[0])
 
     async def _pointer(self, uuid: str) -> bool:
         entry = self._catalogue.get(layout.pointer_key(uuid))
@@ -200,7 +203,8 @@ class _Restore:
             try:
                 image = objects.read_own_metadata(entry.key, content.data)
             except objects.DamagedMetadata:
-                await self._putting.write(entry, content)
+                if not self._covers(entry.key):
+                    await self._putting.write(entry, content)
                 return
             if self._was_deleted(image):
                 self._catalogue.mark(image.originalKey)
@@ -265,16 +269,18 @@ class _Restore:
             return  # a claim is made again by who needs it
         if entry.key.startswith(POINTERS) and not rest.count("/") and not self._existing.is_ours:
             return  # of what was deleted since
-        if not self._is_purged(tenant, entry.key):
+        if not await self._is_purged(tenant, entry.key, image_id):
             await self._putting.put(entry)
 
-    def _is_purged(self, tenant: str, key: str) -> bool:
-        day = key.split("/")[2:3]
-        return (
-            bool(day)
-            and _DAY.fullmatch(day[0]) is not None
-            and (self._existing.purges.covers_day(tenant, day[0]))
-        )
+    async def _is_purged(self, tenant: str, key: str, image_id: str | None) -> bool:
+        pointer = self._catalogue.get(layout.pointer_key(image_id)) if image_id else None
+        if pointer is None:
+            return self._existing.purges.covers_file(tenant, key, None)
+        async with self._putting.reader.read(pointer.key, pointer.size) as content:
+            said = content.data if content is not None else None
+            if not isinstance(said, bytes):  # gone, or too large for a pointer of ours
+                said = None
+            return self._existing.purges.covers_file(tenant, key, said)
 
 
 def _kind(key: str) -> str:

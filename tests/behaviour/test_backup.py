@@ -392,6 +392,46 @@ async def test_a_purged_tenant_goes_from_the_backup() -> None:
     assert pointers == {key for key in await contents(here) if key.startswith("index/")}
 
 
+async def test_a_new_tenant_on_the_day_of_a_purge_keeps_what_it_has() -> None:
+    """Its metadata is damaged everywhere, so that the time of its bytes is told by the pointer."""
+    here, there, again = memory(), memory(), memory()
+    world = World(here)
+    old, old_damaged = await world.upload("globex"), await world.upload("globex")
+    await saved(here, there)
+    new = await world.upload("globex", at=NOON + timedelta(hours=2))
+    unnamed = await world.upload("globex", at=NOON + timedelta(hours=2))
+    for image in (old_damaged, new, unnamed):
+        await put(here, metadata_key_of(image), b"")
+    await gone(there, metadata_key_of(old_damaged))
+    await saved(here, there)
+    everything = await contents(there)
+    # The earlier tenant was purged in between; of the later one the source lost its bytes.
+    at = (NOON + timedelta(hours=1)).isoformat()
+    purge = TenantPurge(tenantId="globex", requestedAt=at, emptiedAt=at, completedAt=at)
+    await world.write("purged/globex.json", orjson.dumps(purge.to_wire()))
+    lost = [new.originalKey, unnamed.originalKey, pointer_key(unnamed.imageId)]
+    purged = [
+        key
+        for image in (old, old_damaged)
+        for key in (metadata_key_of(image), image.originalKey, pointer_key(image.imageId))
+    ]
+    for key in [*lost, *purged]:
+        await gone(here, key)
+    await put(there, pointer_key(unnamed.imageId), b"?")
+    await saved(here, there)
+    left = await contents(there)
+    assert {new.originalKey, unnamed.originalKey} <= left.keys()
+    assert not left.keys() & set(purged)
+    # A backup that was not brought up to that purge brings back the same.
+    for key, data in {**everything, "purged/globex.json": left["purged/globex.json"]}.items():
+        await put(there, key, data)
+    await gone(there, manifest.MANIFEST_KEY)
+    await restored(there, again, unfinished=True)
+    back = await contents(again)
+    assert {new.originalKey, unnamed.originalKey} <= back.keys()
+    assert not back.keys() & {key for key in purged if not key.startswith("index/")}
+
+
 async def test_a_restore_brings_back_nothing_that_was_deleted() -> None:
     here, there = memory(), memory()
     world, images = await populated(here)
