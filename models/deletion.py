@@ -62,6 +62,8 @@ class TenantPurge(StoredRecord, include_metadata=False):
     completedAt: str | None = None
     #: Images that were purged; while it is under way, about as many.
     images: int = 0
+    #: Of these, what a version removed that left no mark of each (`Tombstones.mark_purged`).
+    unmarked: int = 0
 
 
 class ImageDeletedData(WireRecord, include_metadata=False):

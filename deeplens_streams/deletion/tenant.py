@@ -66,10 +66,14 @@ class _Purging:
     async def run(self) -> None:
         purge = self._purge
         if purge.emptiedAt is None:
+            if purge.images and not await self._services.tombstones.count_purged(purge):
+                purge.unmarked = purge.images  # a version began it that left no marks
+                await self._note()
             await self._empty()
             # Counted when all is gone: by a purge that was killed in between, and by two at once,
             # each image is counted once.
-            purge.images = await self._services.tombstones.count_purged(purge)
+            marked = await self._services.tombstones.count_purged(purge)
+            purge.images = purge.unmarked + marked
             await self._note(emptied_at=utc_now())
         await self._services.tombstones.forget_purged(tenant=purge.tenantId)
         # The registry's row goes last: while it is there, the purge is not over.

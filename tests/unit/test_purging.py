@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -290,6 +291,29 @@ async def test_images_that_come_late_or_cannot_be_read_are_counted_too(
     await requested(services)
     await run(services, Outbox())
     assert await images_deleted(services) == 1
+
+
+async def test_what_an_earlier_version_had_removed_counts_too() -> None:
+    """It wrote down how many, and left no mark of each."""
+
+    async def purged(at: int | None) -> int:
+        fuse = Fuse()
+        services = System(fuse).services
+        for _ in range(2):
+            await stored(services)
+        begun = await requested(services)
+        begun.images = 5
+        await services.tombstones.put_purge(begun)
+        fuse.writes, fuse.at = 0, at
+        with suppress(Killed):
+            await run(services, Outbox())
+        fuse.at = None
+        await run(services, Outbox())
+        assert await images_deleted(services) == 7, f"killed behind write {at}"
+        return fuse.writes
+
+    for at in range(1, await purged(None) + 1):
+        await purged(at)
 
 
 async def test_what_cannot_be_removed_does_not_hold_the_purge_for_ever(
