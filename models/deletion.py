@@ -64,6 +64,8 @@ class TenantPurge(StoredRecord, include_metadata=False):
     images: int = 0
     #: Of these, what a version removed that left no mark of each (`Tombstones.mark_purged`).
     unmarked: int = 0
+    #: Of the tenant's row, which the clock of another machine said.
+    tenantCreatedAt: str | None = None
 
 
 class ImageDeletedData(WireRecord, include_metadata=False):

@@ -58,15 +58,15 @@ def judged(row: Tenant | TenantRecord, purge: TenantPurge | None) -> Verdict:
     """Tell whether a row is of before the purge.
 
     Clocks differ, so one that knows of the purge's end is of behind it, whatever it says of when it
-    was made.
+    was made, and the one that was to be purged is of before it.
     """
     if purge is None:
         return Verdict.STANDS
-    end = purge.emptiedAt or purge.completedAt
+    end, purged = purge.emptiedAt or purge.completedAt, purge.tenantCreatedAt or ""
     if end is None:
-        is_older = row.createdAt <= purge.requestedAt
+        is_older = row.createdAt <= max(purge.requestedAt, purged)
         return Verdict.GOES if is_older else Verdict.STANDS
-    is_later = row.createdAt > end or (row.purgedAt or "") >= end
+    is_later = row.createdAt > max(end, purged) or (row.purgedAt or "") >= end
     return Verdict.STANDS if is_later else Verdict.GONE
 
 

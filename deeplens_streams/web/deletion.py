@@ -180,13 +180,13 @@ async def delete_tenant(request: web.Request) -> web.Response:
         raise BadRequest(f"This deletes every picture of {tenant}; add ?confirm={tenant}.")
     await context.registry.ready()
     # 1. no more uploads, also of a tenant that nobody made
-    await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
+    _, row = await context.registry.change(tenant, TenantChangeData(kind=ChangeKind.DELETE.value))
     tombstones = context.services.tombstones
     purge = None
     with suppress(DamagedMetadata):  # then it is replaced
         purge = await tombstones.find_purge(tenant=tenant)
     if purge is None or purge.emptiedAt is not None or purge.completedAt is not None:
-        purge = TenantPurge(tenantId=tenant, requestedAt=utc_now())
+        purge = TenantPurge(tenantId=tenant, requestedAt=utc_now(), tenantCreatedAt=row.createdAt)
         # 2. what is to be done
         await tombstones.put_purge(purge)
     event_id = new_event_id()

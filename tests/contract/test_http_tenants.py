@@ -370,8 +370,13 @@ async def test_a_tenant_is_deleted_with_all_it_has(served: Web) -> None:
     mine, theirs = await uploaded(served, key), await uploaded(served, other)
     await ask(served, "DELETE", f"/api/v1/images/{await uploaded(served, key, 'coffee')}", key)
     assert (await ask(served, "DELETE", f"{TENANTS}/acme", OPERATOR))[0] == 400
+    row = served.registry.find("acme")
+    assert row is not None
     status, answer = await ask(served, "DELETE", f"{TENANTS}/acme?confirm=acme", OPERATOR)
     assert status == 202
+    purge = await served.services.tombstones.find_purge(tenant="acme")
+    assert purge is not None
+    assert purge.tenantCreatedAt == row.createdAt
     await until(lambda: served.registry.find("acme") is None)
     await served.settled()
     status, answer = await ask(served, "GET", f"{TENANTS}/acme/purge", OPERATOR)

@@ -390,6 +390,29 @@ async def test_a_tenant_is_believed_whose_clock_was_behind() -> None:
     assert part.registry.find("acme") is not None
 
 
+@pytest.mark.parametrize("is_at_its_end", [False, True])
+async def test_a_tenant_goes_whose_clock_was_ahead(is_at_its_end: bool) -> None:
+    """Whoever made it wrote down a time that is later than that of its purge."""
+    part = Part()
+    await part.change(event(ChangeKind.CREATE, at=NEXT_YEAR))
+    old = part.rows[b"acme"]
+    purge = TenantPurge(
+        tenantId="acme",
+        requestedAt=NOW,
+        emptiedAt=LATER if is_at_its_end else None,
+        tenantCreatedAt=NEXT_YEAR,
+    )
+    await part.services.tombstones.put_purge(purge)
+    part.records.look_again("acme")
+    verdict = await part.records.judge(old)
+    assert verdict is (Verdict.GONE if is_at_its_end else Verdict.GOES)
+    # One that was made since, by a clock that is right, knows of the end.
+    if is_at_its_end:
+        await part.change(event(ChangeKind.CREATE, at=LATER))
+        assert part.rows[b"acme"].createdAt == LATER
+        assert await part.records.judge(part.rows[b"acme"]) is Verdict.STANDS
+
+
 async def test_a_tenant_that_was_being_deleted_goes_on_when_kafka_is_lost(blobs: Blobs) -> None:
     before = Part(blobs)
     await before.made()
