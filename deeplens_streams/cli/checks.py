@@ -17,7 +17,7 @@ from deeplens_streams.broker.described import describe_topics
 from deeplens_streams.broker.partitions import count_fault
 from deeplens_streams.broker.topic_settings import deviations
 from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.cli.broker import partition_counts
+from deeplens_streams.cli.broker import beside_up, partition_counts
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.console import place_name
 from deeplens_streams.cli.options import default_url
@@ -103,14 +103,17 @@ async def kafka_jars(_settings: Settings) -> Result:
 
 
 async def broker(settings: Settings) -> Result:
+    asked = await asyncio.to_thread(beside_up, settings)
     try:
-        found = await partition_counts(settings)
+        found = await partition_counts(asked)
     except DeepLensError as error:
         return "fail", error.message
-    return "ok", f"{settings.broker} answers, {len(found)} topics"
+    whose = f"; it is that of deeplens up in {settings.data_dir}" if asked is not settings else ""
+    return "ok", f"{asked.broker} answers, {len(found)} topics{whose}"
 
 
 async def topics(settings: Settings) -> Result:
+    settings = await asyncio.to_thread(beside_up, settings)
     try:
         async with admin_client(settings, timeout_ms=5000) as admin:
             found = await describe_topics(admin, DECLARED, settings.namespace)

@@ -18,6 +18,7 @@ from deeplens_streams.broker.partitions import count_fault
 from deeplens_streams.broker.topic_settings import Deviation, corrected, deviations
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import console
+from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
@@ -50,7 +51,11 @@ Found = Mapping[Topic, Described]
     is_flag=True,
     help="Those of deeplens up, which has to be stopped: its Kafka runs while this does.",
 )
-@click.option("--broker", help="Default: DEEPLENS_BROKER, else kafka://127.0.0.1:9092.")
+@click.option(
+    "--broker",
+    help="Default: DEEPLENS_BROKER, else that of deeplens up in the data folder where it runs, "
+    "else kafka://127.0.0.1:9092.",
+)
 @json_option
 def topics(
     *,
@@ -69,7 +74,7 @@ def topics(
     """
     settings = load_settings(**({"broker": broker} if broker else {}))
     console.quiet_clients()
-    with _kafka(settings) if embedded else nullcontext(settings) as settings:
+    with _kafka(settings) if embedded else nullcontext(beside_up(settings)) as settings:
         if mending:
             asyncio.run(_mend(settings, aside or settings.data_dir / "mended-topics"))
         found = asyncio.run(_found(settings, create=create, apply=apply))

@@ -6,6 +6,9 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+#: In Kafka's folder, where the ports stand.
+PORTS = "ports.json"
+
 
 class Ports(NamedTuple):
     """Where Kafka's clients connect, and where its controller listens."""
@@ -35,6 +38,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def remembered_broker(memory: Path) -> int | None:
+    """Return last time's port of the broker if something answers there now, else None."""
+    port, _ = _recall(memory)
+    if port is None:
+        return None
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return port
+    except (OSError, OverflowError):
+        return None
 
 
 def choose_ports(memory: Path, wanted: int | None) -> Ports:

@@ -27,7 +27,7 @@ from deeplens_streams.kafka.astray import (
 from deeplens_streams.kafka.guarded import GuardedProcess
 from deeplens_streams.kafka.jars import Progress, class_path, kafka_jars
 from deeplens_streams.kafka.java import find_java
-from deeplens_streams.kafka.ports import Ports, choose_ports, is_free
+from deeplens_streams.kafka.ports import PORTS, Ports, choose_ports, is_free
 from deeplens_streams.kafka.properties import JVM_FLAGS, log4j2_properties, server_properties
 
 log = structlog.get_logger()
@@ -192,7 +192,7 @@ class KafkaServer:
         return self.folder / LOGS / "stdout.log"
 
     def _write_configuration(self) -> None:
-        self._ports = choose_ports(self.folder / "ports.json", self._wanted_port)
+        self._ports = choose_ports(self.folder / PORTS, self._wanted_port)
         text = server_properties(
             log_dirs(self.folder),
             port=self._ports.broker,

@@ -1,6 +1,7 @@
 """``deeplens up``: one command from nothing to a ready system, and back to nothing."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -36,6 +37,17 @@ def test_ready_stopped_again_and_killed(up: Up) -> None:
     assert second.stderr.startswith("deeplens: ")
     assert f"is in use by process {up.process and up.process.pid}" in second.stderr
     assert second.stderr.count("\n") == 1
+
+    looked = subprocess.run(
+        [*UP[:-1], "doctor", "--json"],
+        env=os.environ | {"DEEPLENS_DATA_DIR": str(up.data), "DEEPLENS_WEB_PORT": str(up.port)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = {each["check"]: each for each in json.loads(looked.stdout)}
+    assert f"deeplens up in {up.data}" in told["broker"]["detail"]
+    assert (told["topics"]["state"], told["web"]["state"]) == ("ok", "ok")
 
     with (SAMPLES / "chelsea.jpg").open("rb") as file:
         answer = httpx.post(

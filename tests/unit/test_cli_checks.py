@@ -1,13 +1,17 @@
-"""What ``deeplens doctor`` says of extraction services."""
+"""What ``deeplens doctor`` says of extraction services, and which Kafka it asks."""
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import TestServer
 
 from deeplens_streams.cli import checks
+from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.config import Settings
 from deeplens_streams.kafka.ports import free_port
 
@@ -55,3 +59,21 @@ async def test_nobody_is_a_failure_that_names_the_setting(
         assert detail.startswith(f"{bad}/health does not answer (")
         assert detail.endswith("); start it, or correct DEEPLENS_EXTRACTOR_URL")
         assert "()" not in detail
+
+
+def test_the_kafka_of_up_is_asked_where_it_runs_and_no_other_is_named(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    memory = tmp_path / "kafka" / "ports.json"
+    assert beside_up(settings) is settings
+    memory.parent.mkdir()
+    for damaged in ("", "[]", '{"broker": 99999, "controller": 1}', '{"broker": "x"}'):
+        memory.write_text(damaged)
+        assert beside_up(settings) is settings
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        memory.write_text(json.dumps({"broker": port, "controller": 1}))
+        assert beside_up(settings).broker == f"kafka://127.0.0.1:{port}"
+        for named in ({"broker": "kafka://127.0.0.1:9092"}, {"kafka_tls": True}):
+            other = Settings(data_dir=tmp_path, **named)
+            assert beside_up(other) is other
+    assert beside_up(settings) is settings
