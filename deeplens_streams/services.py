@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model, open_features
-from deeplens_streams.storage import ImageStorage, ObjectImages, open_blobs
+from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
@@ -77,6 +77,27 @@ def build_services(settings: Settings) -> Services:
     breakers["storage"].ping = ObjectImages(unguarded).ping
     if vectors is not None:
         breakers["vectors"].ping = vectors.ping
+    return services_over(
+        blobs,
+        settings,
+        # Choosing may read a whole file of weights, for its name: once is enough.
+        model=features.model if features else choose_model(settings),
+        features=breakers.guard(features, "extractor") if features else None,
+        vectors=breakers.guard(vectors, "vectors") if vectors else None,
+        breakers=breakers,
+    )
+
+
+def services_over(
+    blobs: Blobs,
+    settings: Settings,
+    *,
+    model: ModelSpec,
+    features: FeatureExtractor | None = None,
+    vectors: VectorStore | None = None,
+    breakers: Breakers | None = None,
+) -> Services:
+    """Construct everything that is kept in a storage, beside what is given."""
     tombstones = Tombstones(blobs)
     return Services(
         settings=settings,
@@ -88,9 +109,8 @@ def build_services(settings: Settings) -> Services:
         trash=Trash(blobs),
         inventory=Inventory(blobs),
         tenant_records=TenantRecords(blobs, tombstones),
-        # Choosing may read a whole file of weights, for its name: once is enough.
-        model=features.model if features else choose_model(settings),
-        features=breakers.guard(features, "extractor") if features else None,
-        vectors=breakers.guard(vectors, "vectors") if vectors else None,
-        breakers=breakers,
+        model=model,
+        features=features,
+        vectors=vectors,
+        breakers=breakers or Breakers(),
     )

@@ -12,16 +12,9 @@ from deeplens_streams.audit.report import PAGE
 from deeplens_streams.audit.runner import Audit
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.memory import MemoryFeatures
-from deeplens_streams.services import Services
-from deeplens_streams.storage import ObjectImages, open_blobs
-from deeplens_streams.storage.admin_log import AdminLog
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.inventory import Inventory
+from deeplens_streams.services import Services, services_over
+from deeplens_streams.storage import open_blobs
 from deeplens_streams.storage.layout import epoch_ms
-from deeplens_streams.storage.letters import DeadLetterStore
-from deeplens_streams.storage.tenant_records import TenantRecords
-from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import Message
 from models.deletion import PurgeStep, Tombstone
 from models.events import PictureFacts, ProcessingOptions, utc_now
@@ -68,20 +61,7 @@ async def stored(count: int, tmp_path: Path) -> Services:
     """Return storage with so many images, all of one millisecond."""
     settings = load_settings(data_dir=tmp_path, storage_url="memory://", weights="untrained")
     blobs = open_blobs(settings)
-    services = Services(
-        settings=settings,
-        storage=ObjectImages(blobs),
-        claims=DuplicateClaims(blobs),
-        letters=DeadLetterStore(blobs),
-        tombstones=Tombstones(blobs),
-        actions=AdminLog(blobs),
-        trash=Trash(blobs),
-        inventory=Inventory(blobs),
-        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
-        model=MemoryFeatures().model,
-        features=None,
-        vectors=None,
-    )
+    services = services_over(blobs, settings, model=MemoryFeatures().model)
     for start in range(0, count, PAGE):
         await asyncio.gather(*(_store(each, services) for each in range(start, start + PAGE)))
     return services

@@ -26,15 +26,8 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.kafka.ports import free_port
-from deeplens_streams.services import Services
-from deeplens_streams.storage import Blobs, ObjectImages
-from deeplens_streams.storage.admin_log import AdminLog
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.letters import DeadLetterStore
-from deeplens_streams.storage.tenant_records import TenantRecords
-from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.storage.trash import Trash
+from deeplens_streams.services import Services, services_over
+from deeplens_streams.storage import Blobs
 from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message
 from deeplens_streams.vectors import client
 from deeplens_streams.vectors.client import connect
@@ -163,18 +156,10 @@ async def engine() -> AsyncIterator[Engine]:
 async def services(engine: Engine) -> AsyncIterator[Services]:
     blobs, known = Blobs(MemoryStore()), Breakers()
     vectors = ServerVectors(connect(engine.url, None))
-    yield Services(
-        settings=load_settings(weights="untrained"),
-        storage=ObjectImages(blobs),
-        claims=DuplicateClaims(blobs),
-        letters=DeadLetterStore(blobs),
-        tombstones=Tombstones(blobs),
-        actions=AdminLog(blobs),
-        trash=Trash(blobs),
-        inventory=Inventory(blobs),
-        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
+    yield services_over(
+        blobs,
+        load_settings(weights="untrained"),
         model=MODEL,
-        features=None,
         vectors=known.guard(vectors, "vectors"),
         breakers=known,
     )

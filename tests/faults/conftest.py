@@ -11,6 +11,7 @@ from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
 from tests.faults.parts import StubExtractor
 from tests.integration.system import System
+from tests.s3_server import S3Server
 from tests.support.programs import program
 
 
@@ -29,6 +30,18 @@ async def stub(tmp_path: Path) -> AsyncIterator[StubExtractor]:
     await service.until_ready()
     yield service
     service.stop()
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """One that may be killed, with the bucket ``pictures``."""
+    server = S3Server(tmp_path / "s3")
+    server.bucket("pictures")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

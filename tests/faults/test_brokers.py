@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
@@ -21,17 +21,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.s3, pytest.mark.timeout(400)]
 #: Uploads a second, and those that are to be answered while a broker is away.
 RATE, WHILE_AWAY = 4, 12
 WAIT_S = 90
-
-
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server(tmp_path / "s3")
-    server.bucket("pictures")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +146,6 @@ async def test_without_a_vector_engine(system: System, small_disk: Path, tmp_pat
     await complete(client, ids)
     said = lines_of(worker, begin)
     assert said.total() <= MAX_LINES, said
-
-
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server(tmp_path / "s3")
-    server.bucket("pictures")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    server.start()
-    yield server
-    server.kill()
 
 
 async def test_without_storage(system: System, s3: S3Server) -> None:

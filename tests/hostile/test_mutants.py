@@ -17,15 +17,8 @@ import pytest
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.features import choose_model
 from deeplens_streams.features.child import ChildFeatures
-from deeplens_streams.services import Services
-from deeplens_streams.storage import ObjectImages, open_blobs
-from deeplens_streams.storage.admin_log import AdminLog
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.letters import DeadLetterStore
-from deeplens_streams.storage.tenant_records import TenantRecords
-from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.storage.trash import Trash
+from deeplens_streams.services import Services, services_over
+from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
 from tests.contract.test_http_mutants import REFUSED, RESOLVED
 from tests.mutations import Mutant, mutants, originals
@@ -72,19 +65,8 @@ class Processes:
 def services_of(settings: Settings, features: ChildFeatures) -> Services:
     """Return what the stages need, over the folder that the web process stores pictures in."""
     blobs = open_blobs(settings)
-    return Services(
-        settings=settings,
-        storage=ObjectImages(blobs),
-        claims=DuplicateClaims(blobs),
-        letters=DeadLetterStore(blobs),
-        tombstones=Tombstones(blobs),
-        actions=AdminLog(blobs),
-        trash=Trash(blobs),
-        inventory=Inventory(blobs),
-        tenant_records=TenantRecords(blobs, Tombstones(blobs)),
-        model=features.model,
-        features=features,
-        vectors=MemoryVectors(),
+    return services_over(
+        blobs, settings, model=features.model, features=features, vectors=MemoryVectors()
     )
 
 

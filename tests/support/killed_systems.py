@@ -23,16 +23,9 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.replay import Replay
-from deeplens_streams.services import Services
-from deeplens_streams.storage import Blobs, ObjectImages
-from deeplens_streams.storage.admin_log import AdminLog
+from deeplens_streams.services import services_over
+from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.letters import DeadLetterStore
-from deeplens_streams.storage.tenant_records import TenantRecords
-from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.storage.trash import Trash
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import deletion, intake
@@ -173,18 +166,10 @@ class System:
         self.read: dict[Topic, int] = {}
         self.completed: list[str] = []
         features, known = MemoryFeatures(), Breakers()
-        blobs = known.guard(self.blobs, "storage")
-        self.services = Services(
+        self.services = services_over(
+            known.guard(self.blobs, "storage"),
             # Its images may be of any day, and are not old for that.
-            settings=load_settings(weights="untrained", tombstone_days=3650),
-            storage=ObjectImages(blobs),
-            claims=DuplicateClaims(blobs),
-            letters=DeadLetterStore(blobs),
-            tombstones=Tombstones(blobs),
-            actions=AdminLog(blobs),
-            trash=Trash(blobs),
-            inventory=Inventory(blobs),
-            tenant_records=TenantRecords(blobs, Tombstones(blobs)),
+            load_settings(weights="untrained", tombstone_days=3650),
             model=features.model,
             features=features,
             vectors=known.guard(self.vectors, "vectors"),
