@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-sync check-weights docs readme lock relock
+.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-sync check-weights docs readme lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -64,6 +64,9 @@ bench: $(VENV)/.dev ## Measure throughput and latency.
 
 bench-full: $(VENV)/.dev ## The same, then 20,000 pictures through the real model; ARGS='--pictures 300'.
 	@$(BIN)/python -m benchmarks; bench=$$?; $(BIN)/python -m benchmarks.soak $(ARGS) && exit $$bench
+
+bench-compare: $(VENV)/.dev ## Measure this commit against another, in turn; BASE=v1 ARGS='--quick --json figures.json'.
+	@exec $(BIN)/python -m benchmarks.compare $(BASE) $(ARGS)
 
 bench-sync: $(VENV)/.dev ## Measure what it costs to survive a power cut; ARGS='--folder /mnt/disk'.
 	@exec $(BIN)/python -m benchmarks.synced $(ARGS)

@@ -5,11 +5,13 @@ Exits with 1 when a figure misses its limit.
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -38,13 +40,14 @@ class Limits:
         return "held" if holds else "missed"
 
 
-def bare_loop(folder: Path) -> float:
+def bare_loop(folder: Path, settings: Mapping[str, str] | None = None) -> float:
     """Return pictures a second of the bare loop, in a process of its own."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.bare_loop", str(folder)],
         check=True,
         capture_output=True,
         text=True,
+        env={**os.environ, **(settings or {})},
     )
     return float(result.stdout)
 

@@ -1,7 +1,8 @@
 """The bare loop: what decoding and the model alone can do on this machine, with nothing around.
 
-Each thread takes eight pictures, decodes them and runs one forward pass, again and again, as
-many threads as the model uses in the real system. Prints pictures a second, and nothing else:
+Each thread takes eight pictures, decodes them with their thumbnails and runs one forward pass,
+again and again, as many threads as the model uses in the real system. Prints pictures a second,
+and nothing else:
 
     python -m benchmarks.bare_loop FOLDER
 """
@@ -32,7 +33,10 @@ def bare_loop(pictures: Sequence[bytes], settings: Settings) -> float:
     size, threads = settings.batch_size, settings.threads or usable_cores()
 
     def work(batch: Sequence[bytes]) -> None:
-        decoded = [decode(each, model, max_pixels=settings.max_pixels) for each in batch]
+        decoded = [
+            decode(each, model, max_pixels=settings.max_pixels, thumbnail_px=settings.thumbnail_px)
+            for each in batch
+        ]
         network(np.stack([each.pixels for each in decoded]))
 
     batches = [pictures[at : at + size] for at in range(0, len(pictures), size)]

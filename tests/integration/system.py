@@ -44,6 +44,7 @@ class Process:
         self._args, self._env = args, env
         #: Where another release of the code lies, if it is to run that.
         self.code: Path | None = None
+        self.python = sys.executable
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -52,7 +53,7 @@ class Process:
         other = {"PYTHONPATH": str(self.code)} if self.code else {}
         with self.log_path.open("ab") as log, heeding_ctrl_c():
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self._args],
+                [self.python, "-m", *self._args],
                 env={**clean, **self._env, **other, "PYTHONUNBUFFERED": "1"},
                 cwd=self.code,
                 stdout=log,
@@ -123,7 +124,7 @@ class Worker(Process):
 class Client:
     """Talks HTTP to one worker."""
 
-    def __init__(self, worker: Worker, tenant: str, key: str | None = None) -> None:
+    def __init__(self, worker: Process, tenant: str, key: str | None = None) -> None:
         self._worker, self.tenant = worker, tenant
         self.http = aiohttp.ClientSession(
             worker.url,
