@@ -29,7 +29,7 @@ def bare_loop(pictures: Sequence[bytes], settings: Settings) -> float:
     Without weights the numbers are drawn: a forward pass takes as long either way.
     """
     model = choose_model(settings)
-    network = Network(model, find_weights(settings), device=settings.device)
+    network = Network(model, find_weights(settings, model), device=settings.device)
     size, threads = settings.batch_size, settings.threads or usable_cores()
 
     def work(batch: Sequence[bytes]) -> None:

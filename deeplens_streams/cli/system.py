@@ -9,12 +9,14 @@ from pathlib import Path
 from deeplens_streams.cli import worker_log
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.damaged_kafka import KafkaMending
+from deeplens_streams.cli.model_choice import Choice, choose
 from deeplens_streams.cli.options import default_url
 from deeplens_streams.cli.steps import Steps
 from deeplens_streams.client import Readiness
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
-from deeplens_streams.features.weights import find_weights
+from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.features.kept_model import keep_model, kept_model
 from deeplens_streams.kafka import KafkaServer
 from deeplens_streams.kafka.guarded import GuardedProcess
 from deeplens_streams.kafka.server import KafkaEnded
@@ -44,7 +46,8 @@ class System:
     def __init__(self, settings: Settings, steps: Steps, *, hold: Sequence[int] = ()) -> None:
         self.settings = settings
         self.url = default_url(settings)
-        self.untrained = settings.untrained
+        #: Once `start` has returned.
+        self.model: Choice | None = None
         self.logs = settings.data_dir / "logs"
         self.worker_log = self.logs / "worker.log"
         self._steps = steps
@@ -89,14 +92,14 @@ class System:
             A part cannot start; `stop` still has to follow.
         """
         self._steps.say("starting")
-        weights = asyncio.create_task(self._ensure_weights())
+        weights = asyncio.create_task(self._choose_model())
         kafka = asyncio.create_task(asyncio.to_thread(self._kafka.prepare))
         try:
             # The worker loads its model and looks for Kafka while Kafka starts.
             await asyncio.shield(kafka)
             kafka = asyncio.create_task(asyncio.to_thread(self._start_kafka))
-            await weights
-            self._start_worker()
+            self.model = await weights
+            self._start_worker(self.model)
             await self._wait_for(kafka)
         except BaseException:
             # A thread cannot be cancelled: it is told, and waited for.
@@ -126,29 +129,30 @@ class System:
             if part is not None:
                 part.kill()
 
-    async def _ensure_weights(self) -> None:
-        """Try to have the model's weights on this machine; without them, go on untrained."""
+    async def _choose_model(self) -> Choice:
+        """Choose a model whose weights are on this machine, and write down which one it is."""
         settings = self.settings
-        if settings.untrained or settings.extractor_url or find_weights(settings):
-            return
+        choice = await choose(settings, self._fetch_weights)
+        if kept_model(settings.data_dir) != choice.name:
+            await asyncio.to_thread(keep_model, settings.data_dir, choice.name)
+        return choice
+
+    async def _fetch_weights(self, model: ModelSpec) -> str | None:
+        """Have a model's weights on this machine; return why not, if they cannot be had."""
         log = self.logs / "weights.log"
         log.unlink(missing_ok=True)
         self._weights = GuardedProcess(
             [sys.executable, "-m", "deeplens_streams.features.weights"],
             log=log,
+            env={**os.environ, "DEEPLENS_MODEL": model.name},
             grace_s=1.0,
             hold=self._hold,
         )
-        status = await asyncio.to_thread(self._weights.wait)
-        if status != 0:
-            self.untrained = True
-            said = worker_log.last_words(log) or "No weights for the model can be had."
-            self._steps.warn(
-                f"{said}\nGoing on with an UNTRAINED network: everything works, and what it "
-                "finds says little. The model is called resnet50-untrained."
-            )
+        if await asyncio.to_thread(self._weights.wait) == 0:
+            return None
+        return worker_log.last_words(log) or f"The weights of {model.name} cannot be had."
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, model: Choice) -> None:
         worker_log.rotate(self.worker_log)
         self._logged_before = worker_log.size(self.worker_log)
         environment = {
@@ -158,7 +162,8 @@ class System:
             "DEEPLENS_DATA_DIR": str(self.settings.data_dir),
             "DEEPLENS_WEB_HOST": self.settings.web_host,
             "DEEPLENS_WEB_PORT": str(self.settings.web_port),
-            "DEEPLENS_WEIGHTS": "untrained" if self.untrained else self.settings.weights,
+            "DEEPLENS_MODEL": model.name,
+            "DEEPLENS_WEIGHTS": self.settings.weights,
             "DEEPLENS_LOG_FORMAT": "json",
         }
         self._worker = GuardedProcess(

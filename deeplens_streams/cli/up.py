@@ -114,6 +114,8 @@ def _say_waiting(sentence: str) -> None:
 def _say_where(system: System) -> None:
     out = console.out()
     upload = f"curl -F tenantId={TENANT} -F file=@photo.jpg {system.url}/api/v1/images/upload"
+    if system.model is not None:
+        out.print(f"model   {system.model.why}")
     out.print(f"page    {system.url}/")
     out.print(f"upload  {upload}")
     out.print(f"data    {system.settings.data_dir} (log: {system.worker_log})")

@@ -14,6 +14,52 @@ Precision = Literal["f32", "mixed", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """Weights that are fetched once, into torch's cache.
+
+    Attributes
+    ----------
+    sha256 : the first digits of the file's, in hex, or all of them.
+    """
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Weights that are a file of an installed package, read as data: none of its code runs.
+
+    Attributes
+    ----------
+    package : as package indexes call it.
+    file : the file's name without folders.
+    sha256 : of the file, in hex.
+    """
+
+    package: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """Weights that are a file of the operator's; ``DEEPLENS_WEIGHTS`` says where."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Numbers drawn at random from a seed: nobody trained the network."""
+
+    number: int
+
+
+Weights = Download | Installed | OwnFile | Seed
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model as a row of data.
 
@@ -28,8 +74,7 @@ class ModelSpec:
     input_size : pixels of a side after the crop.
     resize_size : pixels of the shorter side before the crop.
     mean, std : for each of R, G, B, on a scale of 0 to 1.
-    weights : torchvision's name for the weights, ``sha256:`` and the file's, or None for an
-        untrained network.
+    weights : where its numbers come from.
     licence : of the weights.
     warning : what a person is to be told wherever results show, or None.
     """
@@ -43,7 +88,7 @@ class ModelSpec:
     resize_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    weights: str | None
+    weights: Weights
     licence: str
     warning: str | None = None
 

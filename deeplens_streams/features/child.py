@@ -32,8 +32,9 @@ from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.pending import PendingRequests, Request
 
 _SETTINGS = {
-    "weights", "device", "batch_size", "batch_wait_ms", "threads", "max_pixels", "log_format"
-}  # fmt: skip
+    *("model", "weights", "device", "batch_size", "batch_wait_ms", "threads", "max_pixels"),
+    "log_format",
+}
 _LOAD_ERRORS: dict[str, type[DeepLensError]] = {
     each.code: each for each in (ConfigurationError, ExtractorUnavailable, WeightsUnavailable)
 }
@@ -219,7 +220,9 @@ class ChildFeatures:
         self._heartbeat.restart()
         tasks = [asyncio.create_task(self._watch(self._process, board))]
         try:
-            write_frame(writer, self._settings.model_dump(mode="json", include=_SETTINGS))
+            # By name: the child is not to choose again.
+            settings = self._settings.model_copy(update={"model": self._model.name})
+            write_frame(writer, settings.model_dump(mode="json", include=_SETTINGS))
             self._writer = writer
             while (frame := await read_frame(reader)) is not None:
                 self._take(*frame)

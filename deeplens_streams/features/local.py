@@ -20,7 +20,7 @@ from deeplens_streams.features.batcher import Batcher
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import Decoded, decode
-from deeplens_streams.features.weights import check_weights, download_weights, find_weights
+from deeplens_streams.features.weights import have_weights
 
 if TYPE_CHECKING:
     from deeplens_streams.features.network import Network
@@ -209,11 +209,7 @@ class LocalFeatures:
             return _run(network, batch)
 
     def _open_network(self) -> "Network":
-        weights = None
-        if self._model.weights is not None:
-            weights = find_weights(self._settings) or download_weights(self._report_download)
-            if self._settings.weights == "auto":
-                check_weights(weights)
+        weights = have_weights(self._settings, self._model, self._report_download)
         try:
             from deeplens_streams.features.network import Network  # noqa: PLC0415 -- imports torch
         except ImportError as error:

@@ -10,11 +10,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.base import Extraction, ModelSpec, Seed
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import RESNET50
 
 _CELLS = 16
+_SEED = 7
 _MEMORY_MODEL = ModelSpec(
     name="memory-projections",
     version="1",
@@ -25,7 +26,7 @@ _MEMORY_MODEL = ModelSpec(
     resize_size=RESNET50.resize_size,
     mean=RESNET50.mean,
     std=RESNET50.std,
-    weights=None,
+    weights=Seed(_SEED),
     licence="none",
     warning="These vectors are for tests: they tell colours and edges, not things.",
 )
@@ -87,4 +88,4 @@ def _describe(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def _projection(dimension: int) -> npt.NDArray[np.float32]:
     """Return (features, dimension) float32; a random projection about keeps angles."""
     features = _CELLS * _CELLS * 3 + 2 * _CELLS * (_CELLS - 1) + 1
-    return np.random.default_rng(7).standard_normal((features, dimension), dtype=np.float32)
+    return np.random.default_rng(_SEED).standard_normal((features, dimension), dtype=np.float32)

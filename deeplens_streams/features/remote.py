@@ -162,7 +162,7 @@ class RemoteFeatures:
         if name != self._model.name:
             raise ExtractorUnavailable(
                 f"The extraction service at {url} has the model {name}, and "
-                f"{self._model.name} is configured; give both the same DEEPLENS_WEIGHTS."
+                f"{self._model.name} is configured; give both the same DEEPLENS_MODEL."
             )
 
     async def _open_session(self) -> aiohttp.ClientSession:

@@ -21,7 +21,7 @@ from deeplens_streams.errors import (
     UploadTooSlow,
 )
 from deeplens_streams.features import FeatureExtractor, open_features
-from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.features.base import Extraction, ModelSpec, Seed
 from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.form import read_form
 from deeplens_streams.logs import configure_logging
@@ -173,7 +173,7 @@ class _Handlers:
             "service": _SERVICE,
             "version": __version__,
             "model_loaded": True,
-            "weights": "untrained" if model.weights is None else model.version,
+            "weights": "untrained" if isinstance(model.weights, Seed) else model.version,
             "model_name": model.name,
             "warning": model.warning,
             "detail": None,

@@ -99,6 +99,15 @@ def tenant_in(name: str) -> str | None:
             return None
 
 
+def model_in(name: str) -> str | None:
+    """Return of which model the engine's collection `name` is; None where it is none of ours."""
+    match _parts(name):
+        case _, model if _MODEL.fullmatch(model):
+            return model
+        case _:
+            return None
+
+
 def is_shared(name: str) -> bool:
     """Tell whether the engine's collection `name` is one that tenants share."""
     match _parts(name):

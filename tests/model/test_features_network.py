@@ -13,7 +13,7 @@ from torch import nn
 from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
 from deeplens_streams.features import decoding
 from deeplens_streams.features.decoding import decode
-from deeplens_streams.features.models import RESNET50, UNTRAINED, WEIGHTS_SHA256_PREFIX, WEIGHTS_URL
+from deeplens_streams.features.models import RESNET50, RESNET50_WEIGHTS, UNTRAINED
 from deeplens_streams.features.network import Network
 from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
 
@@ -80,9 +80,9 @@ def test_the_model_row_is_torchvisions() -> None:
 
     weights = ResNet50_Weights.DEFAULT
     transforms = weights.transforms()
-    assert weights.name == RESNET50.weights
-    assert weights.url == WEIGHTS_URL
-    assert WEIGHTS_URL.endswith(f"-{WEIGHTS_SHA256_PREFIX}.pth")
+    assert weights.name.replace("_", "-").lower() == RESNET50.version
+    assert weights.url == RESNET50_WEIGHTS.url
+    assert weights.url.endswith(f"-{RESNET50_WEIGHTS.sha256}.pth")
     assert transforms.resize_size == [RESNET50.resize_size]
     assert transforms.crop_size == [RESNET50.input_size]
     assert tuple(transforms.mean) == RESNET50.mean

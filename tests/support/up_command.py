@@ -37,10 +37,10 @@ class Up:
         #: Every process that was ever seen below it.
         self.seen: set[psutil.Process] = set()
 
-    def start(self, *options: str, wrapper: tuple[str, ...] = ()) -> None:
+    def start(self, *options: str, wrapper: tuple[str, ...] = (), **variables: str) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEPLENS_")}
-        # The network has nothing to do with what is tested here.
-        environment["DEEPLENS_WEIGHTS"] = "untrained"
+        # The network has nothing to do with most of what is tested here.
+        environment |= variables or {"DEEPLENS_MODEL": "resnet50-untrained"}
         command = [*UP, "--port", str(self.port), "--data-dir", str(self.data), *options]
         with self.printed.open("wb") as out, heeding_ctrl_c():
             self.process = subprocess.Popen(

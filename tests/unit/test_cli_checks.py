@@ -1,4 +1,4 @@
-"""What ``deeplens doctor`` says of extraction services, and which Kafka it asks."""
+"""What ``deeplens doctor`` says of extraction services and weights, and which Kafka it asks."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from deeplens_streams.cli import checks
 from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.config import Settings
+from deeplens_streams.features.kept_model import keep_model
 from deeplens_streams.kafka.ports import free_port
 
 
@@ -77,3 +78,20 @@ def test_the_kafka_of_up_is_asked_where_it_runs_and_no_other_is_named(tmp_path: 
             other = Settings(data_dir=tmp_path, **named)
             assert beside_up(other) is other
     assert beside_up(settings) is settings
+
+
+async def test_weights_are_those_of_the_folders_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    settings = Settings(data_dir=tmp_path)
+    state, detail = await checks.weights(settings)
+    assert (state, detail.partition(":")[0]) == ("warn", "resnet50")
+    keep_model(tmp_path, "efficientnet-lite0")
+    state, detail = await checks.weights(settings)
+    assert state == "ok"
+    assert detail.startswith("efficientnet-lite0, which the data folder has: /")
+    keep_model(tmp_path, "gone")
+    assert (await checks.weights(settings))[0] == "fail"
+    untrained = settings.model_copy(update={"model": "resnet50-untrained"})
+    assert (await checks.weights(untrained))[0] == "warn"

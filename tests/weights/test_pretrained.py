@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deeplens_streams.config import load_settings
+from deeplens_streams.features.base import Seed
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.features.network import Network
@@ -17,9 +18,10 @@ from tests.photographs import cropped_copy, photographs
 @pytest.fixture(scope="module")
 def weights() -> Path:
     settings = load_settings()
-    if settings.untrained:
-        pytest.skip("DEEPLENS_WEIGHTS is untrained")
-    found = find_weights(settings)
+    model = choose_model(settings)
+    if isinstance(model.weights, Seed):
+        pytest.skip(f"{model.name} is asked for")
+    found = find_weights(settings, model)
     if found is None:
         pytest.skip(
             "there are no weights on this machine; "
