@@ -9,7 +9,7 @@ from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge, UploadTooSlow
 
 _FIELD_BYTES = 1000
-#: Parts of a form, at the most; four have a meaning.
+#: Parts of a form, at the most; five have a meaning.
 _PARTS = 16
 #: Bytes of everything in a form that is not the picture.
 _OTHER_BYTES = 64 * 1024
@@ -27,12 +27,14 @@ class Form:
     image_id : comes back in the answer.
     wants_metadata : whether size and format do, too.
     thumbnail_px : the thumbnail's longer side, or None if none is wanted.
+    model_name : of the model that is asked for, or None for the service's own.
     """
 
     picture: bytes
     image_id: str
     wants_metadata: bool
     thumbnail_px: int | None
+    model_name: str | None
 
 
 async def read_form(request: web.Request, *, max_bytes: int, within_s: float) -> Form:
@@ -66,6 +68,7 @@ async def read_form(request: web.Request, *, max_bytes: int, within_s: float) ->
         fields["image_id"],
         _flag(fields.get("return_metadata", "")),
         _pixels(fields.get("thumbnail_px", "")),
+        fields.get("model_name") or None,
     )
 
 

@@ -18,6 +18,7 @@ from deeplens_streams.errors import (
     DeepLensError,
     ExtractorUnavailable,
     TooLarge,
+    UnknownModel,
     UploadTooSlow,
 )
 from deeplens_streams.features import FeatureExtractor, open_features
@@ -153,8 +154,14 @@ class _Handlers:
     async def _extract(self, request: web.Request) -> web.Response:
         began = time.perf_counter()
         form = await read_form(request, max_bytes=self._limit, within_s=self._form_s)
+        model = self._features.model
+        if form.model_name not in {None, model.name}:
+            raise UnknownModel(
+                f"There is no model {str(form.model_name)[:60]!r} here, this service has "
+                f"{model.name}; leave model_name out, or call another service."
+            )
         found = await self._features.extract(form.picture, thumbnail_px=form.thumbnail_px)
-        answer = _answer(form.image_id, self._features.model, found)
+        answer = _answer(form.image_id, model, found)
         answer["processing_time_ms"] = round((time.perf_counter() - began) * 1000, 3)
         if form.wants_metadata:
             answer |= {
@@ -175,6 +182,7 @@ class _Handlers:
             "model_loaded": True,
             "weights": "untrained" if isinstance(model.weights, Seed) else model.version,
             "model_name": model.name,
+            "feature_dimension": model.dimension,
             "warning": model.warning,
             "detail": None,
         }

@@ -42,6 +42,7 @@ FILE_FIELD: Final = "queryImage"
 BLANK: Final[dict[str, Any]] = {
     "success": False,
     "message": None,
+    "modelName": None,
     "queryProcessingTimeMs": None,
     "resultCount": None,
     "results": [],
@@ -84,6 +85,7 @@ async def search(request: web.Request) -> web.Response:
         **BLANK,
         "success": True,
         "message": _message(len(hits), query.model),
+        "modelName": query.model.name,
         "queryProcessingTimeMs": round(took * 1000, 3),
         "resultCount": len(hits),
         "results": [_result(hit) for hit in hits],

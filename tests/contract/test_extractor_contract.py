@@ -74,6 +74,12 @@ async def test_features_without_metadata(client: TestClient) -> None:
     assert answer["processing_time_ms"] > 0
 
 
+async def test_the_model_that_is_asked_for_answers(client: TestClient) -> None:
+    response = await client.post("/extract-features", data=form(model_name="resnet50-untrained"))
+    assert response.status == 200
+    assert (await response.json())["model_name"] == "resnet50-untrained"
+
+
 async def test_features_with_metadata(client: TestClient) -> None:
     response = await client.post("/extract-features", data=form(return_metadata="true"))
     answer = await response.json()
@@ -102,6 +108,7 @@ async def test_features_with_a_thumbnail(client: TestClient) -> None:
         (form(return_metadata="perhaps"), 400, "BAD_REQUEST"),
         (form(thumbnail_px="1e3"), 400, "BAD_REQUEST"),
         (form(thumbnail_px="9999"), 400, "BAD_REQUEST"),
+        (form(model_name="resnet50"), 400, "UNKNOWN_MODEL"),
         ({"file": "a"}, 400, "BAD_REQUEST"),
     ],
     ids=[
@@ -116,6 +123,7 @@ async def test_features_with_a_thumbnail(client: TestClient) -> None:
         "bad flag",
         "no number",
         "too large a thumbnail",
+        "another model",
         "urlencoded",
     ],
 )
@@ -158,6 +166,7 @@ async def test_health(client: TestClient) -> None:
     assert answer["status"] == "healthy"
     assert answer["model_loaded"] is True
     assert answer["weights"] == "untrained"
+    assert (answer["model_name"], answer["feature_dimension"]) == ("resnet50-untrained", 2048)
     assert {"service", "version"} <= answer.keys()
 
 

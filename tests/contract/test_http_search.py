@@ -64,6 +64,7 @@ async def test_by_a_picture(served: Web) -> None:
         answer = await ask(served, cropped_copy(photograph(name).data), threshold=-1, limit=3)
         assert answer["success"] is True
         assert answer["resultCount"] == len(answer["results"]) == 3
+        assert answer["modelName"] == served.model.name
         assert answer["queryProcessingTimeMs"] > 0
         assert served.model.warning in answer["message"]
         hit = answer["results"][0]

@@ -106,6 +106,7 @@ OPERATIONS: Final = (
         summary="Find what looks like a picture",
         body=Body(media_type=FORM, schema=forms.SEARCH),
         fields={
+            "modelName": STRING,
             "queryProcessingTimeMs": NUMBER,
             "resultCount": INTEGER,
             "results": array(ref("SearchResult")),

@@ -249,6 +249,7 @@ async function checkHealth() {
   pill.title = Object.entries(body.checks ?? {})
     .map(([name, check]) => `${name}: ${check.ok ? "ok" : check.detail}`)
     .join("\n") || body.message;
+  $("model").textContent = body.model?.name ?? "";
   $("warning").textContent = body.warning ?? "";
   $("warning").hidden = !body.warning;
   setTimeout(checkHealth, body.success ? 15000 : 2000);
