@@ -6,7 +6,7 @@ from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.reports import ending
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import layout, objects
 from deeplens_streams.topics import Message
 from models.events import Event
 from models.images import StoredImage
@@ -69,7 +69,4 @@ async def _is_lost(event: Event, services: Services) -> bool:
 
 async def is_stored(image: StoredImage, services: Services) -> bool:
     """Tell whether a picture is there still; if not, what was just written is behind its end."""
-    found = await services.storage.get_metadata(
-        tenant=image.tenantId, image_id=image.imageId, uploaded_at=image.uploadedAt
-    )
-    return found is not None
+    return await services.inventory.has(objects.metadata_key_of(image))

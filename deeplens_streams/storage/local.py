@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 class LocalBlobs(Blobs):
-    """`Blobs` in a folder. Listing and streaming stay obstore's.
+    """`Blobs` in a folder. Listing, streaming and times stay obstore's.
 
     Parameters
     ----------
@@ -137,6 +138,12 @@ class LocalBlobs(Blobs):
         ):
             size = os.fstat(file.fileno()).st_size
             return file.read(size) if size <= _SMALL else await self._run(file.readall)
+        return None
+
+    async def size(self, key: str, *, action: str) -> int | None:
+        with storage_faults(action), suppress(FileNotFoundError):
+            found = (self._folder / key).stat()
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
         return None
 
     async def copy(self, source: str, target: str, *, action: str) -> bool:

@@ -648,6 +648,13 @@ async def test_a_damaged_object_is_an_error_where_it_is_asked_for(tmp_path: Path
     assert str(tmp_path) not in str(caught.value)
 
 
+async def test_a_folder_is_no_object(tmp_path: Path) -> None:
+    storage = open_storage(Settings(data_dir=tmp_path))
+    stored = await put(storage, image(storage))
+    (tmp_path / "images" / stored.thumbnailKey).mkdir(parents=True)
+    assert await storage.size(tenant="acme-corp", key=stored.thumbnailKey) is None
+
+
 async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
     storage = open_storage(Settings(data_dir=tmp_path))
     stored = image(storage)
