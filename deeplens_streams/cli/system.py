@@ -74,10 +74,11 @@ class System:
             try:
                 self._kafka.start()
                 return
-            except KafkaEnded:
-                said = None if self._is_ending else mending.mend()
+            except KafkaEnded as error:
+                said = None if self._is_ending else mending.mend(error.errors)
                 if said is None:
-                    raise
+                    left = None if self._is_ending else mending.left()
+                    raise KafkaEnded(" ".join(filter(None, (error.message, left)))) from None
                 self._steps.warn(said)
                 self._kafka = self._new_kafka()
                 if self._is_ending:

@@ -27,7 +27,8 @@ _FORMAT = 2
 #: Bytes of a batch that nobody here has written; a length beyond is no length.
 _MAX_BATCH = 64 * 1024 * 1024
 _SEGMENT = re.compile(r"\d{20}\.log")
-_PARTITION = re.compile(r".+-\d+")
+#: The folder of one.
+PARTITION = re.compile(r".+-\d+")
 _ENTRY = {".index": 8, ".timeindex": 12}
 _META_LINES = {"version=1", "node.id=1"}
 #: Of these Kafka says nothing but that it cannot start; without them it reads its logs anew.
@@ -41,6 +42,8 @@ _CHECKPOINTS = (
 _OFFSET, _EPOCH = re.compile(r"\S+ \d+ -?\d+"), re.compile(r"-?\d+ -?\d+")
 _EPOCHS = "leader-epoch-checkpoint"
 _BOOTSTRAP = "bootstrap.checkpoint"
+#: In each partition's folder, which one it is.
+ABOUT = "partition.metadata"
 _ABOUT = re.compile(r"version: \d+\s+topic_id: \S{22}\s*")
 REMOVE_FILE = "remove this file: Kafka makes it anew"
 _ANEW = (
@@ -80,7 +83,7 @@ def walk(look: Look, folder: Path) -> Iterator[Damage]:
                 path = data / checkpoint
                 yield _damage(look, path, "kafka_checkpoint_damaged", detail, REMOVE_FILE)
         for partition in sorted(data.iterdir()):
-            if partition.is_dir() and _PARTITION.fullmatch(partition.name):
+            if partition.is_dir() and PARTITION.fullmatch(partition.name):
                 yield from _partition(look, partition, anew)
 
 
@@ -142,7 +145,7 @@ def _partition(look: Look, folder: Path, anew: str) -> Iterator[Damage]:
 
 def _wrong_about(folder: Path) -> Path | None:
     """Return the file that should say what a partition is, and does not."""
-    about, state = folder / "partition.metadata", folder / "quorum-state"
+    about, state = folder / ABOUT, folder / "quorum-state"
     with contextlib.suppress(FileNotFoundError):
         if not _ABOUT.fullmatch(about.read_text("latin-1")):
             return about
@@ -165,7 +168,7 @@ def _segment(look: Look, path: Path, anew: str, *, is_last: bool) -> Iterator[Da
     if wrong is None:
         return
     at, reason = wrong
-    if is_last and reason == _CUT:
+    if is_last and reason in _UNFINISHED:
         detail = (
             f"{size - at} of its {size} bytes are behind the last whole batch: a write was cut off"
         )
@@ -187,6 +190,9 @@ def _indexed_to(index: Path) -> int:
 
 
 _CUT = "a batch ends behind the end of the file"
+_ZEROS = "zeros, where a batch should be"
+#: At the end of the last segment; zeros are the room of a write that the disk has not seen.
+_UNFINISHED = {_CUT, f"{_ZEROS}, to the end"}
 
 
 def _first_wrong(look: Look, file: BufferedReader, base: int) -> tuple[int, str] | None:
@@ -197,8 +203,7 @@ def _first_wrong(look: Look, file: BufferedReader, base: int) -> tuple[int, str]
             return at, _CUT
         offset, length, _, form, crc, _, last = _HEAD.unpack(head)
         if form != _FORMAT or not _HEAD.size - _UNCOUNTED <= length <= _MAX_BATCH:
-            is_empty = not any(head)
-            return at, "zeros, where a batch should be" if is_empty else "it is no batch"
+            return at, "it is no batch" if any(head) else _zeros(file)
         rest = file.read(length + _UNCOUNTED - _HEAD.size)
         if len(head) + len(rest) < length + _UNCOUNTED:
             return at, _CUT
@@ -210,6 +215,13 @@ def _first_wrong(look: Look, file: BufferedReader, base: int) -> tuple[int, str]
         at += length + _UNCOUNTED
         look.looked += 1
     return None
+
+
+def _zeros(file: BufferedReader) -> str:
+    while rest := file.read(1 << 20):
+        if any(rest):
+            return _ZEROS
+    return f"{_ZEROS}, to the end"
 
 
 def _damage(look: Look, path: Path, kind: str, detail: str, mend: str) -> Damage:

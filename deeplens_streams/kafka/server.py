@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import re
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Self
 import structlog
 
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.kafka import complaints
 from deeplens_streams.kafka.astray import (
     DATA,
     LOG4J,
@@ -37,8 +37,6 @@ START_DEADLINE_S = 90.0
 #: How long Kafka has to write what it holds before it is killed; it survives that as well.
 STOP_GRACE_S = 4.0
 _POLL_S = 0.05
-_EXCEPTION = re.compile(r"(Caused by: )?[\w.$]+(Exception|Error): ")
-_ERROR = re.compile(r".* (ERROR|FATAL) ")
 _FORMAT = ("kafka.tools.StorageTool", "format", "--ignore-formatted", "--config")
 
 
@@ -49,7 +47,16 @@ class KafkaDidNotStart(ConfigurationError):
 
 
 class KafkaEnded(KafkaDidNotStart):
-    """Kafka ended at its start; look into its log."""
+    """Kafka ended at its start; look into its log.
+
+    Attributes
+    ----------
+    errors : lines of its log.
+    """
+
+    def __init__(self, message: str | None = None, *, errors: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
 
 
 class KafkaServer:
@@ -179,12 +186,11 @@ class KafkaServer:
 
     def last_words(self) -> str:
         """Return the line of this run's logs that most likely says why it ended."""
-        lines = _lines(self.log_path, self._logged_before) + _lines(self._output)
-        for pattern in (_EXCEPTION, _ERROR):
-            found = [line for line in lines if pattern.match(line)]
-            if found:
-                return found[-1].removeprefix("Caused by: ")
-        return lines[-1] if lines else "it said nothing"
+        return complaints.last_words([line for log in self._logs() for line in log])
+
+    def _logs(self) -> tuple[list[str], list[str]]:
+        log = complaints.lines(self.log_path, self._logged_before)
+        return log, complaints.lines(self._output)
 
     @property
     def _output(self) -> Path:
@@ -256,7 +262,8 @@ class KafkaServer:
         if self._stopping.is_set():
             raise KafkaDidNotStart("Kafka's start was called off.")
         if self._process.poll() is not None:
-            raise KafkaEnded(f"Kafka ended at its start: {self.last_words()}")
+            errors = [line for log in self._logs() for line in complaints.errors(log)]
+            raise KafkaEnded(f"Kafka ended at its start: {self.last_words()}", errors=errors)
         if time.monotonic() > deadline:
             raise KafkaDidNotStart(f"Kafka does not answer; its log is {self.log_path}.")
         await asyncio.sleep(_POLL_S)
@@ -267,16 +274,6 @@ class KafkaServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _lines(path: Path, offset: int = 0) -> list[str]:
-    try:
-        text = path.read_bytes()[offset:].decode("utf-8", "replace")
-    except OSError:
-        return []
-    # Frames of stack traces say little, and the JVM's own warnings are about the future.
-    lines = (line for line in text.splitlines() if line.strip())
-    return [line for line in lines if not line.startswith(("\t", " ", "WARNING:"))]
 
 
 def _accepts(port: int) -> bool:

@@ -150,6 +150,10 @@ def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(raw[: int(len(raw) * share)])
 
 
+def append(path: Path, data: bytes) -> None:
+    path.write_bytes(path.read_bytes() + data)
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 
@@ -247,6 +251,8 @@ KAFKA: list[tuple[str, Callable[[Path], None], str]] = [
     (SEGMENTS[0], cut, "kafka_log_damaged"),  # between two batches
     (SEGMENTS[0], zero, "kafka_log_damaged"),
     (SEGMENTS[1], lambda path: cut(path, 0.99), "kafka_tail_cut"),
+    (SEGMENTS[1], lambda path: append(path, b"\0" * 9000), "kafka_tail_cut"),
+    (SEGMENTS[1], lambda path: append(path, b"\0" * 9000 + b"?"), "kafka_log_damaged"),
     (SEGMENTS[1], lambda path: flip(path, 700), "kafka_log_damaged"),
     (SEGMENTS[1].replace(".log", ".index"), drop, "kafka_index_damaged"),
     (SEGMENTS[1].replace(".log", ".timeindex"), lambda path: cut(path, 0.4), "kafka_index_damaged"),
