@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-sync check-weights docs readme lock relock
+.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-retrieval bench-sync check-weights docs readme lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -67,6 +67,9 @@ bench-full: $(VENV)/.dev ## The same, then 20,000 pictures through the real mode
 
 bench-compare: $(VENV)/.dev ## Measure this commit against another, in turn; BASE=v1 ARGS='--quick --json figures.json'.
 	@exec $(BIN)/python -m benchmarks.compare $(BASE) $(ARGS)
+
+bench-retrieval: $(VENV)/.dev ## Measure how well changed pictures are found again; ARGS='--models resnet50'.
+	@exec $(BIN)/python -m benchmarks.retrieval $(ARGS)
 
 bench-sync: $(VENV)/.dev ## Measure what it costs to survive a power cut; ARGS='--folder /mnt/disk'.
 	@exec $(BIN)/python -m benchmarks.synced $(ARGS)
