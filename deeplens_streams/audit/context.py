@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from deeplens_streams.audit.disk_index import DiskIndex
 from deeplens_streams.audit.report import Rows
 from deeplens_streams.audit.settled import Stillness, Watermark
 from deeplens_streams.audit.sightings import Sightings
@@ -38,6 +39,7 @@ class AuditContext:
     ----------
     audit_id : what it takes away is marked with it.
     checksums : whether originals are read and their SHA-256 is compared.
+    index : what was listed of each tenant.
     """
 
     services: Services
@@ -47,6 +49,7 @@ class AuditContext:
     watermark: Watermark
     audit_id: str
     checksums: bool
+    index: DiskIndex
     sightings: Sightings
 
     def stillness(self) -> Stillness:

@@ -47,6 +47,8 @@ class Files:
         written = await self._services.inventory.written_at(key)
         if written is None or not is_old(written):
             return []
+        if not self._context.sightings.covers(written, tenant=tenant):
+            return []
         if sighting is Sighting.DELETED:
             if await self._lost.is_at_work(tenant, part):
                 return []

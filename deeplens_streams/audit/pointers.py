@@ -110,9 +110,7 @@ class Pointers:
     ) -> list[Found]:
         if not collected:
             return []
-        seen = set[str]()
-        for tenant in tenants:
-            seen |= await self._context.sightings.seen(tenant, collected)
+        seen = await self._context.sightings.seen(tenants, collected)
         found = list[Found]()
         for image_id, pointer in collected.items():
             if image_id not in seen:
@@ -127,6 +125,8 @@ class Pointers:
         # An upload stores the pointer before the metadata object.
         written = await self._services.inventory.written_at(key)
         if written is None or not is_old(written) or await self._has_parts(image_id, pointer):
+            return []
+        if not self._context.sightings.covers(written):
             return []
         tenant = pointer.tenant if pointer is not None else ""
         detail = "neither an image nor that it was deleted is stored"

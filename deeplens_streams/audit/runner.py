@@ -16,6 +16,7 @@ from uuid import uuid4
 from deeplens_streams.audit.context import AllRows, AuditContext
 from deeplens_streams.audit.damaged_collections import DamagedCollections
 from deeplens_streams.audit.deleted_images import DeletedImages
+from deeplens_streams.audit.disk_index import DiskIndex
 from deeplens_streams.audit.files import Files
 from deeplens_streams.audit.guard import reason_of, unless_damaged
 from deeplens_streams.audit.images import Images
@@ -61,6 +62,7 @@ class Audit:
     ) -> None:
         self.audit_id = str(uuid4())
         self._services, self._repair = services, repair
+        self._index = DiskIndex()
         context = AuditContext(
             services=services,
             rows=rows,
@@ -69,7 +71,8 @@ class Audit:
             watermark=watermark,
             audit_id=self.audit_id,
             checksums=checksums,
-            sightings=Sightings(services),
+            index=self._index,
+            sightings=Sightings(services, self._index),
         )
         lost = LostParts(context)
         self._of_tenants = (
@@ -107,6 +110,16 @@ class Audit:
         is_all : these are all that there are, so rows of any other are looked at, too. Pointers,
             which are by image alone, are looked at only then.
         """
+        try:
+            async with aclosing(self._everything(tenants, is_all=is_all)) as lines:
+                async for line in lines:
+                    yield line
+        finally:
+            self._index.close()
+
+    async def _everything(
+        self, tenants: list[str], *, is_all: bool
+    ) -> AsyncGenerator[dict[str, Any]]:
         read_up_to = self._watermark.read_up_to
         ledgers = {tenant: Ledger() for tenant in tenants}
         looked, total = Ledger(), Ledger()

@@ -19,9 +19,9 @@ class Watermark(Protocol):
         """
 
 
-def is_old(moment: datetime) -> bool:
-    """Tell whether whatever wrote something then is done with it."""
-    return datetime.now(UTC) - moment > timedelta(seconds=GRACE_S)
+def is_old(moment: datetime, *, at: datetime | None = None) -> bool:
+    """Tell whether whatever wrote something then is done with it, or was `at` a time."""
+    return (at or datetime.now(UTC)) - moment > timedelta(seconds=GRACE_S)
 
 
 class Stillness:

@@ -1,27 +1,32 @@
 """Whether an image is there or was deleted: by its metadata object or its tombstone alone.
 
 A pointer is asked first because it is quick; what it does not lead to is looked for in listings
-before anybody says that there is no such image.
+before anybody says that there is no such image. A tenant is listed once at the most.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from deeplens_streams.audit.disk_index import DiskIndex
 from deeplens_streams.audit.guard import reason_of
 from deeplens_streams.audit.report import PAGE
+from deeplens_streams.audit.settled import is_old
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
+from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata, Pointer
 
 #: Looked for at once.
 AT_ONCE = 16
-#: What no pointer leads to is collected up to so many, for one listing.
+#: Objects that are looked at together where each is read.
 COLLECTED = 500
+#: Kinds of listings.
+_IMAGES, _DELETED = "images", "deleted"
 
 T = TypeVar("T")
 
@@ -57,34 +62,46 @@ class Part(Generic[T]):
 class Sightings:
     """Looks for the images of parts, many at a time."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, index: DiskIndex) -> None:
         self._services, self._inventory = services, services.inventory
+        self._index = index
+        self._listed_at: dict[str, datetime] = {}
 
     async def unseen(
         self, tenant: str, parts: AsyncGenerator[Part[T]]
     ) -> AsyncGenerator[tuple[Part[T], Sighting]]:
         """Yield those parts of whom no metadata object of the tenant's is there."""
-        collected = list[Part[T]]()
         async with aclosing(self._without_image(tenant, parts)) as left:
-            async for part, sighting in left:
-                if sighting is not Sighting.NOTHING:
+            async for part, quick in left:
+                sighting = quick
+                if quick is Sighting.NOTHING:
+                    sighting = await self._listed(tenant, part.image_id)
+                if sighting is not Sighting.IMAGE:
                     yield part, sighting
-                    continue
-                collected.append(part)
-                if len(collected) == COLLECTED:
-                    for each in await self._listed(tenant, collected):
-                        yield each
-                    collected = []
-        if collected:
-            for each in await self._listed(tenant, collected):
-                yield each
 
-    async def seen(self, tenant: str, image_ids: Collection[str]) -> set[str]:
-        """Return those of whom metadata object or tombstone is there, by listings alone."""
-        found = set[str]()
-        for folder in (layout.metadata_folder(tenant), layout.tombstone_folder(tenant)):
-            found |= await self._inventory.named(folder, image_ids)
-        return found
+    async def seen(self, tenants: Sequence[str], image_ids: Collection[str]) -> set[str]:
+        """Return those of whom some tenant has metadata object or tombstone, by listings alone."""
+        for tenant in tenants:
+            await self._list(tenant)
+        return {
+            image_id
+            for image_id in image_ids
+            if self._index.said(_IMAGES, image_id) or self._index.said(_DELETED, image_id)
+        }
+
+    def covers(self, written: datetime, *, tenant: str | None = None) -> bool:
+        """Tell whether the image of what was written then is in the listings, if it is there.
+
+        They are as old as the first look into them: what was uploaded since is the next audit's.
+
+        Parameters
+        ----------
+        tenant : only this one's are asked.
+        """
+        if tenant is None:
+            return all(is_old(written, at=listed) for listed in self._listed_at.values())
+        listed = self._listed_at.get(tenant)
+        return listed is None or is_old(written, at=listed)
 
     async def look(self, tenant: str, image_id: str, ms: int) -> Sighting:
         """Tell what there is of an image that was uploaded then."""
@@ -154,25 +171,25 @@ class Sightings:
 
     # Listings ------------------------------------------------------------------------------
 
-    async def _listed(
-        self, tenant: str, parts: Sequence[Part[T]]
-    ) -> list[tuple[Part[T], Sighting]]:
-        days = defaultdict[str | None, list[Part[T]]](list)
-        for part in parts:
-            days[part.day].append(part)
-        found = list[tuple[Part[T], Sighting]]()
-        for day, some in days.items():
-            ids = {part.image_id for part in some}
-            below = f"/{day}" if day is not None else ""
-            # Tombstones last: who deletes an image meanwhile writes them first.
-            images = await self._inventory.named(layout.metadata_folder(tenant) + below, ids)
-            deleted = await self._inventory.named(layout.tombstone_folder(tenant) + below, ids)
-            found += [
-                (part, Sighting.DELETED if part.image_id in deleted else Sighting.NOTHING)
-                for part in some
-                if part.image_id not in images
-            ]
-        return found
+    async def _listed(self, tenant: str, image_id: str) -> Sighting:
+        await self._list(tenant)
+        if self._index.said(_IMAGES, image_id, tenant=tenant):
+            return Sighting.IMAGE
+        if self._index.said(_DELETED, image_id, tenant=tenant):
+            return Sighting.DELETED
+        return Sighting.NOTHING
+
+    async def _list(self, tenant: str) -> None:
+        # Tombstones last: who deletes an image meanwhile writes them first.
+        began = await self._index.fill(_IMAGES, tenant, _ids(self._inventory.images(tenant=tenant)))
+        await self._index.fill(_DELETED, tenant, _ids(self._inventory.deleted(tenant=tenant)))
+        self._listed_at.setdefault(tenant, began)
+
+
+async def _ids(keys: AsyncGenerator[DatedKey]) -> AsyncGenerator[tuple[str, str]]:
+    async with aclosing(keys):
+        async for dated in keys:
+            yield dated.image_id, ""
 
 
 def _ms(uploaded_at: str | None) -> int | None:
