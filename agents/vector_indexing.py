@@ -72,13 +72,18 @@ async def _take_back(event: VectorIndexingRequested, vectors: VectorStore) -> No
 
 
 def _payload(image: StoredImage) -> dict[str, Any]:
-    """Return what search answers and filters need, so that a search reads no storage."""
+    """Return what search answers and filters need, so that a search reads no storage.
+
+    By size and checksum an audit knows the original, should all else of the image be lost.
+    """
     return {
         "imageId": image.imageId,
         "fileName": image.fileName,
         "contentType": image.contentType,
         "uploadedBy": image.uploadedBy,
         "uploadedAt": image.uploadedAt,
+        "fileSize": image.fileSize,
+        "checksumSha256": image.checksumSha256,
         "tags": image.tags,
         "thumbnailUrl": (
             f"/api/v1/images/{image.imageId}/thumbnail"

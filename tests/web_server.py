@@ -372,6 +372,8 @@ class Web:
             "contentType": image.contentType,
             "uploadedBy": image.uploadedBy,
             "uploadedAt": image.uploadedAt,
+            "fileSize": image.fileSize,
+            "checksumSha256": image.checksumSha256,
             "tags": image.tags,
             "thumbnailUrl": f"/api/v1/images/{image_id}/thumbnail",
             "metadata": image.metadata.to_wire(),

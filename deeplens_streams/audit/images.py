@@ -8,8 +8,9 @@ from contextlib import aclosing
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.duplicate_claims import claim_fault
 from deeplens_streams.audit.guard import judged, unless_damaged
+from deeplens_streams.audit.lost_original import Lost
 from deeplens_streams.audit.pointers import pointer_fault
-from deeplens_streams.audit.rebuild import Lost, Rebuilding
+from deeplens_streams.audit.rebuild import Rebuilding
 from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import (
     IN_FLIGHT,
@@ -17,6 +18,7 @@ from deeplens_streams.audit.report import (
     Fault,
     Found,
     Ledger,
+    Mended,
     Repair,
     column,
     pages_of,
@@ -131,15 +133,16 @@ class Images:
             return [Found(dated.image_id, Fault.METADATA_DAMAGED, f"{dated.key}: {why}", repair)]
         ledger.accept(UNKNOWN)
 
-        async def rebuild() -> list[Found]:
-            image = await self._rebuilding.repair(lost)
+        async def rebuild() -> Mended:
+            made = await self._rebuilding.repair(lost)
             if row is None or row.status not in FINAL_STATES - {ImageState.DELETED}:
                 ledger.settle(IN_FLIGHT)  # it is processed anew
-                return []
+                return Mended(note=made.doubt)
             ledger.settle(column(row))
             there = await self._there(dated.tenant, [dated.image_id])
-            fault = await self._fault(image, row, there, self._again(image, row, ledger))
-            return [] if fault is None else [fault]
+            again = self._again(made.image, row, ledger)
+            fault = await self._fault(made.image, row, there, again)
+            return Mended([] if fault is None else [fault], made.doubt)
 
         found = await pointer_fault(dated, self._context)
         detail = "its metadata object cannot be read"

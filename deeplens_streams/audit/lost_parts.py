@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import Any
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.rebuild import Lost, Rebuilding
-from deeplens_streams.audit.report import IN_FLIGHT, UNKNOWN, Fault, Found, Ledger
+from deeplens_streams.audit.lost_original import Lost
+from deeplens_streams.audit.rebuild import Rebuilding
+from deeplens_streams.audit.report import IN_FLIGHT, UNKNOWN, Fault, Found, Ledger, Mended
 from deeplens_streams.audit.sightings import Part
 from deeplens_streams.deletion.lost import find_original, models_of
 from deeplens_streams.errors import InvalidTenantId
@@ -86,10 +87,11 @@ class LostParts:
         """Return that an image of which no row tells is lost, and count it."""
         ledger.accept(UNKNOWN)
 
-        async def rebuild() -> None:
+        async def rebuild() -> Mended:
             lost = Lost(tenant, image_id, None, tuple(times), original_key=original_key)
-            await self._rebuilding.repair(lost)
+            made = await self._rebuilding.repair(lost)
             ledger.settle(IN_FLIGHT)
+            return Mended(note=made.doubt)
 
         part = "its original" if original_key else "its vector"
         detail = f"{part} is there, and neither metadata object nor tombstone nor row"

@@ -5,12 +5,14 @@ from contextlib import aclosing, suppress
 
 from deeplens_streams.audit.context import AuditContext, DamagedRow
 from deeplens_streams.audit.guard import judged
-from deeplens_streams.audit.rebuild import Lost, Rebuilding
+from deeplens_streams.audit.lost_original import Lost
+from deeplens_streams.audit.rebuild import Rebuilding, ThereByNow
 from deeplens_streams.audit.report import (
     UNKNOWN,
     Fault,
     Found,
     Ledger,
+    Mended,
     Repair,
     column,
 )
@@ -87,11 +89,15 @@ class LostRows:
             return []
         ledger.accept(UNKNOWN)
 
-        async def rebuild() -> None:
-            await self._rebuilding.repair(
-                Lost(row.tenantId, row.imageId, row, times=(row.uploadedAt,))
-            )
+        async def rebuild() -> Mended:
+            lost = Lost(row.tenantId, row.imageId, row, times=(row.uploadedAt,))
+            try:
+                made = await self._rebuilding.repair(lost)
+            except ThereByNow:
+                ledger.forget()
+                raise
             ledger.forget()  # it is found as an image
+            return Mended(note=made.doubt)
 
         detail = f"its row says {row.status}; {_WHAT}"
         return [_of_tenant(row, Fault.METADATA_MISSING, detail, rebuild)]

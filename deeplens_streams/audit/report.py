@@ -77,8 +77,8 @@ _OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATE
 #: Of a ledger, in the order in which they are written.
 COLUMNS = (ACCEPTED, *_OUTCOMES, UNKNOWN)
 
-#: What mends a fault; it may return what is wrong with the thing that it made.
-Repair = Callable[[], Awaitable["list[Found] | None"]]
+#: What mends a fault; it may return what there is to say of the thing that it made.
+Repair = Callable[[], Awaitable["Mended | None"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,20 @@ class Found:
     detail: str
     repair: Repair | None = None
     tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What there is to say of something that a repair made.
+
+    Attributes
+    ----------
+    found : what is wrong with it.
+    note : what nobody can tell of it, a sentence's end.
+    """
+
+    found: list[Found] = field(default_factory=list)
+    note: str | None = None
 
 
 class NotRepaired(Exception):

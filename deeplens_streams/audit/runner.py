@@ -26,7 +26,7 @@ from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.lost_rows import LostRows
 from deeplens_streams.audit.orphans import Claims, UnfinishedWrites, Vectors
 from deeplens_streams.audit.pointers import Pointers
-from deeplens_streams.audit.report import Found, Ledger, NotRepaired, Rows
+from deeplens_streams.audit.report import Found, Ledger, Mended, NotRepaired, Rows
 from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.audit.sightings import Sightings
 from deeplens_streams.audit.usage import Registry, UsageRecount
@@ -183,26 +183,26 @@ class Audit:
                     owner = tenant if found.tenant is None else found.tenant
                     ledger = ledgers.setdefault(owner, Ledger())
                     ledger.faults[found.fault.value] += 1
-                    problem, following = await self._mend(found)
-                    left += following
-                    ledger.repaired += problem is None
+                    is_mended, mended = await self._mend(found)
+                    left += mended.found
+                    ledger.repaired += is_mended
                     yield {
                         "type": "finding",
                         "tenantId": owner,
                         "imageId": found.image_id,
                         "fault": found.fault,
-                        "detail": f"{found.detail}{problem or ''}",
-                        "repaired": problem is None,
+                        "detail": "; ".join(filter(None, (found.detail, mended.note))),
+                        "repaired": is_mended,
                     }
 
-    async def _mend(self, found: Found) -> tuple[str | None, list[Found]]:
-        """Return why something is not mended, or None if it is, and what is wrong behind it."""
+    async def _mend(self, found: Found) -> tuple[bool, Mended]:
+        """Return whether something is mended, and what there is to say of that."""
         if not self._repair or found.repair is None:
-            return "", []
+            return False, Mended()
         try:
-            return None, await found.repair() or []
+            return True, await found.repair() or Mended()
         except NotRepaired as why:
-            return f"; {why}", []
+            return False, Mended(note=str(why))
         except Exception as error:
             reason = await reason_of(error, self._services, key=f"{found.image_id} {found.fault}")
-            return f"; not repaired: {reason}", []
+            return False, Mended(note=f"not repaired: {reason}")

@@ -96,6 +96,13 @@ class Inventory:
         write = Write(*objects.pointer_to(image_id, tenant=tenant, ms=ms))
         await self._blobs.put(write, action="write a pointer")
 
-    async def put_image(self, image: StoredImage) -> None:
-        """Write a metadata object that was made again."""
-        await self._blobs.put(Write(*objects.metadata_of(image)), action="write metadata again")
+    async def put_image(self, image: StoredImage, *, replace: bool) -> None:
+        """Write a metadata object that was made again.
+
+        Raises
+        ------
+        AlreadyThere
+            There is one, and it is not to be replaced.
+        """
+        write = Write(*objects.metadata_of(image), if_absent=not replace)
+        await self._blobs.put(write, action="write metadata again")
