@@ -219,7 +219,13 @@ def main() -> None:
             "new": RunningVersion(HERE, folder / "new", settings["new"]),
         }
         print(f"base {commit} {settings['base']}; new {commit_of('HEAD')} {settings['new']}")
-        rounds = asyncio.run(measure(versions, folder, arguments))
+        try:
+            rounds = asyncio.run(measure(versions, folder, arguments))
+        except BaseException:
+            # The folder goes, and what the parts have said with it.
+            for which, version in versions.items():
+                print(f"{which}: {version.last_words()}", file=sys.stderr)
+            raise
     found = compared(rounds, "new", "base")
     print(table(found, commit))
     print(table(compared(rounds, "new", "bare loop"), "bare loop"))

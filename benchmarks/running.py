@@ -31,6 +31,11 @@ class RunningVersion(Process):
     async def until_ready(self) -> None:
         await self.until_answers("/health/ready", _START_S)
 
+    def last_words(self) -> str:
+        """Return how the logs of the system and of its worker end."""
+        logs = (self.log_path, self.log_path.parent / "data" / "logs" / "worker.log")
+        return "\n".join(log.read_text(errors="replace")[-1500:] for log in logs if log.exists())
+
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time so far of the worker, of its children and of Kafka.
 
