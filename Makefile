@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := $(BIN)/uv --quiet
 INSTALL := $(UV) pip install --python $(BIN)/python
+# A lock is whole, but for what OpenVINO would send its makers telemetry with.
+INSTALL_LOCK := $(INSTALL) --no-deps --require-hashes -r
 FAULTS := $(BIN)/python -m pytest -q -o addopts= --durations=0 --durations-min=10 tests/faults
 COMPILE := $(BIN)/uv --quiet pip compile setup.cfg --universal \
-	--python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+	--python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	--no-emit-package openvino-telemetry
 
 # Options passed on: make run ARGS=--no-demo, make test ARGS='-k storage'.
 ARGS ?=
@@ -99,11 +102,11 @@ $(VENV)/.uv:
 
 $(VENV)/.run: requirements.lock setup.cfg | $(VENV)/.uv
 	@echo "installing what it runs on; the first time takes some minutes"
-	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL_LOCK) requirements.lock
 	@$(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@echo "installing the development tools"
-	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL_LOCK) requirements-dev.lock
 	@touch $@

@@ -17,9 +17,9 @@ import numpy as np
 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.features.decoding import decode
-from deeplens_streams.features.local import usable_cores
+from deeplens_streams.features.engines import open_engine
+from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.models import choose_model
-from deeplens_streams.features.network import Network
 from deeplens_streams.features.weights import find_weights
 
 
@@ -29,15 +29,15 @@ def bare_loop(pictures: Sequence[bytes], settings: Settings) -> float:
     Without weights the numbers are drawn: a forward pass takes as long either way.
     """
     model = choose_model(settings)
-    network = Network(model, find_weights(settings, model), device=settings.device)
-    size, threads = settings.batch_size, settings.threads or usable_cores()
+    engine = open_engine(settings, model, find_weights(settings, model))
+    size, threads = settings.batch_size, inference_threads(settings)
 
     def work(batch: Sequence[bytes]) -> None:
         decoded = [
             decode(each, model, max_pixels=settings.max_pixels, thumbnail_px=settings.thumbnail_px)
             for each in batch
         ]
-        network(np.stack([each.pixels for each in decoded]))
+        engine(np.stack([each.pixels for each in decoded]))
 
     batches = [pictures[at : at + size] for at in range(0, len(pictures), size)]
     with ThreadPoolExecutor(threads) as pool:

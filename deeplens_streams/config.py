@@ -179,6 +179,12 @@ class Settings(BaseSettings):
     """The model's weights: ``auto`` (where the model's are: torch's cache, else a download, or an
     installed package), a path, or ``untrained``, which is the model ``resnet50-untrained``. A file
     says which model it is; where ``DEEPLENS_MODEL`` names another, nothing starts."""
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    """What runs the model: ``openvino``, on the CPU, ``torch``, on CUDA or the CPU, or ``auto``:
+    torch where there is a CUDA device or no OpenVINO, else OpenVINO."""
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    """In which numbers the model computes: ``auto`` is the lowest precision that the model bears
+    and the machine has instructions for; ``f32`` and ``bf16`` are just that, in every layer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs."""
     batch_size: int = Field(default=8, ge=1, le=512)

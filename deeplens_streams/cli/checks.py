@@ -61,7 +61,7 @@ async def model_packages(settings: Settings) -> Result:
     if not _needs_model(settings):
         return "ok", "not needed: the extraction service has the model"
     try:
-        versions = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "torchvision")]
+        versions = [f"{n} {importlib.metadata.version(n)}" for n in ("openvino", "torch")]
     except importlib.metadata.PackageNotFoundError as error:
         return "fail", f"{error.name} is missing; run pip install 'deeplens-streams[model]'"
     return "ok", ", ".join(versions)

@@ -1,13 +1,11 @@
 """The model in this process: threads that decode, a batcher, and threads that infer."""
 
 import asyncio
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from threading import Barrier, Event
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +18,12 @@ from deeplens_streams.features.batcher import Batcher
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import Decoded, decode
+from deeplens_streams.features.engines import Engine, open_engine
+from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.weights import have_weights
-
-if TYPE_CHECKING:
-    from deeplens_streams.features.network import Network
 
 _DECODE_THREADS = 2
 _CLOSE_TIMEOUT_S = 15.0
-#: How torch says that main memory is short. Too little on a GPU is no such thing.
-_TORCH_NO_MEMORY = "DefaultCPUAllocator: "
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -36,19 +31,8 @@ Vector = npt.NDArray[np.float32]
 log = structlog.get_logger()
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LocalFeatures:
-    """Decodes, batches and infers here; torch is imported when `start` is called.
-
-    On the CPU each inference thread runs a batch of its own on one core. Threads that share
-    a batch wait for the slowest of them at each of its layers: beside a busy neighbour that
-    was three times slower.
+    """Decodes, batches and infers here; the engine is imported when `start` is called.
 
     The child process of `ChildFeatures` runs this. It suits a process that has nothing else
     to do: in one with a busy event loop the interpreter lock would slow both down.
@@ -66,7 +50,7 @@ class LocalFeatures:
         # A search must not queue behind a worker's whole backlog.
         self._urgent_decoder = ThreadPoolExecutor(1, "decode-urgent")
         self._budget = DecodingBudget(settings.max_pixels)
-        self._threads = settings.threads or usable_cores()
+        self._threads = inference_threads(settings)
         self._inference = ThreadPoolExecutor(self._threads, "inference")
         self._batcher: Batcher[Pixels, Vector] | None = None
         self._device = ""
@@ -175,63 +159,48 @@ class LocalFeatures:
         began = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
-            network = await loop.run_in_executor(self._inference, self._open_network)
+            engine = await loop.run_in_executor(self._inference, self._open_engine)
         except DeepLensError as error:
             log.error("the model cannot be loaded", reason=error.message)
             raise
         except Exception as error:
             log.exception("the model cannot be loaded")
             raise ConfigurationError(f"The model cannot be loaded: {error}") from error
-        self._device = network.device.type
+        self._device = engine.device
         self._batcher = Batcher(
-            partial(self._infer, network),
+            partial(self._infer, engine),
             size=self._settings.batch_size,
             wait_s=self._settings.batch_wait_ms / 1000,
             executor=self._inference,
-            parallel=1 if network.device.type == "cuda" else self._threads,
+            parallel=engine.parallel,
         )
         log.info(
             "the model is loaded",
             model=self._model.name,
             version=self._model.version,
-            device=str(network.device),
-            dtype=str(network.dtype).removeprefix("torch."),
+            engine=engine.name,
+            device=engine.device,
+            precision=engine.precision,
             seconds=round(time.perf_counter() - began, 2),
         )
 
-    def _infer(self, network: "Network", batch: list[Pixels]) -> list[Vector]:
+    def _infer(self, engine: Engine, batch: list[Pixels]) -> list[Vector]:
         try:
-            return _run(network, batch)
+            return list(engine(np.stack(batch)))
         except MemoryError:
             pass
         # A picture that is decoded may have taken it: wait until there is none.
         with self._budget.hold_all():
-            return _run(network, batch)
+            return list(engine(np.stack(batch)))
 
-    def _open_network(self) -> "Network":
+    def _open_engine(self) -> Engine:
         weights = have_weights(self._settings, self._model, self._report_download)
-        try:
-            from deeplens_streams.features.network import Network  # noqa: PLC0415 -- imports torch
-        except ImportError as error:
-            raise ConfigurationError(
-                f"torch is not installed ({error}); install deeplens-streams[model], or set "
-                "DEEPLENS_EXTRACTOR_URL to an extraction service."
-            ) from error
-        network = Network(self._model, weights, device=self._settings.device)
-        network.warm_up((1, self._settings.batch_size))
-        return network
+        engine = open_engine(self._settings, self._model, weights)
+        engine.warm_up((1, self._settings.batch_size))
+        return engine
 
     def _report_download(self, done: int, total: int | None) -> None:
         if self._closing.is_set():
             raise ExtractorUnavailable("The model is shutting down.")
         if done == total:
             log.info("the weights are downloaded", megabytes=round(done / 1e6))
-
-
-def _run(network: "Network", batch: list[Pixels]) -> list[Vector]:
-    try:
-        return list(network(np.stack(batch)))
-    except RuntimeError as error:
-        if _TORCH_NO_MEMORY in str(error):
-            raise MemoryError(str(error)) from error
-        raise

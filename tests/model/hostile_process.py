@@ -5,16 +5,15 @@ Everything else of it is real: ``python -m tests.model.hostile_process FD FD``.
 
 import ctypes
 import os
-import sys
 import time
 from threading import Event
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features import decoding, process
+from deeplens_streams.features import decoding, local, process
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.decoding import Decoded
 
@@ -79,12 +78,12 @@ def _take_some(*, mute: bool) -> None:
         raise
 
 
-class Network:
+class Engine:
     """Every vector is the same."""
 
-    device, dtype = SimpleNamespace(type="cpu"), "float32"
+    name, device, precision, parallel = "hostile", "cpu", "f32", 2
 
-    def __init__(self, model: ModelSpec, _weights: object, *, device: str) -> None:
+    def __init__(self, _settings: Settings, model: ModelSpec, _weights: object) -> None:
         self._vector = np.eye(1, model.dimension, dtype=np.float32)[0]
 
     def warm_up(self, _sizes: tuple[int, ...]) -> None: ...
@@ -93,14 +92,12 @@ class Network:
         heaviest = int(batch.max())
         if heaviest == _HEAVY or (heaviest == _HEAVY_ONCE and not _missed.is_set()):
             _missed.set()
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            raise MemoryError
         return np.tile(self._vector, (len(batch), 1))
 
 
 if __name__ == "__main__":
-    small = ModuleType("deeplens_streams.features.network")
-    small.__dict__["Network"] = Network
-    sys.modules[small.__name__] = small
+    local.open_engine = Engine
     decoding._decode = _decode
     decoding._weight = lambda _data, _max_pixels: (1, True)
     process.container_room = lambda: ROOM_BYTES

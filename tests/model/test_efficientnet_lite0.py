@@ -11,11 +11,11 @@ from torch import nn
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import WeightsUnavailable
 from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import (
     EFFICIENTNET_LITE0,
     RESNET50,
 )
-from deeplens_streams.features.network import Network
 from deeplens_streams.features.weights import check_weights, find_weights
 from tests.photographs import photograph, photographs
 
@@ -39,8 +39,8 @@ def weights() -> Path:
 
 
 @pytest.fixture(scope="module")
-def ours(weights: Path) -> Network:
-    return Network(EFFICIENTNET_LITE0, weights, device="cpu", dtype=torch.float32)
+def ours(weights: Path) -> TorchEngine:
+    return TorchEngine(EFFICIENTNET_LITE0, weights)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_weights_are_those_that_the_row_names(weights: Path) -> None:
 
 @torch.inference_mode()
 def test_vectors_are_the_pooled_activations_of_their_network(
-    ours: Network, theirs: nn.Module, pixels: np.ndarray
+    ours: TorchEngine, theirs: nn.Module, pixels: np.ndarray
 ) -> None:
     activations = theirs.extract_features(normalised(pixels)).mean(dim=(2, 3))
     expected = nn.functional.normalize(activations).numpy()
@@ -84,7 +84,7 @@ def test_vectors_are_the_pooled_activations_of_their_network(
 
 
 @torch.inference_mode()
-def test_unmistakable_photographs_are_named(ours: Network, weights: Path) -> None:
+def test_unmistakable_photographs_are_named(ours: TorchEngine, weights: Path) -> None:
     """The rest of the state dict, which vectors leave out, says what a vector stands for."""
     state = torch.load(weights, weights_only=True)
     vectors = ours(np.stack([pixels_of(photograph(name).data) for name in CLASSES]))
@@ -98,7 +98,7 @@ def test_unmistakable_photographs_are_named(ours: Network, weights: Path) -> Non
     assert not wrong
 
 
-def test_different_pictures_are_different(ours: Network, pixels: np.ndarray) -> None:
+def test_different_pictures_are_different(ours: TorchEngine, pixels: np.ndarray) -> None:
     vectors = ours(pixels)
     scores = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
     assert float(np.median(scores)) < 0.4
@@ -110,6 +110,6 @@ def test_other_weights_are_one_sentence(weights: Path, tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, foreign)
     for path in (cut, foreign):
         with pytest.raises(WeightsUnavailable, match="holds no EfficientNet-Lite0 weights"):
-            Network(EFFICIENTNET_LITE0, path, device="cpu")
+            TorchEngine(EFFICIENTNET_LITE0, path)
     with pytest.raises(WeightsUnavailable, match="holds no ResNet50 weights"):
-        Network(RESNET50, weights, device="cpu")
+        TorchEngine(RESNET50, weights)

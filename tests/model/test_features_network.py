@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
 from deeplens_streams.features import decoding
+from deeplens_streams.features.base import Precision
 from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.engines.torch_engine import TorchEngine, open_torch
 from deeplens_streams.features.models import RESNET50, RESNET50_WEIGHTS, UNTRAINED
-from deeplens_streams.features.network import Network
 from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 LIMIT = 100_000_000
@@ -24,7 +26,7 @@ def pixels_of(pictures: Sequence[bytes]) -> np.ndarray:
     return np.stack([decode(each, UNTRAINED, max_pixels=LIMIT).pixels for each in pictures])
 
 
-def vectors_of(network: Network, pixels: np.ndarray) -> np.ndarray:
+def vectors_of(network: TorchEngine, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([network(pixels[at : at + 8]) for at in range(0, len(pixels), 8)])
 
 
@@ -33,8 +35,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def exact() -> Network:
-    return Network(UNTRAINED, None, device="cpu", dtype=torch.float32)
+def exact() -> TorchEngine:
+    return TorchEngine(UNTRAINED, None)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def pixels(pictures: list[bytes]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def vectors(exact: Network, pixels: np.ndarray) -> np.ndarray:
+def vectors(exact: TorchEngine, pixels: np.ndarray) -> np.ndarray:
     return vectors_of(exact, pixels)
 
 
@@ -101,7 +103,7 @@ def test_vectors_are_those_of_torchvisions_model_and_transforms(
     chosen = [each for each, picture in enumerate(photographs()) if picture.name in _RGB]
     inputs = [Image.open(io.BytesIO(pictures[each])).convert("RGB") for each in chosen]
     expected = headless(torch.stack([transforms(each) for each in inputs])).flatten(1).numpy()
-    ours = Network(RESNET50, weights_file, device="cpu", dtype=torch.float32)(pixels[chosen])
+    ours = TorchEngine(RESNET50, weights_file)(pixels[chosen])
     assert ours.shape == (len(chosen), 2048)
     assert np.linalg.norm(ours, axis=1) == pytest.approx(1, abs=1e-5)
     assert cosines(ours, expected).min() > 0.99999
@@ -111,13 +113,13 @@ _RGB = {"chelsea", "coffee", "china", "rocket", "grace_hopper", "retina"}
 
 
 def test_bfloat16_is_as_good_as_float32(pixels: np.ndarray, vectors: np.ndarray) -> None:
-    fast = vectors_of(Network(UNTRAINED, None, device="cpu", dtype=torch.bfloat16), pixels)
+    fast = vectors_of(TorchEngine(UNTRAINED, None, precision="bf16"), pixels)
     assert cosines(fast, vectors).min() >= 0.999
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_jpegs_may_be_decoded_at_reduced_scale(
-    dtype: torch.dtype, weights_file: Path, monkeypatch: pytest.MonkeyPatch
+    precision: Precision, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large photographs, at the least reduced size that is accepted: the worst case."""
     side = 2 * decoding._DRAFT_MARGIN * RESNET50.resize_size + 4
@@ -131,12 +133,12 @@ def test_jpegs_may_be_decoded_at_reduced_scale(
     monkeypatch.setattr(decoding, "_DRAFT_MARGIN", 1_000)
     whole = pixels_of(jpegs)
     assert (reduced != whole).any()
-    network = Network(RESNET50, weights_file, device="cpu", dtype=dtype)
-    exact = Network(RESNET50, weights_file, device="cpu", dtype=torch.float32)
+    network = TorchEngine(RESNET50, weights_file, precision=precision)
+    exact = TorchEngine(RESNET50, weights_file)
     assert cosines(vectors_of(network, reduced), vectors_of(exact, whole)).min() >= 0.999
 
 
-def test_the_untrained_numbers_are_pinned(exact: Network) -> None:
+def test_the_untrained_numbers_are_pinned(exact: TorchEngine) -> None:
     """A change of the seed, the layers or the preprocessing is a change of the model."""
     vector = exact(pixels_of([photograph("china").data]))[0]
     assert vector[::205] == pytest.approx(CANONICAL, abs=1e-4)
@@ -146,7 +148,7 @@ CANONICAL = [0.00127, 0.0013, 0.04767, 0.0237, 0.02048, 0.01996, 0.02146, 0.0002
 
 
 def test_cropped_and_recompressed_copies_find_their_originals(
-    exact: Network, pictures: list[bytes], vectors: np.ndarray
+    exact: TorchEngine, pictures: list[bytes], vectors: np.ndarray
 ) -> None:
     copies = vectors_of(exact, pixels_of([cropped_copy(each) for each in pictures]))
     first_hits = (copies @ vectors.T).argmax(axis=1)
@@ -156,7 +158,7 @@ def test_cropped_and_recompressed_copies_find_their_originals(
 
 
 def test_a_vector_does_not_depend_on_its_batch(
-    exact: Network, pixels: np.ndarray, vectors: np.ndarray
+    exact: TorchEngine, pixels: np.ndarray, vectors: np.ndarray
 ) -> None:
     assert cosines(exact(pixels[:1]), vectors[:1]).min() > 0.99999
 
@@ -170,7 +172,7 @@ def test_damaged_weights_are_one_sentence(content: bytes, tmp_path: Path) -> Non
     path = tmp_path / "resnet50.pth"
     path.write_bytes(content)
     with pytest.raises(WeightsUnavailable, match="damaged or holds no ResNet50 weights"):
-        Network(RESNET50, path, device="cpu")
+        TorchEngine(RESNET50, path)
 
 
 def test_weights_of_another_network_are_refused(weights_file: Path, tmp_path: Path) -> None:
@@ -184,17 +186,16 @@ def test_weights_of_another_network_are_refused(weights_file: Path, tmp_path: Pa
         path = tmp_path / name
         torch.save(changed, path)
         with pytest.raises(WeightsUnavailable):
-            Network(RESNET50, path, device="cpu")
+            TorchEngine(RESNET50, path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_missing_gpu_is_one_sentence() -> None:
     with pytest.raises(ConfigurationError, match="finds no CUDA device; set it to auto or cpu"):
-        Network(UNTRAINED, None, device="cuda")
+        open_torch(Settings(device="cuda"), UNTRAINED, None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_a_gpu_agrees_with_the_cpu(pixels: np.ndarray, vectors: np.ndarray) -> None:
-    assert (
-        cosines(vectors_of(Network(UNTRAINED, None, device="cuda"), pixels), vectors).min() >= 0.999
-    )
+    on_gpu = open_torch(Settings(device="cuda"), UNTRAINED, None)
+    assert cosines(vectors_of(on_gpu, pixels), vectors).min() >= 0.999

@@ -8,8 +8,8 @@ import pytest
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
 from deeplens_streams.config import Settings
 from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
-from deeplens_streams.features.network import Network
 from deeplens_streams.features.weights import have_weights
 from tests.photographs import cropped_copy, photographs
 
@@ -22,12 +22,12 @@ DIFFERENT = 0.8
 @pytest.fixture(scope="module")
 def vectors() -> Vectors:
     model = EFFICIENTNET_LITE0
-    network = Network(model, have_weights(Settings(), model), device="cpu")
+    engine = open_engine(Settings(), model, have_weights(Settings(), model))
 
     def of(pictures: Sequence[bytes]) -> np.ndarray:
         pixels = [decode(each, model, max_pixels=100_000_000).pixels for each in pictures]
         return np.concatenate(
-            [network(np.stack(pixels[at : at + 8])) for at in range(0, len(pixels), 8)]
+            [engine(np.stack(pixels[at : at + 8])) for at in range(0, len(pixels), 8)]
         )
 
     return of

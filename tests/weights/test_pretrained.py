@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.base import Seed
 from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.engines import open_engine
+from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import choose_model
-from deeplens_streams.features.network import Network
 from deeplens_streams.features.weights import find_weights
 from tests.photographs import cropped_copy, photographs
 
@@ -32,12 +32,12 @@ def weights() -> Path:
 
 def test_every_copy_finds_its_original_first(weights: Path) -> None:
     model = choose_model(load_settings())
-    network = Network(model, weights, device="cpu")
+    engine = open_engine(load_settings(), model, weights)
 
     def vectors(pictures: list[bytes]) -> np.ndarray:
         pixels = [decode(each, model, max_pixels=100_000_000).pixels for each in pictures]
         return np.concatenate(
-            [network(np.stack(pixels[at : at + 8])) for at in range(0, len(pixels), 8)]
+            [engine(np.stack(pixels[at : at + 8])) for at in range(0, len(pixels), 8)]
         )
 
     originals = [each.data for each in photographs()]
@@ -48,11 +48,11 @@ def test_every_copy_finds_its_original_first(weights: Path) -> None:
     assert wrong == []
 
 
-def test_bfloat16_is_as_good_as_float32(weights: Path) -> None:
+def test_the_engine_is_as_good_as_torch_in_float32(weights: Path) -> None:
     model = choose_model(load_settings())
     pixels = np.stack(
         [decode(each.data, model, max_pixels=100_000_000).pixels for each in photographs()[:16]]
     )
-    exact = Network(model, weights, device="cpu", dtype=torch.float32)(pixels)
-    fast = Network(model, weights, device="cpu", dtype=torch.bfloat16)(pixels)
+    exact = TorchEngine(model, weights)(pixels)
+    fast = open_engine(load_settings(), model, weights)(pixels)
     assert (exact * fast).sum(axis=1).min() >= 0.999
