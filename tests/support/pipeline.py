@@ -19,13 +19,24 @@ def small_picture() -> bytes:
     return as_jpeg(photograph("coffee").data, pixels=40_000)
 
 
-async def read_all(system: System, topic: Topic) -> list[Any]:
-    """Return every message of a topic."""
-    consumer = AIOKafkaConsumer(
+def _consumer(system: System, topic: Topic) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
         topic.name(system.namespace),
         bootstrap_servers=system.broker.removeprefix("kafka://"),
         auto_offset_reset="earliest",
     )
+
+
+async def ends_of(system: System, topic: Topic) -> dict[int, int]:
+    """Return the offset behind the last message of each partition of a topic."""
+    async with _consumer(system, topic) as consumer:
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+    return {partition.partition: end for partition, end in ends.items()}
+
+
+async def read_all(system: System, topic: Topic) -> list[Any]:
+    """Return every message of a topic."""
+    consumer = _consumer(system, topic)
     await consumer.start()
     try:
         ends = await consumer.end_offsets(list(consumer.assignment()))
