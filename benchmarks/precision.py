@@ -136,7 +136,7 @@ def main() -> int:
         return 2
     settings, wrong = load_settings(), False
     shown = list(pictures())
-    for model in [named(each) for each in sys.argv[1:]] or TRAINED:
+    for model in [named(settings, each) for each in sys.argv[1:]] or TRAINED:
         if find_weights(settings, model) is None:
             print(f"{model.name}: its weights are not on this machine")
             continue

@@ -175,6 +175,9 @@ class Settings(BaseSettings):
     """The model that makes vectors: ``resnet50``, ``efficientnet-lite0``, ``resnet50-untrained`` or
     ``auto``. With ``auto`` a worker and the extraction service take ``resnet50``; ``deeplens up``
     takes what its data folder has, and for a new one the first whose weights can be had."""
+    models_dir: Path | None = None
+    """A folder of networks of one's own: for each a file ``NAME.onnx`` and a row ``NAME.toml``.
+    ``DEEPLENS_MODEL`` is its NAME then; the model's own ends in 8 digits of the file's checksum."""
     weights: str = AUTO
     """The model's weights: ``auto`` (where the model's are: torch's cache, else a download, or an
     installed package), a path, or ``untrained``, which is the model ``resnet50-untrained``. A file
@@ -309,7 +312,7 @@ class Settings(BaseSettings):
         return origins
 
     @field_validator(
-        *("data_dir", "state_dir", "storage_ca", "qdrant_ca", "qdrant_api_key_file"),
+        *("data_dir", "state_dir", "models_dir", "storage_ca", "qdrant_ca", "qdrant_api_key_file"),
         *("kafka_ca", "kafka_certificate", "kafka_key", "kafka_password_file", "admin_key_file"),
         mode="after",
     )

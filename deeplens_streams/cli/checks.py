@@ -79,7 +79,7 @@ async def weights(settings: Settings) -> Result:
 def _weights(settings: Settings) -> Result:
     kept = kept_model(settings.data_dir)
     if kept is not None and settings.model == settings.weights == AUTO:
-        model, why = named(kept), ", which the data folder has"
+        model, why = named(settings, kept), ", which the data folder has"
     else:
         model, why = choose_model(settings), ""
     if isinstance(model.weights, Seed):

@@ -86,7 +86,7 @@ def _as_told(settings: Settings, name: str, had: str | None) -> str:
 
 async def _as_before(settings: Settings, had: str, fetch: Fetch) -> Choice:
     try:
-        model = named(had)
+        model = named(settings, had)
     except ConfigurationError:
         raise ConfigurationError(
             f"The data folder {settings.data_dir} has the model {had}, of weights of your own; set "

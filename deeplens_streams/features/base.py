@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-#: Which layers there are; `features/networks` has one module for each.
-ArchitectureName = Literal["resnet50", "efficientnet-lite0"]
+#: Which layers there are; `features/networks` has one module for each; ``onnx`` is
+#: a file that brings its own.
+ArchitectureName = Literal["resnet50", "efficientnet-lite0", "onnx"]
 #: In which numbers a model computes; ``mixed`` is bfloat16 with the largest
 #: feature maps in float32.
 Precision = Literal["f32", "mixed", "bf16"]
@@ -44,9 +45,15 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """Weights that are a file of the operator's; ``DEEPLENS_WEIGHTS`` says where."""
+    """Weights that are a file of the operator's.
+
+    Attributes
+    ----------
+    path : where it is; None where ``DEEPLENS_WEIGHTS`` says so.
+    """
 
     sha256: str
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.pending import PendingRequests, Request
 
 _SETTINGS = {
-    *("model", "weights", "engine", "precision", "device", "batch_size", "batch_wait_ms"),
-    *("threads", "max_pixels", "log_format"),
+    *("model", "models_dir", "weights", "engine", "precision", "device", "batch_size"),
+    *("batch_wait_ms", "threads", "max_pixels", "log_format"),
 }
 _LOAD_ERRORS: dict[str, type[DeepLensError]] = {
     each.code: each for each in (ConfigurationError, ExtractorUnavailable, WeightsUnavailable)

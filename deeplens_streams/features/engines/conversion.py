@@ -1,4 +1,4 @@
-"""From a network in torch to one that OpenVINO reads, in a process that ends with it.
+"""From a network in torch, or in ONNX, to one that OpenVINO reads, in a process that ends with it.
 
 ``python -m deeplens_streams.features.engines.conversion FILE`` reads what to convert from
 standard input. torch's hundreds of megabytes go when it ends. It ends, too, when its parent does.
@@ -12,7 +12,7 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree  # it reads what was written a moment ago  # nosec B405
 
 import click
@@ -20,6 +20,9 @@ import numpy as np
 
 from deeplens_streams.errors import ConfigurationError, DeepLensError, WeightsUnavailable
 from deeplens_streams.features.base import ModelSpec, Precision
+
+if TYPE_CHECKING:
+    from deeplens_streams.features.engines.runtime import openvino
 
 #: Feature maps of this side and larger stay in float32 where a model is ``mixed``.
 MIXED_SIDE = 56
@@ -45,6 +48,7 @@ def convert(model: ModelSpec, weights: Path | None, precision: Precision, target
     order = {
         "architecture": model.architecture,
         "side": model.input_size,
+        "dimension": model.dimension,
         "mean": model.mean,
         "std": model.std,
         "weights": None if weights is None else str(weights),
@@ -97,7 +101,13 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _write(order: dict[str, Any], target: Path) -> None:
+def _network(order: dict[str, Any]) -> "openvino.Model":
+    """Return what takes (n, 3, side, side) float32."""
+    weights = order["weights"] and Path(order["weights"])
+    if order["architecture"] == "onnx":
+        from deeplens_streams.features.engines.onnx import read_onnx  # noqa: PLC0415
+
+        return read_onnx(weights, side=order["side"], dimension=order["dimension"])
     try:
         import torch  # noqa: PLC0415 -- only this process has it
     except ImportError as error:
@@ -105,12 +115,10 @@ def _write(order: dict[str, Any], target: Path) -> None:
             f"torch is not installed ({error}), and the model is converted with it once; "
             "install deeplens-streams[model]."
         ) from error
-    from deeplens_streams.features.engines.kept import Converted  # noqa: PLC0415
     from deeplens_streams.features.engines.runtime import openvino  # noqa: PLC0415
     from deeplens_streams.features.engines.torch_engine import build_network  # noqa: PLC0415
 
     warnings.simplefilter("ignore")  # OpenVINO traces networks by a way of torch's that is to go
-    weights = order["weights"] and Path(order["weights"])
     network = build_network(order["architecture"], weights, torch.device("cpu"), torch.float32)
 
     class Module(torch.nn.Module):
@@ -122,7 +130,14 @@ def _write(order: dict[str, Any], target: Path) -> None:
         example = torch.zeros(1, 3, side, side)
         converted = openvino.convert_model(Module().eval(), example_input=example)
     converted.reshape([-1, 3, side, side])
-    prepare = openvino.preprocess.PrePostProcessor(converted)
+    return converted
+
+
+def _write(order: dict[str, Any], target: Path) -> None:
+    from deeplens_streams.features.engines.kept import Converted  # noqa: PLC0415
+    from deeplens_streams.features.engines.runtime import openvino  # noqa: PLC0415
+
+    prepare = openvino.preprocess.PrePostProcessor(_network(order))
     prepare.input().tensor().set_element_type(openvino.Type.u8)
     prepare.input().tensor().set_layout(openvino.Layout("NHWC"))
     prepare.input().model().set_layout(openvino.Layout("NCHW"))

@@ -64,7 +64,10 @@ def kept_path(
     WeightsUnavailable
         The weights cannot be read.
     """
-    numbers = model.version if weights is None else file_sha256(weights)[:16]
+    if weights is None or model.architecture == "onnx":  # its row has a part in the version
+        numbers = model.version
+    else:
+        numbers = file_sha256(weights)[:16]
     kind = "mixed" if precision == "mixed" else "plain"
     release = openvino_version.split("-", maxsplit=1)[0]
     name = f"{model.name}-{numbers}-{kind}-openvino-{release}-{GRAPH_VERSION}.network"
