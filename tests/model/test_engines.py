@@ -161,9 +161,12 @@ def test_a_conversion_that_is_damaged_is_made_anew(
         path.write_bytes(damaged)
         assert read_converted(path) is None
     found = find_converted(model, weights, "f32")
-    assert found.graph == whole.graph
-    assert (found.numbers == whole.numbers).all()
     assert read_converted(path) is not None
+    pixels = pixels_of(model)[:1]
+    old, new = (
+        OpenVinoEngine(model, each, precision="f32", threads=1)(pixels) for each in (whole, found)
+    )
+    assert (old == new).all()
     assert list(path.parent.iterdir()) == [path]
 
 

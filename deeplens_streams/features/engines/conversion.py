@@ -118,7 +118,7 @@ def _network(order: dict[str, Any]) -> "openvino.Model":
     from deeplens_streams.features.engines.runtime import openvino  # noqa: PLC0415
     from deeplens_streams.features.engines.torch_engine import build_network  # noqa: PLC0415
 
-    warnings.simplefilter("ignore")  # OpenVINO traces networks by a way of torch's that is to go
+    warnings.simplefilter("ignore")  # what OpenVINO reads is a way of torch's that is to go
     network = build_network(order["architecture"], weights, torch.device("cpu"), torch.float32)
 
     class Module(torch.nn.Module):
@@ -128,7 +128,11 @@ def _network(order: dict[str, Any]) -> "openvino.Model":
     side = order["side"]
     with torch.no_grad():
         example = torch.zeros(1, 3, side, side)
-        converted = openvino.convert_model(Module().eval(), example_input=example)
+        # Traced here: OpenVINO has the trace checked, for which torch imports for seconds.
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            Module().eval(), example, check_trace=False
+        )
+        converted = openvino.convert_model(traced, example_input=example)
     converted.reshape([-1, 3, side, side])
     return converted
 
