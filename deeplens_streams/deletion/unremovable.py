@@ -56,6 +56,8 @@ class Unremovable:
             raise error
         self.count += 1
         self.first = self.first or f"{key}: {error.message}"
+        if len(self._told) >= MOST:  # those that went meanwhile make room
+            self._told = {each: at for each, at in self._told.items() if self.rests(each)}
         if key in self._told or len(self._told) < MOST:
             if not self.rests(key):
                 self._tell(key, error)

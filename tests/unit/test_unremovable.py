@@ -10,6 +10,7 @@ from obstore.exceptions import PermissionDeniedError
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as deletion
+from deeplens_streams.deletion import unremovable
 from deeplens_streams.deletion.ageing import Ageing, Timings
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.tenant import purge_tenant
@@ -264,3 +265,23 @@ async def test_the_rest_of_a_tenant_goes(services: Services, locks: Locks) -> No
     found = await services.tombstones.find_purge(tenant=TENANT)
     assert found is not None
     assert (found.completedAt is not None, found.images) == (True, 3)
+
+
+async def test_so_many_are_named_and_no_more(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unremovable, "MOST", 2)
+    known = unremovable.Unremovable(services.breakers, "ageing")
+
+    async def refuse(keys: str) -> list[str]:
+        with structlog.testing.capture_logs() as lines:
+            for key in keys:
+                error = StorageUnavailable()
+                error.doubtful = True
+                await known.refused(key, error)
+        return named(lines)
+
+    assert await refuse("aabc") == ["a", "b"]
+    assert (known.count, known.first[:2]) == (4, "a:")
+    monkeypatch.setattr(unremovable, "REST_S", 0.0)  # an hour later
+    assert await refuse("cad") == ["c", "a", "d"]
