@@ -653,12 +653,12 @@ async def test_nothing_is_made_again_of_a_tenant_that_is_deleted_meanwhile(
     write = served.services.inventory.put_image
     served.sent.clear()
 
-    async def put_behind(made: StoredImage) -> None:
+    async def put_behind(made: StoredImage, *, replace: bool) -> None:
         """Write it when a purge has looked at everything for the last time."""
         now = utc_now()
         purge = TenantPurge(tenantId=TENANT, requestedAt=now, emptiedAt=now, completedAt=now)
         await served.services.tombstones.put_purge(purge)
-        await write(made)
+        await write(made, replace=replace)
 
     monkeypatch.setattr(served.services.inventory, "put_image", put_behind)
     findings, _ = await audited(served, "repair=true")
