@@ -115,7 +115,7 @@ Deletion = Callable[[System, StoredImage], Awaitable[None]]
 async def test_nothing_is_left(deletion: Deletion, hiccup: Hiccup) -> None:
     quiet = Meddler(deletes_at=0)
     await run(quiet, deletion)
-    # metadata, bytes, thumbnail, metadata, two messages; metadata, point, metadata, message
+    # metadata, bytes, thumbnail, a look, two messages; metadata, point, a look, message
     assert quiet.number == 10
     for deletes_at in range(1, quiet.number + 1):
         for hiccups_at in count(deletes_at):

@@ -93,6 +93,10 @@ class FusedBlobs(Blobs):
         await self.fuse.asked(StorageUnavailable)
         return await super().get(key, action=action)
 
+    async def size(self, key: str, *, action: str) -> int | None:
+        await self.fuse.asked(StorageUnavailable)
+        return await super().size(key, action=action)
+
     async def delete(self, key: str, *, action: str) -> None:
         await self.fuse.asked(StorageUnavailable)
         await super().delete(key, action=action)
