@@ -75,9 +75,9 @@ def number(form: Form, name: str, *, default: float, low: float, high: float) ->
 
 
 def whole_number(value: str | None, name: str, *, default: int, low: int, high: int) -> int:
-    if value is None or not value.strip():
+    if value is None:
         return default
-    text = value.strip()
+    text = value.strip()  # nothing left is a slip, and no number
     # int() would take other scripts' digits, underscores and any length.
     if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise BadRequest(f"The field {name!r} is a whole number from {low} to {high}.")
