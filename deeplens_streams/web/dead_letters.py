@@ -219,7 +219,7 @@ async def _page(
 
 def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:
     """Read the filters of a listing; ``state`` is ``waiting`` unless it says otherwise."""
-    tenant, state = get("tenantId"), get("state") or LetterState.WAITING.value
+    tenant, state = get("tenantId"), get("state")
     is_nobodys = tenant == NOBODY and request[CALLER].tenant is None
     whose = "" if is_nobodys else tenant_bound(request, tenant)
     if whose is not None:
@@ -230,11 +230,15 @@ def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:
         code=get("code") or None,
         since=_time(get, "since"),
         until=_time(get, "until"),
-        state=None if state == "all" else _state(state),
+        state=_state(state),
     )
 
 
-def _state(text: str) -> LetterState:
+def _state(text: str | None) -> LetterState | None:
+    if text is None:
+        return LetterState.WAITING
+    if text == "all":
+        return None
     try:
         return LetterState(text)
     except ValueError:
@@ -244,7 +248,7 @@ def _state(text: str) -> LetterState:
 
 def _time(get: Callable[[str], str | None], name: str) -> datetime | None:
     text = get(name)
-    if not text:
+    if text is None:
         return None
     when = parse_time(text)
     if when is None:

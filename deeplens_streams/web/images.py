@@ -115,7 +115,7 @@ async def listing(request: web.Request) -> web.Response:
 
 
 def _wanted_state(value: str | None) -> ImageState | None:
-    if not value:
+    if value is None:
         return None
     try:
         return ImageState(value)

@@ -282,7 +282,17 @@ async def test_a_letter_that_names_another_tenant_takes_nobodys_place(
 
 
 @pytest.mark.parametrize(
-    "query", ["tenantId=A", "state=x", "since=x", "limit=0", "cursor=x&tenantId=demo"]
+    "query",
+    [
+        "tenantId=A",
+        "state=x",
+        "state=",
+        "since=x",
+        "since=",
+        "until=",
+        "limit=0",
+        "cursor=x&tenantId=demo",
+    ],
 )
 async def test_bad_filters(served: Web, query: str) -> None:
     await call(served, "GET", f"{LETTERS}?{query}", 400)

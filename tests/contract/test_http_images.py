@@ -264,7 +264,15 @@ async def test_listing_while_rows_move(served: Web) -> None:
         "tenantId=A",
         *(
             f"tenantId=demo&{x}"
-            for x in ("limit=", "limit=0", "limit=201", "limit=x", "status=x", "cursor=x")
+            for x in (
+                "limit=",
+                "limit=0",
+                "limit=201",
+                "limit=x",
+                "status=x",
+                "status=",
+                "cursor=x",
+            )
         ),
     ],
 )
