@@ -51,16 +51,12 @@ def _require_input(network: openvino.Model, side: int, path: Path) -> None:
         raise _fault(path, f"it has {len(inputs)} inputs; one is wanted, of {wanted}")
     shape, kind = inputs[0].partial_shape, inputs[0].element_type
     fits = shape.compatible(openvino.PartialShape([-1, 3, side, side]))
-    if kind != openvino.Type.f32 or not (fits or _fits_alone(shape, side)):
+    if kind != openvino.Type.f32 or not fits:
         raise _fault(path, f"its input is {shape} of {kind.get_type_name()}; {wanted} are wanted")
     try:
         network.reshape([-1, 3, side, side])
     except RuntimeError as error:
         raise _fault(path, f"it takes no batches ({_last_line(error)})") from None
-
-
-def _fits_alone(shape: openvino.PartialShape, side: int) -> bool:
-    return bool(shape.compatible(openvino.PartialShape([1, 3, side, side])))
 
 
 def _require_output(network: openvino.Model, dimension: int, path: Path) -> None:
