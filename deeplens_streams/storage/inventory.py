@@ -1,10 +1,9 @@
 """What there is, key by key: for whoever compares it, and must not stumble over any of it."""
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 
-from deeplens_streams.identifiers import IMAGE_ID_PREFIX
 from deeplens_streams.storage import layout, objects, tombstones
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.layout import DatedKey
@@ -44,16 +43,6 @@ class Inventory:
                 dated = layout.read_dated(tenant=tenant, key=key)
                 if dated is not None:
                     yield dated
-
-    async def named(self, folder: str, image_ids: Collection[str]) -> set[str]:
-        """Return those images of whom a dated object lies below `folder`."""
-        found = set[str]()
-        async with aclosing(self.keys(folder)) as keys:
-            async for key in keys:
-                place = layout.read_dated_key(key)
-                if place is not None and IMAGE_ID_PREFIX + place[1] in image_ids:
-                    found.add(IMAGE_ID_PREFIX + place[1])
-        return found
 
     async def read(self, key: str) -> bytes | None:
         return await self._blobs.get(key, action="take stock")
