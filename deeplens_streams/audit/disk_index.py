@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from deeplens_streams.audit.report import pages_of
 from deeplens_streams.errors import StorageFull
+from deeplens_streams.host.scratch_database import open_scratch
 
 #: Of what there is, KiB that are in memory.
 _CACHE_KIB = 4 * 1024
@@ -68,14 +69,9 @@ class DiskIndex:
     @property
     def _database(self) -> sqlite3.Connection:
         if self._open is None:
-            # A file without a name, which is gone with the process whatever becomes of that.
-            self._open = sqlite3.connect("", isolation_level=None)
-            for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
-                self._open.execute(f"PRAGMA {pragma}")
+            self._open = open_scratch(None, cache_kib=_CACHE_KIB)
             self._open.execute(
                 "CREATE TABLE listed (image TEXT, kind TEXT, tenant TEXT, said TEXT,"
                 " PRIMARY KEY (image, kind, tenant, said)) WITHOUT ROWID"
             )
-            # One transaction, which never ends: each that does costs more than what is done in it.
-            self._open.execute("BEGIN")
         return self._open

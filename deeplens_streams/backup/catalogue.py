@@ -1,9 +1,10 @@
 """What is known of a backup's objects, in a file, so that memory does not grow with them."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from deeplens_streams.host.scratch_database import open_scratch
 
 #: Entries that are in memory together.
 PAGE = 1000
@@ -39,16 +40,12 @@ class Catalogue:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / "catalogue.sqlite", isolation_level=None)
-        # It is made anew for each run: what a crash leaves of it is of no use to anybody.
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
-            self._db.execute(f"PRAGMA {pragma}")
+        # What a crash leaves of it is of no use to anybody.
+        self._db = open_scratch(folder / "catalogue.sqlite", cache_kib=_CACHE_KIB)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, size INTEGER, sha256 TEXT,"
             " stamp TEXT, fault TEXT, seen INTEGER) WITHOUT ROWID"
         )
-        # One transaction, which never ends: each that does costs more than what is done in it.
-        self._db.execute("BEGIN")
 
     def close(self) -> None:
         self._db.close()
