@@ -49,7 +49,7 @@ def bare_loop(folder: Path, settings: Mapping[str, str] | None = None) -> float:
         text=True,
         env={**os.environ, **(settings or {})},
     )
-    return float(result.stdout)
+    return float(result.stdout.splitlines()[-1])
 
 
 def cpu_seconds(worker: Worker) -> dict[str, float]:

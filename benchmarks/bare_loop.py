@@ -1,8 +1,8 @@
 """The bare loop: what decoding and the model alone can do on this machine, with nothing around.
 
 Each thread takes eight pictures, decodes them with their thumbnails and runs one forward pass,
-again and again, as many threads as the model uses in the real system. Prints pictures a second,
-and nothing else:
+again and again, as many threads as the model uses in the real system. The last line that it prints
+is pictures a second:
 
     python -m benchmarks.bare_loop FOLDER
 """
