@@ -29,6 +29,7 @@ class Batcher(Generic[Item, Result]):
     A batch leaves when it is full, when its first item has waited long enough, or at once
     when an urgent item comes, as soon as one of the `parallel` lanes is free. While all are
     taken the next batches gather; what waits is shared out evenly to the lanes that are free.
+    Urgent items go first, and alone: a person waits for one result, and not for a whole batch.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ class Batcher(Generic[Item, Result]):
         self._parallel = parallel
         self._urgent: deque[_Entry[Item, Result]] = deque()
         self._patient: deque[_Entry[Item, Result]] = deque()
+        #: Urgent items went alone while patient ones waited, and none of these has gone since.
+        self._passed = False
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._closed = False
@@ -94,26 +97,43 @@ class Batcher(Generic[Item, Result]):
         """Send off what it is time for, and make sure that somebody asks again for the rest."""
         self._stop_timer()
         self._drop_cancelled()
-        if self._closed or not self._waiting() or len(self._running) == self._parallel:
+        if self._closed:
+            return
+        while self._urgent and self._free():
+            self._dispatch(self._urgent_batch())
+        if not self._patient or not self._free():
             return
         loop, due = asyncio.get_running_loop(), self._due()
         if loop.time() < due:
             self._timer = loop.call_at(due, self._consider)
             return
-        while self._waiting() and (free := self._parallel - len(self._running)):
-            self._dispatch(min(self._size, math.ceil(self._waiting() / free)))
+        self._passed = False
+        while self._patient and (free := self._free()):
+            self._dispatch(_take(self._patient, self._size, math.ceil(len(self._patient) / free)))
 
-    def _waiting(self) -> int:
-        return len(self._urgent) + len(self._patient)
+    def _free(self) -> int:
+        return self._parallel - len(self._running)
 
     def _due(self) -> float:
-        """Return when the next batch is to leave, on the loop's clock."""
-        if self._urgent or len(self._patient) >= self._size:
+        """Return when the next patient batch is to leave, on the loop's clock."""
+        if len(self._patient) >= self._size:
             return 0.0
         return self._patient[0].submitted + self._wait_s
 
-    def _dispatch(self, count: int) -> None:
-        batch = [(self._urgent or self._patient).popleft() for _ in range(count)]
+    def _urgent_batch(self) -> list[_Entry[Item, Result]]:
+        """Urgent items alone, which are done soonest; every other time patient ones go along.
+
+        Else urgent ones that never end would keep those from the model.
+        """
+        batch = _take(self._urgent, self._size)
+        if self._passed:
+            batch += _take(self._patient, self._size - len(batch))
+            self._passed = False
+        else:
+            self._passed = bool(self._patient)
+        return batch
+
+    def _dispatch(self, batch: list[_Entry[Item, Result]]) -> None:
         task = asyncio.create_task(self._attempt(batch))
         self._running[task] = batch
         task.add_done_callback(self._done)
@@ -152,6 +172,10 @@ class Batcher(Generic[Item, Result]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _take(queue: deque[_Entry[Item, Result]], *most: int) -> list[_Entry[Item, Result]]:
+    return [queue.popleft() for _ in range(min(len(queue), *most))]
 
 
 def _closing() -> ExtractorUnavailable:

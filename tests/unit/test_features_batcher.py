@@ -76,18 +76,33 @@ async def test_while_the_model_is_busy_the_next_batch_gathers() -> None:
     assert run.batches == [[0], [1, 2, 3]]
 
 
-async def test_urgent_items_do_not_wait_and_go_first() -> None:
+async def test_urgent_items_do_not_wait_and_go_first_and_alone() -> None:
     run = Recorder()
     run.go.clear()
     async with batching(run, size=2) as batcher:
         tasks = [asyncio.create_task(batcher.submit(0, urgent=True))]
         await until(lambda: run.batches)
-        tasks += [asyncio.create_task(batcher.submit(item)) for item in (1, 2, 3)]
+        tasks += [asyncio.create_task(batcher.submit(item)) for item in (1, 2, 3, 4)]
         tasks.append(asyncio.create_task(batcher.submit(9, urgent=True)))
         await asyncio.sleep(0)
         run.go.set()
         await asyncio.gather(*tasks)
-    assert run.batches == [[0], [9, 1], [2, 3]]
+    assert run.batches == [[0], [9], [1, 2], [3, 4]]
+
+
+async def test_urgent_items_without_an_end_let_others_through() -> None:
+    run = Recorder()
+    async with batching(run, size=3) as batcher:
+
+        async def search() -> None:
+            while not patient.done():
+                await batcher.submit(9, urgent=True)
+
+        patient = asyncio.create_task(batcher.submit(1))
+        async with asyncio.timeout(10):
+            await asyncio.gather(search(), search())
+    assert run.batches[0] == [9]
+    assert 1 in run.batches[1]
 
 
 async def test_free_lanes_share_what_waits() -> None:
