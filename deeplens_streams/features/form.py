@@ -9,7 +9,7 @@ from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge, UploadTooSlow
 
 _FIELD_BYTES = 1000
-#: Parts of a form, at the most; five have a meaning.
+#: Parts of a form, at the most; six have a meaning.
 _PARTS = 16
 #: Bytes of everything in a form that is not the picture.
 _OTHER_BYTES = 64 * 1024
@@ -28,6 +28,7 @@ class Form:
     wants_metadata : whether size and format do, too.
     thumbnail_px : the thumbnail's longer side, or None if none is wanted.
     model_name : of the model that is asked for, or None for the service's own.
+    urgent : whether it goes before those that are not.
     """
 
     picture: bytes
@@ -35,6 +36,7 @@ class Form:
     wants_metadata: bool
     thumbnail_px: int | None
     model_name: str | None
+    urgent: bool
 
 
 async def read_form(request: web.Request, *, max_bytes: int, within_s: float) -> Form:
@@ -66,9 +68,10 @@ async def read_form(request: web.Request, *, max_bytes: int, within_s: float) ->
     return Form(
         picture,
         fields["image_id"],
-        _flag(fields.get("return_metadata", "")),
+        _flag(fields, "return_metadata"),
         _pixels(fields.get("thumbnail_px", "")),
         fields.get("model_name") or None,
+        _flag(fields, "urgent"),
     )
 
 
@@ -95,10 +98,11 @@ async def _read_parts(request: web.Request, max_bytes: int) -> tuple[bytes, dict
     return picture, fields
 
 
-def _flag(value: str) -> bool:
-    if value.lower() not in _FALSE | _TRUE:
-        raise BadRequest("return_metadata is true or false.")
-    return value.lower() in _TRUE
+def _flag(fields: dict[str, str], name: str) -> bool:
+    value = fields.get(name, "").lower()
+    if value not in _FALSE | _TRUE:
+        raise BadRequest(f"{name} is true or false.")
+    return value in _TRUE
 
 
 def _pixels(value: str) -> int | None:

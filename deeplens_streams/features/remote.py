@@ -94,7 +94,7 @@ class RemoteFeatures:
     ) -> Extraction:
         began = time.perf_counter()
         await self._open_session()
-        answer = await self._services.ask(partial(self._post, data, thumbnail_px))
+        answer = await self._services.ask(partial(self._post, data, thumbnail_px, urgent=urgent))
         took = (time.perf_counter() - began) * 1000
         return Extraction(
             vector=answer["features"],
@@ -117,7 +117,9 @@ class RemoteFeatures:
             await self._session.close()
             self._session = None
 
-    async def _post(self, data: bytes, thumbnail_px: int | None, url: str) -> dict[str, Any]:
+    async def _post(
+        self, data: bytes, thumbnail_px: int | None, url: str, *, urgent: bool
+    ) -> dict[str, Any]:
         session = await self._open_session()
         form = aiohttp.FormData()
         form.add_field("file", data, filename="image", content_type="application/octet-stream")
@@ -125,6 +127,8 @@ class RemoteFeatures:
         form.add_field("return_metadata", "true")
         if thumbnail_px is not None:
             form.add_field("thumbnail_px", str(thumbnail_px))
+        if urgent:
+            form.add_field("urgent", "true")
         try:
             async with session.post(f"{url}/extract-features", data=form) as response:
                 return self._read(url, response.status, await response.read())

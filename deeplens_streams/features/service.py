@@ -160,7 +160,9 @@ class _Handlers:
                 f"There is no model {str(form.model_name)[:60]!r} here, this service has "
                 f"{model.name}; leave model_name out, or call another service."
             )
-        found = await self._features.extract(form.picture, thumbnail_px=form.thumbnail_px)
+        found = await self._features.extract(
+            form.picture, thumbnail_px=form.thumbnail_px, urgent=form.urgent
+        )
         answer = _answer(form.image_id, model, found)
         answer["processing_time_ms"] = round((time.perf_counter() - began) * 1000, 3)
         if form.wants_metadata:

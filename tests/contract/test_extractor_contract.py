@@ -19,6 +19,7 @@ from PIL import Image
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
+from deeplens_streams.features.base import Extraction
 from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
@@ -106,6 +107,7 @@ async def test_features_with_a_thumbnail(client: TestClient) -> None:
         (form(image_id=None), 400, "BAD_REQUEST"),
         (form(image_id="x" * 2000), 413, "TOO_LARGE"),
         (form(return_metadata="perhaps"), 400, "BAD_REQUEST"),
+        (form(urgent="perhaps"), 400, "BAD_REQUEST"),
         (form(thumbnail_px="1e3"), 400, "BAD_REQUEST"),
         (form(thumbnail_px="9999"), 400, "BAD_REQUEST"),
         (form(model_name="resnet50"), 400, "UNKNOWN_MODEL"),
@@ -121,6 +123,7 @@ async def test_features_with_a_thumbnail(client: TestClient) -> None:
         "no image ID",
         "long field",
         "bad flag",
+        "another bad flag",
         "no number",
         "too large a thumbnail",
         "another model",
@@ -227,6 +230,29 @@ async def test_services_share_the_load_and_a_dead_one_is_passed_over() -> None:
         for _ in range(4):
             await remote.extract(PICTURE)
         await remote.ping()
+
+
+class Noting(MemoryFeatures):
+    def __init__(self) -> None:
+        super().__init__(model=UNTRAINED)
+        self.were_urgent: list[bool] = []
+
+    async def extract(
+        self, data: bytes, *, thumbnail_px: int | None = None, urgent: bool = False
+    ) -> Extraction:
+        self.were_urgent.append(urgent)
+        return await super().extract(data, thumbnail_px=thumbnail_px, urgent=urgent)
+
+
+async def test_a_search_goes_first_in_a_service_too() -> None:
+    behind = Noting()
+    async with (
+        TestServer(build_app(behind, SETTINGS)) as server,
+        calling(server.make_url("")) as remote,
+    ):
+        await remote.extract(PICTURE)
+        await remote.extract(PICTURE, urgent=True)
+    assert behind.were_urgent == [False, True]
 
 
 async def test_when_no_service_answers_it_is_unavailable() -> None:
