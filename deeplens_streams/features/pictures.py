@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
@@ -15,7 +15,9 @@ from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
 from deeplens_streams.features.headers import open_header
-from models.events import PictureFacts
+
+if TYPE_CHECKING:
+    from models.events import PictureFacts
 
 #: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
 _EXIF_BYTES = 256 * 1024
@@ -60,8 +62,11 @@ class PictureHeader:
     color_profile: str | None
     exif: dict[str, Any] | None
 
-    def facts(self, file_name: str) -> PictureFacts:
+    def facts(self, file_name: str) -> "PictureFacts":
         """Return what an image's metadata object keeps of this."""
+        # It brings Faust along, which the model's process has no use for.
+        from models.events import PictureFacts  # noqa: PLC0415
+
         return PictureFacts(
             width=self.width,
             height=self.height,

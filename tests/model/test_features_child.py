@@ -230,3 +230,14 @@ def test_torch_is_never_imported_here(url: str) -> None:
     )
     environment = os.environ | {"DEEPLENS_WEIGHTS": "untrained", "DEEPLENS_EXTRACTOR_URL": url}
     subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=True)
+
+
+def test_the_process_imports_nothing_of_kafka_or_http() -> None:
+    """It has a worker's memory to share, and each restart waits for its imports."""
+    script = (
+        "import sys\n"
+        "import deeplens_streams.features.process\n"
+        "found = {'faust', 'aiohttp', 'aiokafka', 'torch'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", script], timeout=120, check=True)
