@@ -82,12 +82,11 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
 
     def to_wire(self) -> dict[str, Any]:
         """Return the record as plain dicts and lists: every field, and those it does not know."""
-        values = vars(self)
-        wire = {
-            field.name: value if type(value) in _PLAIN else _plain(value)
-            for field in _shape(cast(Any, type(self))).fields
-            for value in (values[field.name],)
-        }
+        values, shape = vars(self), _shape(cast(Any, type(self)))
+        wire = {name: values[name] for name in shape.names}
+        for name in shape.nested:
+            if wire[name] is not None:
+                wire[name] = _plain(wire[name])
         if _UNKNOWN in values:
             wire |= {name: each for name, each in values[_UNKNOWN].items() if name not in wire}
         return wire
@@ -102,9 +101,7 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
         For answers: whether a newer version would show a field is not known either.
         """
         values = vars(self)
-        return {
-            field.name: _known(values[field.name]) for field in _shape(cast(Any, type(self))).fields
-        }
+        return {name: _known(values[name]) for name in _shape(cast(Any, type(self))).names}
 
     @property
     def unknown_fields(self) -> dict[str, Any]:
@@ -166,32 +163,56 @@ class StoredRecord(WireRecord, abstract=True, include_metadata=False):
         return self.carrying(other)
 
 
-class _Field(NamedTuple):
-    """How one field is read; `check` is None where the type alone says all."""
-
-    name: str
-    type: Any
-    check: Callable[[Any], Any] | None
-    required: bool
-    default: Any
+#: How one field is read. Values of just the type in the middle, None for those that are looked
+#: into, are taken as they are; the last makes the field's value of any other, or says what is
+#: wrong with it. (A plain tuple: taking a named one apart takes as long as all the rest.)
+_Field = tuple[str, Any, Callable[[Any], Any]]
 
 
 class _Shape(NamedTuple):
-    """What a record is read by."""
+    """What a record is read and written by.
+
+    Attributes
+    ----------
+    names : of all fields, in order.
+    nested : those of fields in which records may be.
+    """
 
     fields: tuple[_Field, ...]
-    names: frozenset[str]
+    names: tuple[str, ...]
+    known: frozenset[str]
+    nested: tuple[str, ...]
 
 
 @cache
 def _shape(cls: Any) -> _Shape:
-    hints, options = get_type_hints(cls), cls._options
-    fields = []
-    for name in options.fields:
-        hint = _without_none(hints[name])
-        required = name not in options.optionalset
-        fields.append(_Field(name, hint, _checker(hint), required, options.defaults.get(name)))
-    return _Shape(tuple(fields), frozenset(field.name for field in fields))
+    hints = {name: _without_none(hint) for name, hint in get_type_hints(cls).items()}
+    names = tuple(cls._options.fields)
+    return _Shape(
+        fields=tuple(_field(cls, name, hints[name]) for name in names),
+        names=names,
+        known=frozenset(names),
+        nested=tuple(name for name in names if _may_hold_records(hints[name])),
+    )
+
+
+def _field(cls: Any, name: str, hint: Any) -> _Field:
+    required = name not in cls._options.optionalset
+    default, check = cls._options.defaults.get(name), _checker(hint)
+
+    def read(value: Any) -> Any:
+        if value is None:
+            if required:
+                raise MalformedRecord("is missing", name)
+            return default
+        if check is None:
+            raise MalformedRecord(f"is not of type {hint.__name__}", name)
+        try:
+            return check(value)
+        except MalformedRecord as error:
+            raise error.inside(name) from None
+
+    return (name, None if check else hint, read)
 
 
 def _build(cls: Any, data: object) -> Any:
@@ -200,23 +221,12 @@ def _build(cls: Any, data: object) -> Any:
     record = cls.__new__(cls)
     values = record.__dict__
     values["__evaluated_fields__"] = set()
-    fields, names = _shape(cls)
-    for name, expected, check, required, default in fields:
-        value = data.get(name)
-        if value is None:
-            if required:
-                raise MalformedRecord("is missing", name)
-            value = default
-        elif check is not None:
-            try:
-                value = check(value)
-            except MalformedRecord as error:
-                raise error.inside(name) from None
-        elif type(value) is not expected:
-            raise MalformedRecord(f"is not of type {expected.__name__}", name)
-        values[name] = value
-    if not names.issuperset(data):
-        values[_UNKNOWN] = {name: each for name, each in data.items() if name not in names}
+    shape, get = _shape(cls), data.get
+    for name, plain, read in shape.fields:
+        value = get(name)
+        values[name] = value if type(value) is plain else read(value)
+    if not shape.known.issuperset(data):
+        values[_UNKNOWN] = {name: each for name, each in data.items() if name not in shape.known}
     return record
 
 
@@ -228,6 +238,13 @@ def _without_none(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return next(each for each in get_args(hint) if each is not type(None))
     return hint
+
+
+def _may_hold_records(hint: Any) -> bool:
+    """Tell whether a field of this type is written otherwise than it is kept."""
+    if get_origin(hint) is list:
+        return _may_hold_records(get_args(hint)[0])
+    return hint not in _PLAIN
 
 
 def _checker(hint: Any) -> Callable[[Any], Any] | None:
