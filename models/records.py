@@ -8,7 +8,7 @@ Fields that are not known here are a newer version's, which may run beside this 
 keeps them, and they are written again with it (docs/upgrading.md).
 
 Every event is read and written several times on its way, so a record's fields are looked up
-once and its values set without Faust's field descriptors, which only Faust's coercions need.
+once, and are plain attributes: Faust's field descriptors only serve its coercions.
 """
 
 import json
@@ -120,6 +120,14 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
                 self.__dict__[_UNKNOWN] = both
         return self
 
+    @classmethod
+    def _contribute_field_descriptors(cls, target: Any, options: Any, parent: Any = None) -> Any:
+        """Leave the fields plain attributes: Faust's descriptors only coerce, at every access."""
+        found = super()._contribute_field_descriptors(target, options, parent)
+        for name in found:
+            delattr(target, name)
+        return found
+
     # Faust makes both from the known fields, for each class anew.
     @classmethod
     def _BUILD_eq(cls) -> Any:  # noqa: N802 - Faust's name
@@ -220,7 +228,6 @@ def _build(cls: Any, data: object) -> Any:
         raise MalformedRecord("is not a JSON object")
     record = cls.__new__(cls)
     values = record.__dict__
-    values["__evaluated_fields__"] = set()
     shape, get = _shape(cls), data.get
     for name, plain, read in shape.fields:
         value = get(name)
