@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from deeplens_streams.identifiers import bare_uuid, check_image_id
 from models.events import wire_time
@@ -14,6 +15,7 @@ MS_LIMIT = 10**MS_DIGITS
 #: Expressions that match a day and a UUID.
 DAY = r"\d{4}-\d{2}-\d{2}"
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_DAY_MS, _MINUTE_MS = 86_400_000, 60_000
 _DATED_NAME = re.compile(rf"(?P<ms>\d{{{MS_DIGITS}}})-(?P<uuid>{UUID})\.json", re.ASCII)
 
 
@@ -21,6 +23,7 @@ class InvalidKey(ValueError):
     """A key that this tenant cannot have; it was not built here."""
 
 
+@lru_cache
 def epoch_ms(uploaded_at: str) -> int:
     """Return whole milliseconds since 1970 of an ISO-8601 time that names its offset.
 
@@ -48,7 +51,17 @@ def time_of(ms: int) -> str:
 
 def day_of(ms: int) -> str:
     """Return the day under which what was uploaded then lies."""
-    return f"{moment(ms):%Y-%m-%d}"
+    return _day(ms // _DAY_MS)
+
+
+@lru_cache
+def _day(number: int) -> str:
+    return f"{moment(number * _DAY_MS):%Y-%m-%d}"
+
+
+@lru_cache
+def _minute(number: int) -> str:
+    return f"{moment(number * _MINUTE_MS):%Y-%m-%d/%H-%M}"
 
 
 def moment(ms: int) -> datetime:
@@ -66,7 +79,7 @@ def letter_uuid(letter_id: str) -> str:
 
 
 def dated(ms: int, uuid: str) -> str:
-    return f"{moment(ms):%Y-%m-%d/%H-%M}/{dated_name(ms, uuid)}"
+    return f"{_minute(ms // _MINUTE_MS)}/{dated_name(ms, uuid)}"
 
 
 def dated_name(ms: int, uuid: str) -> str:
