@@ -1,6 +1,5 @@
 """Answers in JSON, and errors as the endpoint's own object."""
 
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from deeplens_streams.errors import (
     RowMoving,
     TooLarge,
 )
+from models.events import new_event_id
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ def request_id(request: web.Request) -> str:
     """Return the ID that names this request in its answer and in the log."""
     found = request.get(_REQUEST_ID)
     if found is None:
-        found = request[_REQUEST_ID] = _given_id(request) or uuid.uuid4().hex
+        found = request[_REQUEST_ID] = _given_id(request) or new_event_id().replace("-", "")
     return found
 
 

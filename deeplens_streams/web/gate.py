@@ -108,6 +108,8 @@ def _wait(too_many: int, drain_rate: float | None) -> int:
 
 
 def _free(folder: Path) -> int:
-    while not folder.exists():  # made at the first write
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    while True:
+        try:
+            return shutil.disk_usage(folder).free
+        except FileNotFoundError:  # made at the first write
+            folder = folder.parent

@@ -108,7 +108,7 @@ class Quotas(Service):
     def limits(self, tenant: str) -> Limits:
         """Return a tenant's own limits, with the system's where it has none."""
         row = self._registry.find(tenant)
-        return (row.limits if row is not None else Limits()).over(self._defaults)
+        return self._defaults if row is None else row.limits.over(self._defaults)
 
     def max_collections(self, tenant: str) -> int:
         own = self.limits(tenant).collections

@@ -71,7 +71,10 @@ class Pace:
 
     async def _wait(self, content: StreamReader) -> bytes | None:
         """Return what comes before the window ends, or None."""
-        left, chunk = WINDOW_S - self._window_s, None
+        if chunk := content.read_nowait():  # it came while the last one was worked on
+            self._count(chunk)
+            return chunk
+        left = WINDOW_S - self._window_s
         self._waits_since = since = _now()
         try:
             async with asyncio.timeout(left) as self._timeout:
@@ -84,9 +87,12 @@ class Pace:
         took = left if chunk is None else min(_now() - since, left)
         self._waited_s += took
         self._window_s += took
-        self._bytes += len(chunk or b"")
-        self._window_bytes += len(chunk or b"")
+        self._count(chunk or b"")
         return chunk
+
+    def _count(self, chunk: bytes) -> None:
+        self._bytes += len(chunk)
+        self._window_bytes += len(chunk)
 
     def give_way(self) -> None:
         """Have the body's reader raise at once."""

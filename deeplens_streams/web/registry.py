@@ -103,8 +103,9 @@ class Registry:
         RegistryUnavailable
             It takes too long.
         """
-        async with patience():
-            await self._whole.wait()
+        if not self.is_whole:
+            async with patience():
+                await self._whole.wait()
 
     def find(self, tenant: str) -> Tenant | None:
         return self._rows.get(tenant)

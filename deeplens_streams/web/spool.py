@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import structlog
 from deeplens_streams.errors import StorageFull, StorageUnavailable
 from deeplens_streams.storage.faults import means_full
 from deeplens_streams.storage.files import write_all
+from models.events import new_event_id
 
 log = structlog.get_logger()
 
@@ -150,7 +150,7 @@ class Spool:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[SpooledFile]:
         """Hand out a new file, which is gone afterwards whatever happens."""
-        file = SpooledFile(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}", self)
+        file = SpooledFile(self._folder / f"{new_event_id()}{_SUFFIX}", self)
         try:
             yield file
         finally:
