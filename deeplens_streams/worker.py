@@ -1,6 +1,7 @@
 """What a worker process starts around its apps: the lock, the topics, the collaborators."""
 
 import asyncio
+import gc
 import logging.config
 import os
 import signal
@@ -146,6 +147,7 @@ class DeepLensWorker(faust.Worker):
             with FolderLock(settings.state_path, advice) as lock:
                 patience = LEFT_BEHIND_S if lock.was_left_behind else 0.0
                 self.loop.run_until_complete(self._prepare(settings, patience))
+                _spare_what_stays()
                 self._run()
         except DeepLensError as error:
             raise SystemExit(f"deeplens: {error.message}") from None
@@ -184,6 +186,15 @@ class DeepLensWorker(faust.Worker):
             if verdict is None:
                 raise
         raise SystemExit(f"deeplens: {verdict}")
+
+
+def _spare_what_stays() -> None:
+    """Have the collector never look again at modules and all else that was made so far.
+
+    It stays as long as the process, and a look at all there is holds up every request meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def cause_of_end(error: BaseException) -> str:

@@ -1,7 +1,10 @@
-"""What ended a worker is what it says last."""
+"""What a worker begins with, and that what ended it is what it says last."""
 
 import asyncio
+import gc
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
@@ -17,6 +20,27 @@ from tables.damage import TableFolderUnusable
 def worker(tmp_path: Path) -> DeepLensWorker:
     settings = load_settings(data_dir=tmp_path, storage_url="memory://", weights="untrained")
     return DeepLensWorker(build_apps(settings), loop=asyncio.new_event_loop())
+
+
+def test_what_stays_is_not_collected_again(
+    worker: DeepLensWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def prepared(*_: object) -> None:
+        pass
+
+    def runs() -> NoReturn:
+        raise SystemExit(gc.get_freeze_count())
+
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)
+    monkeypatch.setattr(worker, "_prepare", prepared)
+    monkeypatch.setattr(worker, "_run", runs)
+    before = gc.get_freeze_count()
+    with pytest.raises(SystemExit) as ended:
+        worker.execute_from_commandline()
+    gc.unfreeze()
+    worker.loop.close()
+    assert isinstance(ended.value.code, int)
+    assert ended.value.code > before + len(sys.modules)
 
 
 def test_what_fails_behind_the_first_cause_is_no_cause(
