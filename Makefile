@@ -31,8 +31,9 @@ help: ## Show this list.
 run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no-demo --port 8081'.
 	@exec $(BIN)/deeplens up --with-parent $(ARGS)
 
+# In the order of tests/conftest.py, not by how many tests a file has.
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
-	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-without-programs: $(VENV)/.dev ## Run the tests that need other programs where there are none: all are skipped.
 	@exec $(BIN)/python -m tests.without_programs
