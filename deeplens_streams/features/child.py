@@ -1,9 +1,9 @@
 """The model in a process of its own, for workers.
 
-Python's interpreter lock is why: a forward pass is hundreds of short calls, each of which
-takes the lock again, so beside a busy event loop it runs at a third of its speed and the loop
-stalls. Apart, neither waits for the other, torch is imported beside the worker's start, its
-priority can be lowered as a whole, and a decoder that crashes takes no worker with it.
+A picture with which a decoder crashes, hangs or takes all memory takes no worker with it, and the
+whole of decoding and inference has a lower priority than what people wait for. Nor does a forward
+pass in torch, which is hundreds of short calls that each take the interpreter's lock, slow the
+worker's event loop down; OpenVINO's is one call. An engine is imported beside the worker's start.
 """
 
 import asyncio
