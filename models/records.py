@@ -12,14 +12,24 @@ once, and are plain attributes: Faust's field descriptors only serve its coercio
 """
 
 import json
-import types
 from collections.abc import Callable
-from functools import cache
-from typing import Any, NamedTuple, Self, Union, cast, get_args, get_origin, get_type_hints
+from functools import cache, partial
+from typing import Any, NamedTuple, Self, cast, get_args, get_origin, get_type_hints
 
 import faust
 
-_NUMBERS = {float, int}
+from models.checks import MalformedRecord, checker, without_none
+
+__all__ = [
+    "MAX_CARRIED_BYTES",
+    "SCHEMA_VERSION",
+    "MalformedRecord",
+    "OtherMajorVersion",
+    "StoredRecord",
+    "WireRecord",
+    "is_readable",
+]
+
 #: Types that are written as they are.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Of records and events that this code makes. The minor number grows with a release that adds to
@@ -42,18 +52,6 @@ def is_readable(version: str) -> bool:
 def _minor(version: str) -> int:
     text = version.partition(".")[2]
     return int(text) if text.isdecimal() else 0
-
-
-class MalformedRecord(ValueError):
-    """The data does not fit the record; the message names the field."""
-
-    def __init__(self, reason: str, *path: str) -> None:
-        self.reason, self.path = reason, path
-        super().__init__(f"{'.'.join(path) or 'the message'} {reason}")
-
-    def inside(self, name: str) -> "MalformedRecord":
-        """Return the error as seen from the record that holds the field."""
-        return MalformedRecord(self.reason, name, *self.path)
 
 
 class OtherMajorVersion(MalformedRecord):
@@ -100,8 +98,12 @@ class WireRecord(faust.Record, abstract=True, include_metadata=False):
 
         For answers: whether a newer version would show a field is not known either.
         """
-        values = vars(self)
-        return {name: _known(values[name]) for name in _shape(cast(Any, type(self))).names}
+        values, shape = vars(self), _shape(cast(Any, type(self)))
+        found = {name: values[name] for name in shape.names}
+        for name in shape.nested:
+            if found[name] is not None:
+                found[name] = _known(found[name])
+        return found
 
     @property
     def unknown_fields(self) -> dict[str, Any]:
@@ -194,7 +196,7 @@ class _Shape(NamedTuple):
 
 @cache
 def _shape(cls: Any) -> _Shape:
-    hints = {name: _without_none(hint) for name, hint in get_type_hints(cls).items()}
+    hints = {name: without_none(hint) for name, hint in get_type_hints(cls).items()}
     names = tuple(cls._options.fields)
     return _Shape(
         fields=tuple(_field(cls, name, hints[name]) for name in names),
@@ -206,7 +208,7 @@ def _shape(cls: Any) -> _Shape:
 
 def _field(cls: Any, name: str, hint: Any) -> _Field:
     required = name not in cls._options.optionalset
-    default, check = cls._options.defaults.get(name), _checker(hint)
+    default, check = cls._options.defaults.get(name), checker(hint, _of_record)
 
     def read(value: Any) -> Any:
         if value is None:
@@ -221,6 +223,11 @@ def _field(cls: Any, name: str, hint: Any) -> _Field:
             raise error.inside(name) from None
 
     return (name, None if check else hint, read)
+
+
+def _of_record(hint: Any) -> Callable[[Any], Any] | None:
+    is_record = isinstance(hint, type) and issubclass(hint, WireRecord)
+    return partial(_build, hint) if is_record else None
 
 
 def _build(cls: Any, data: object) -> Any:
@@ -241,74 +248,11 @@ def _are_equal(one: WireRecord, other: object) -> bool:
     return type(one) is type(other) and one.to_wire() == other.to_wire()
 
 
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(each for each in get_args(hint) if each is not type(None))
-    return hint
-
-
 def _may_hold_records(hint: Any) -> bool:
     """Tell whether a field of this type is written otherwise than it is kept."""
     if get_origin(hint) is list:
         return _may_hold_records(get_args(hint)[0])
     return hint not in _PLAIN
-
-
-def _checker(hint: Any) -> Callable[[Any], Any] | None:
-    """Return what checks and builds a value of type `hint`."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is list:
-        return _list_checker(arguments[0])
-    if origin is dict:
-        return _dict_checker(arguments[1])
-    if hint is float:
-        return _check_number
-    if isinstance(hint, type) and issubclass(hint, WireRecord):
-        return lambda value: _build(hint, value)
-    return None
-
-
-def _check_number(value: Any) -> Any:
-    if type(value) not in _NUMBERS:
-        raise MalformedRecord("is not of type float")
-    return value
-
-
-def _check_item(item: Any, check: Callable[[Any], Any] | None, value: Any, name: str) -> Any:
-    try:
-        if check is not None:
-            return check(value)
-    except MalformedRecord as error:
-        raise error.inside(name) from None
-    if item is not Any and type(value) is not item:
-        raise MalformedRecord(f"is not of type {item.__name__}", name)
-    return value
-
-
-def _list_checker(item: Any) -> Callable[[Any], Any]:
-    check_item = _checker(item)
-
-    def check(value: Any) -> Any:
-        if type(value) is not list:
-            raise MalformedRecord("is not a list")
-        if item is float:  # a vector: one pass, no call for each number
-            if not set(map(type, value)) <= _NUMBERS:
-                raise MalformedRecord("holds something that is no number")
-            return value
-        return [_check_item(item, check_item, each, str(index)) for index, each in enumerate(value)]
-
-    return check
-
-
-def _dict_checker(item: Any) -> Callable[[Any], Any]:
-    check_item = _checker(item)
-
-    def check(value: Any) -> Any:
-        if type(value) is not dict:
-            raise MalformedRecord("is not a JSON object")
-        return {key: _check_item(item, check_item, each, key) for key, each in value.items()}
-
-    return check
 
 
 def _plain(value: Any) -> Any:
