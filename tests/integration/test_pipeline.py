@@ -68,10 +68,10 @@ async def test_an_upload_completes_and_is_found_by_a_copy(system: System) -> Non
     assert event.correlationId == status["correlationId"]
 
 
-async def test_two_workers_share_the_table_and_answer_for_each_other(system: System) -> None:
-    one = await system.started("one")
-    two = await system.started("two", roles="api")
-    first, second = system.client(one), system.client(two)
+async def test_two_workers_share_the_table_and_answer_for_each_other(crowded: System) -> None:
+    one = await crowded.started("one")
+    two = await crowded.started("two", roles="api")
+    first, second = crowded.client(one), crowded.client(two)
     picture = small_picture()
     ids = list(
         await asyncio.gather(
@@ -109,9 +109,9 @@ async def test_a_watcher_at_either_worker_sees_every_step(system: System) -> Non
         assert percents == sorted(percents)
 
 
-async def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System) -> None:
-    worker = await system.started()
-    client = system.client(worker)
+async def test_a_killed_worker_loses_nothing_and_repeats_nothing(crowded: System) -> None:
+    worker = await crowded.started()
+    client = crowded.client(worker)
     picture = small_picture()
     ids: list[str] = []
 
@@ -137,7 +137,7 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System)
     await asyncio.to_thread(worker.stop)
     completed = [
         codec.decode(ProcessingCompleted, message.value)
-        for message in await read_all(system, COMPLETED)
+        for message in await read_all(crowded, COMPLETED)
     ]
     event_ids: dict[str | None, set[str]] = {}
     for event in completed:
@@ -145,12 +145,12 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System)
     # An upload that was cut off before its answer may have been completed as well.
     assert set(ids) <= set(event_ids)
     assert all(len(each) == 1 for each in event_ids.values())
-    assert await count_points(system, "acme-corp") == len(event_ids)
+    assert await count_points(crowded, "acme-corp") == len(event_ids)
 
 
-async def test_a_worker_that_is_stopped_at_work_loses_nothing(system: System) -> None:
-    worker = await system.started()
-    client = system.client(worker)
+async def test_a_worker_that_is_stopped_at_work_loses_nothing(crowded: System) -> None:
+    worker = await crowded.started()
+    client = crowded.client(worker)
     ids = await asyncio.gather(*(client.upload(small_picture()) for _ in range(60)))
     await asyncio.to_thread(worker.stop)
     worker.start()
@@ -158,8 +158,8 @@ async def test_a_worker_that_is_stopped_at_work_loses_nothing(system: System) ->
     assert set((await client.until_final(list(ids))).values()) == {"completed"}
 
 
-async def test_workers_that_come_and_go_at_work_lose_nothing(system: System) -> None:
-    client = system.client(await system.started("one"))
+async def test_workers_that_come_and_go_at_work_lose_nothing(crowded: System) -> None:
+    client = crowded.client(await crowded.started("one"))
     picture = small_picture()
     ids: list[str] = []
     uploading = True
@@ -171,7 +171,7 @@ async def test_workers_that_come_and_go_at_work_lose_nothing(system: System) -> 
 
     uploads = [asyncio.create_task(upload()) for _ in range(4)]
     for name in ("two", "three"):
-        other = system.worker(name, roles="api,process")
+        other = crowded.worker(name, roles="api,process")
         other.start()
         await other.until_ready()
         await asyncio.to_thread(other.stop)
@@ -184,14 +184,14 @@ async def _reached(ids: list[str], count: int) -> bool:
     return len(ids) >= count
 
 
-async def test_a_wiped_table_is_recovered_from_its_changelog(system: System) -> None:
-    worker = await system.started()
-    client = system.client(worker)
+async def test_a_wiped_table_is_recovered_from_its_changelog(crowded: System) -> None:
+    worker = await crowded.started()
+    client = crowded.client(worker)
     ids = [await client.upload(small_picture()) for _ in range(20)]
     await client.until_final(ids)
     before = [(await client.status(image_id))["lastUpdated"] for image_id in ids]
     await asyncio.to_thread(worker.stop)
-    shutil.rmtree(system.folder / "state-one")
+    shutil.rmtree(crowded.folder / "state-one")
 
     worker.start()
     await worker.until_ready()
@@ -200,10 +200,10 @@ async def test_a_wiped_table_is_recovered_from_its_changelog(system: System) -> 
     assert {each["status"] for each in after} == {"completed"}
 
 
-async def test_a_standby_takes_over_the_rows_of_a_killed_worker(system: System) -> None:
-    one = await system.started("one", STANDBY_REPLICAS="1")
-    two = await system.started("two", roles="api", STANDBY_REPLICAS="1")
-    first, second = system.client(one), system.client(two)
+async def test_a_standby_takes_over_the_rows_of_a_killed_worker(crowded: System) -> None:
+    one = await crowded.started("one", STANDBY_REPLICAS="1")
+    two = await crowded.started("two", roles="api", STANDBY_REPLICAS="1")
+    first, second = crowded.client(one), crowded.client(two)
     ids = [await first.upload(small_picture()) for _ in range(60)]
     await first.until_final(ids)
 
