@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes that are read on the event loop: asking a thread for them takes ten times as long.
 _SMALL = 262_144
+#: Bytes that are read before the size is asked for: all there is of most objects.
+_TINY = 16_384
 #: One event loop keeps no more of them busy.
 _THREADS = 2
 #: Unfinished writes that are in memory together.
@@ -131,13 +133,18 @@ class LocalBlobs(Blobs):
                 folder = folder.parent
 
     async def get(self, key: str, *, action: str) -> bytes | None:
-        with (
-            storage_faults(action),
-            suppress(FileNotFoundError),
-            (self._folder / key).open("rb", buffering=0) as file,
-        ):
-            size = os.fstat(file.fileno()).st_size
-            return file.read(size) if size <= _SMALL else await self._run(file.readall)
+        with storage_faults(action), suppress(FileNotFoundError):
+            file = os.open(self._folder / key, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = os.read(file, _TINY)
+                if len(found) < _TINY:
+                    return found
+                size = os.fstat(file).st_size
+                if size <= _SMALL:
+                    return os.pread(file, size, 0)
+                return await self._run(lambda: _whole(file))
+            finally:
+                os.close(file)
         return None
 
     async def size(self, key: str, *, action: str) -> int | None:
@@ -192,6 +199,12 @@ class LocalBlobs(Blobs):
     async def _run(self, work: Callable[[], T]) -> T:
         """Do blocking `work` in a thread; also when cancelled, it has ended afterwards."""
         return await _done(self._threads.submit(work))
+
+
+def _whole(file: int) -> bytes:
+    with open(file, "rb", buffering=0, closefd=False) as opened:
+        opened.seek(0)
+        return opened.readall()
 
 
 async def _done(job: "Future[T]") -> T:

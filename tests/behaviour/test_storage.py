@@ -109,7 +109,7 @@ async def test_originals_of_every_size(storage: ImageStorage, tmp_path: Path, si
 
 
 async def test_originals_from_memory(storage: ImageStorage) -> None:
-    for size in (0, 1, 262_144, 262_145):
+    for size in (0, 1, 16_383, 16_384, 16_385, 262_144, 262_145):
         stored, data = image(storage), os.urandom(size)
         place = {"tenant": "acme-corp", "key": stored.originalKey}
         await storage.put_image(stored, data)
