@@ -1,24 +1,47 @@
-"""A Faust table that can tell when its changelog has what was written.
+"""A Faust table whose changelog has what was written before that counts as done.
 
 Faust sends changes to the changelog behind the agent's back: neither an acknowledgement nor a
 commit waits for them, and one that Kafka refuses is a line in the log. A row would then be right
-on this machine's disk, and wrong for whoever recovers the table.
+on this machine's disk, and wrong for whoever recovers the table. Here changes are kept at hand,
+and all of them are sent when the agent asks for that: of a row that changed twice until then, the
+last change alone.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import faust
 import structlog
-from faust.types import TP, FutureMessage
+from aiokafka.errors import KafkaError
+from faust.exceptions import NotReady, ProducerSendError
+from faust.types import RecordMetadata
 from yarl import URL
 
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
-from deeplens_streams.transport import heard
 from tables.rocksdb import PartitionStore
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """What the changelog is to be told of one row.
+
+    Attributes
+    ----------
+    key, value : as they are on disk and in Kafka; no value where the row is gone.
+    written_to : the partition's database that has the change.
+    was_refused : whether it was sent before, so that another worker may have the partition by now.
+    """
+
+    partition: int
+    key: bytes
+    value: bytes | None
+    written_to: Any
+    was_refused: bool = False
 
 
 class DurableTable(faust.Table[bytes, Any]):
@@ -27,12 +50,12 @@ class DurableTable(faust.Table[bytes, Any]):
     Attributes
     ----------
     _unsettled : by key, the last change that may not be in the changelog.
-    _sent : changes on their way there.
-    _cannot_note : whether the last change that arrived there could not be noted on this disk.
+    _settling : held while changes are on their way there.
+    _cannot_note : whether how far the changelog is could not be noted on this disk the last time.
     """
 
-    _unsettled: dict[bytes, dict[str, Any]]
-    _sent: list[FutureMessage]
+    _unsettled: dict[bytes, Change]
+    _settling: asyncio.Lock
     _cannot_note: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,39 +65,24 @@ class DurableTable(faust.Table[bytes, Any]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._unsettled, self._sent = {}, []
+        self._unsettled, self._settling = {}, asyncio.Lock()
         self._cannot_note = False
 
-    def send_changelog(
-        self, partition: int | None, key: Any, value: Any, *args: Any, **kwargs: Any
-    ) -> FutureMessage:
-        sent = super().send_changelog(partition, key, value, *args, **kwargs)
-        heard(sent)
-        self._unsettled[key] = {"partition": sent.message.partition, "value": value, **kwargs}
-        self._sent.append(sent)
-        return sent
+    @property
+    def store(self) -> PartitionStore:
+        """The rows on this disk."""
+        return cast(PartitionStore, self.data)
 
-    def _on_changelog_sent(self, fut: FutureMessage) -> None:
-        """Note on disk how far the changelog is that this table has.
+    def __setitem__(self, key: bytes, row: Any) -> None:
+        self._change(self.store.partition_of(key), key, self.store.encode_row(row))
 
-        What cannot be noted, because the disk is full, is noted with the partition's next change.
-        Whoever starts before that reads the changelog from the older offset, and has the same rows
-        as before: nothing is lost by it but the time that it takes. Out of here an error would
-        only be a line of asyncio's for each change.
-        """
-        try:
-            super()._on_changelog_sent(fut)
-        except Exception as error:  # RocksDB's are of no class of their own
-            OFFSETS_NOT_NOTED.labels(self.name).inc()
-            if not self._cannot_note:
-                self._cannot_note = True
-                log.warning(
-                    "a table cannot note how far it is; it does with its next change",
-                    table=self.name,
-                    reason=str(error)[:300],
-                )
-        else:
-            self._cannot_note = False
+    def __delitem__(self, key: bytes) -> None:
+        """Remove a row, also where it is gone from here: its changelog may not know."""
+        self._change(self.store.partition_of(key), key, None)
+
+    def _change(self, partition: int, key: bytes, value: bytes | None) -> None:
+        database = self.store.put(partition, key, value)
+        self._unsettled[key] = Change(partition, key, value, database)
 
     def _new_store_by_url(self, url: Any) -> Any:
         if URL(str(url)).scheme != "rocksdb":
@@ -92,47 +100,97 @@ class DurableTable(faust.Table[bytes, Any]):
             options=self.options,
         )
 
+    # The changelog -----------------------------------------------------------------------
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the changelog has every change that was made so far."""
+        return not self._unsettled
+
     async def settled(self) -> None:
         """Return when the changelog has every change that was made so far.
 
-        Where Kafka refused one, the next call sends the last change of each key again: an older
-        one must not be the last that is said.
+        What Kafka refused stays at hand: the next call sends the last change of each key.
 
         Raises
         ------
         BrokerUnavailable
             Kafka refused one.
         """
-        if not self._sent:
-            await self._send_again()
-        sent, self._sent = self._sent, []
-        if not sent:
-            return
-        await asyncio.wait(sent)  # which, when cancelled, cancels none of them
-        refusals = [each.exception() for each in sent]
-        refused = next((each for each in refusals if each is not None), None)
-        if refused is not None:
+        async with self._settling:
+            changes = [each for each in [*self._unsettled.values()] if self._is_to_be_sent(each)]
+            for change in changes:
+                await self._have_here(change)
+            refusals = await self._send(changes)
+        if refusals:
             raise BrokerUnavailable(
-                f"Kafka refused a change of a table ({type(refused).__name__})."
-            ) from refused
-        if not self._sent:
-            self._unsettled.clear()
+                f"Kafka refused a change of a table ({type(refusals[0]).__name__})."
+            ) from refusals[0]
 
-    async def _send_again(self) -> None:
-        store = self.data if isinstance(self.data, PartitionStore) else None
-        if store is not None:
-            for partition in {change["partition"] for change in self._unsettled.values()}:
-                await store.until_whole(partition)
-            # A copy that was replaced meanwhile was read from a changelog without these.
-            for key, change in self._unsettled.items():
-                if self._is_ours(change):
-                    store.put_again(change["partition"], key, change["value"])
-        changes, self._unsettled = self._unsettled, {}
-        for key, change in changes.items():
-            # Whoever has the partition by now does the work anew, and has the last word.
-            if self._is_ours(change):
-                self.send_changelog(key=key, **change)
+    def _is_to_be_sent(self, change: Change) -> bool:
+        """Tell whether a change is this worker's to tell; if not, drop it.
 
-    def _is_ours(self, change: dict[str, Any]) -> bool:
-        tp = TP(self.changelog_topic_name, change["partition"])
-        return bool(self.app.assignor.is_active(tp))
+        Whoever has the partition by now does the work anew, and has the last word.
+        """
+        if change.was_refused and not self.app.assignor.is_active(self.store.tp(change.partition)):
+            del self._unsettled[change.key]
+            return False
+        return True
+
+    async def _have_here(self, change: Change) -> None:
+        """Write a change again if the copy that had it was replaced by what the changelog has."""
+        if not self.store.is_open(change.partition, change.written_to):
+            await self.store.until_whole(change.partition)
+            change.written_to = self.store.put(change.partition, change.key, change.value)
+
+    async def _send(self, changes: Iterable[Change]) -> list[BaseException]:
+        """Send changes together; return why some were refused."""
+        producer = await self.app.maybe_start_producer()
+        topic = self.changelog_topic.get_topic_name()
+        sent: list[tuple[Change, asyncio.Future[RecordMetadata]]] = []
+        refusals: list[BaseException] = []
+        for change in changes:
+            try:
+                future = await producer.send(
+                    topic, change.key, change.value, change.partition, None, None
+                )
+            except (KafkaError, ProducerSendError, NotReady) as error:
+                change.was_refused = True
+                refusals.append(error.__cause__ or error)
+            else:
+                sent.append((change, cast("asyncio.Future[RecordMetadata]", future)))
+        if sent:
+            await asyncio.wait([future for _, future in sent])  # cancelled, it cancels none
+        reached: dict[int, int] = {}
+        for change, future in sent:
+            if (error := future.exception()) is not None:
+                change.was_refused = True
+                refusals.append(error)
+                continue
+            reached[change.partition] = max(reached.get(change.partition, 0), future.result().offset)
+            if self._unsettled.get(change.key) is change:  # else there is a later one
+                del self._unsettled[change.key]
+        for partition, offset in reached.items():
+            self._note(partition, offset)
+        return refusals
+
+    def _note(self, partition: int, offset: int) -> None:
+        """Note on disk how far the changelog is that this table has.
+
+        What cannot be noted, because the disk is full, is noted with the partition's next change.
+        Whoever starts before that reads the changelog from the older offset, and has the same rows
+        as before: nothing is lost by it but the time that it takes.
+        """
+        try:
+            self.store.set_persisted_offset(self.store.tp(partition), offset)
+        except Exception as error:  # RocksDB's are of no class of their own
+            OFFSETS_NOT_NOTED.labels(self.name).inc()
+            if not self._cannot_note:
+                self._cannot_note = True
+                log.warning(
+                    "a table cannot note how far it is; it does with its next change",
+                    table=self.name,
+                    reason=str(error)[:300],
+                )
+        else:
+            self._cannot_note = False

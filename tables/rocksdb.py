@@ -22,7 +22,7 @@ log = structlog.get_logger()
 class PartitionStore(Partitions):
     """A table's rows, each in the database of its partition."""
 
-    def _partition_of(self, key: bytes) -> int:
+    def partition_of(self, key: bytes) -> int:
         """Return the partition of the event that is being handled, else that of the key."""
         event = current_event()
         if event is not None:
@@ -31,7 +31,7 @@ class PartitionStore(Partitions):
         return int(found.partition)
 
     def _get(self, key: bytes) -> bytes | None:
-        partition = self._partition_of(key)
+        partition = self.partition_of(key)
         if current_event() is None and partition not in self._dbs:
             return None
         with self.open_partition(partition) as database:
@@ -39,21 +39,29 @@ class PartitionStore(Partitions):
             return value
 
     def _set(self, key: bytes, value: bytes | None) -> None:
-        with self.open_partition(self._partition_of(key)) as database:
-            database.put(key, value)
+        self.put(self.partition_of(key), key, value)
 
     def _del(self, key: bytes) -> None:
-        with self.open_partition(self._partition_of(key)) as database:
-            database.delete(key)
+        self.put(self.partition_of(key), key, None)
 
-    def put_again(self, partition: int, key: Any, value: Any) -> None:
-        """Write a row, or remove it where `value` is None, outside of an event's handling."""
-        encoded = None if value is None else self._encode_value(value)
+    def encode_row(self, row: Any) -> bytes:
+        """Return a row as it is on disk and in Kafka."""
+        encoded = self._encode_value(row)
+        assert encoded is not None, "no row is written as nothing"
+        return encoded
+
+    def put(self, partition: int, key: bytes, value: bytes | None) -> Any:
+        """Write a row, or remove it where there is no value; return the database that has it."""
         with self.open_partition(partition) as database:
-            if encoded is None:
-                database.delete(self._encode_key(key))
+            if value is None:
+                database.delete(key)
             else:
-                database.put(self._encode_key(key), encoded)
+                database.put(key, value)
+            return database
+
+    def is_open(self, partition: int, database: Any) -> bool:
+        """Tell whether a partition's database is still the one that it was."""
+        return self._dbs.get(partition) is database
 
     def _contains(self, key: bytes) -> bool:
         return self._get(key) is not None

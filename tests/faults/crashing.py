@@ -237,7 +237,7 @@ def _wire_tables(fuse: Fuse) -> None:
         fuse.written(f"table {self.name}: gone")
 
     async def _settled(self: DurableTable) -> None:
-        changed = bool(self._sent)
+        changed = not self.is_settled
         await settled(self)
         if changed:
             fuse.written(f"changelog of {self.name}")

@@ -19,7 +19,7 @@ from deeplens_streams.metrics import PARTITIONS_REPLACED, ROWS_UNREADABLE
 from models.tenants import Usage
 from tables.changelog import Changelogs, Extent, fault, safe_age_ms
 from tables.damage import KEPT, Reason, TableFolderUnusable, is_damage, put_aside, remove_old
-from tables.durable import DurableTable
+from tables.durable import Change, DurableTable
 from tables.faults import table_faults
 from tables.rocksdb import PartitionStore
 
@@ -400,18 +400,24 @@ async def test_a_folder_that_may_not_be_read_ends_the_worker_with_a_sentence(
         store._db_for_partition(0)
 
 
-async def test_a_change_that_kafka_refused_is_in_a_copy_that_was_read_anew_without_it(
+async def test_a_change_is_in_a_copy_that_was_read_anew_without_it(
     make: Callable[[], PartitionStore], reader: FakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make()
     table = cast(DurableTable, store.table)
-    sent: list[bytes] = []
-    monkeypatch.setattr(table, "send_changelog", lambda key, **_change: sent.append(key))
-    store._db_for_partition(0).put(b"gone\0", b'{"images":1,"bytes":1}')
-    for key, value in ((b"changed\0", Usage(images=7, bytes=1)), (b"gone\0", None)):
-        table._unsettled[key] = {"partition": 0, "value": value}
+    sent: list[tuple[bytes, bytes | None]] = []
+
+    async def send(changes: list[Change]) -> list[BaseException]:
+        sent.extend((each.key, each.value) for each in changes)
+        return []
+
+    monkeypatch.setattr(table, "_send", send)
+    table._change(0, b"changed\0", b'{"images":7,"bytes":1}')
+    table._change(0, b"gone\0", None)
+    store.replace(0, Reason.CORRUPT).put(b"gone\0", b'{"images":1,"bytes":1}')
+    store.note_mended(0)
     await table.settled()
-    assert sent == [b"changed\0", b"gone\0"]
+    assert sent == [(b"changed\0", b'{"images":7,"bytes":1}'), (b"gone\0", None)]
     assert store[b"changed\0"].images == 7
     assert b"gone\0" not in store
     close(store)

@@ -1,46 +1,61 @@
 """A table tells when its changelog has what was written, and says again what was refused."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import faust
 import pytest
 import structlog
-from aiokafka.errors import RequestTimedOutError
-from faust.types import TP, FutureMessage, RecordMetadata
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from faust.types import TP, RecordMetadata
 
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
+from deeplens_streams.transport import heard
 from tables.durable import DurableTable
 from tests.complaints import complaints_of
 
 CHANGELOG = "t-rows-changelog"
 
-
-class FullStore:
-    """Has room or not; the offsets that it could note."""
-
-    def __init__(self) -> None:
-        self.is_full, self.noted = False, list[int]()
-
-    def set_persisted_offset(self, _partition: TP, offset: int) -> None:
-        if self.is_full:
-            raise Exception("IO error: No space left on device")
-        self.noted.append(offset)
+Sent = tuple[bytes, bytes | None, int]
 
 
 class FakeProducer:
     """Takes changes, and has them end as a test says."""
 
     def __init__(self) -> None:
-        self.taken: list[FutureMessage] = []
+        self.taken: list[Sent] = []
+        self.futures: list[asyncio.Future[RecordMetadata]] = []
+        self.refuses: Exception | None = None
 
-    def send_soon(self, change: FutureMessage) -> None:
-        self.taken.append(change)
+    async def send(  # noqa: PLR0917 - Faust's
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        partition: int,
+        timestamp: None,
+        headers: None,
+    ) -> "asyncio.Future[RecordMetadata]":
+        assert (topic, timestamp, headers) == (CHANGELOG, None, None)
+        if self.refuses is not None:
+            raise self.refuses
+        self.taken.append((key, value, partition))
+        self.futures.append(heard(asyncio.get_running_loop().create_future()))
+        return self.futures[-1]
 
-    def accept(self, change: FutureMessage, offset: int = 0) -> None:
-        partition = TP(CHANGELOG, 0)
-        change.set_result(RecordMetadata(CHANGELOG, 0, partition, offset, None, None))
+    def accept(self, *offsets: int) -> None:
+        """Have what is on its way arrive, at these offsets or in order."""
+        waiting = [each for each in self.futures if not each.done()]
+        for future, offset in zip(waiting, offsets or range(len(waiting)), strict=True):
+            future.set_result(RecordMetadata(CHANGELOG, 0, TP(CHANGELOG, 0), offset, None, None))
+
+    def refuse(self) -> None:
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(RequestTimedOutError())
 
 
 class FakeAssignor:
@@ -52,101 +67,172 @@ class FakeAssignor:
 
 
 @pytest.fixture
-def table() -> DurableTable:
-    app = faust.App("t", store="memory://", Table=DurableTable, autodiscover=False)
-    made = cast(DurableTable, app.Table("rows", key_type=bytes, partitions=1))
+async def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DurableTable]:
+    app = faust.App(
+        "t", store="rocksdb://", Table=DurableTable, autodiscover=False, datadir=str(tmp_path)
+    )
+    made = cast(DurableTable, app.Table("rows", key_type=bytes, value_type=int, partitions=1))
     app.producer = cast(Any, FakeProducer())
     app.assignor = cast(Any, FakeAssignor())
-    return made
+
+    async def started() -> Any:
+        return app.producer
+
+    monkeypatch.setattr(app, "maybe_start_producer", started)
+    monkeypatch.setattr(made.store, "partition_of", lambda _key: 0)
+    yield made
+    for database in made.store._dbs.values():
+        database.close()
 
 
 def producer(table: DurableTable) -> FakeProducer:
     return cast(FakeProducer, table.app.producer)
 
 
+async def begin(table: DurableTable) -> "asyncio.Task[None]":
+    """Have the table settle, up to where its changes are on their way."""
+    settling = asyncio.create_task(table.settled())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return settling
+
+
 async def test_it_is_settled_at_once_without_a_change(table: DurableTable) -> None:
     await table.settled()
+    assert producer(table).taken == []
 
 
 async def test_it_is_settled_when_kafka_has_every_change(table: DurableTable) -> None:
-    table.send_changelog(0, b"a", 1)
-    table.send_changelog(0, b"b", 2)
-    settled = asyncio.create_task(table.settled())
-    producer(table).accept(producer(table).taken[0])
+    table[b"a"], table[b"b"] = 1, 2
+    settling = await begin(table)
+    first, second = producer(table).futures
+    first.set_result(RecordMetadata(CHANGELOG, 0, TP(CHANGELOG, 0), 4, None, None))
     await asyncio.sleep(0)
-    assert not settled.done()
-    producer(table).accept(producer(table).taken[1])
-    await settled
+    assert not settling.done()
+    assert not table.is_settled
+    second.set_result(RecordMetadata(CHANGELOG, 0, TP(CHANGELOG, 0), 5, None, None))
+    await settling
+    assert table.is_settled
+    assert table.store.persisted_offset(TP(CHANGELOG, 0)) == 5
     # Nothing is said again.
     await table.settled()
-    assert len(producer(table).taken) == 2
+    assert producer(table).taken == [(b"a", b"1", 0), (b"b", b"2", 0)]
 
 
-async def test_the_last_change_of_each_key_is_said_again(table: DurableTable) -> None:
-    for key, value in ((b"a", 1), (b"b", 2), (b"a", 3)):
-        table.send_changelog(0, key, value)
-    first, second, third = producer(table).taken
+async def test_of_a_row_that_changed_twice_the_last_change_is_said(table: DurableTable) -> None:
+    table[b"a"], table[b"b"] = 1, 2
+    table[b"a"] = 3
+    assert table[b"a"] == 3
+    settling = await begin(table)
+    producer(table).accept()
+    await settling
+    assert sorted(producer(table).taken) == [(b"a", b"3", 0), (b"b", b"2", 0)]
+
+
+async def test_what_changes_while_others_are_on_their_way_is_said_behind_them(
+    table: DurableTable,
+) -> None:
+    table[b"a"] = 1
+    settling = await begin(table)
+    table[b"a"] = 2
+    following = await begin(table)
+    assert producer(table).taken == [(b"a", b"1", 0)], "one at a time"
+    producer(table).accept(0)
+    await settling
+    await asyncio.sleep(0)
+    assert not table.is_settled
+    assert not following.done()
+    producer(table).accept(1)
+    await following
+    assert producer(table).taken[1:] == [(b"a", b"2", 0)]
+    assert table.is_settled
+
+
+async def test_what_was_refused_is_said_again(table: DurableTable) -> None:
+    table[b"a"], table[b"b"] = 1, 2
+    settling = await begin(table)
+    first, _ = producer(table).futures
     first.set_exception(RequestTimedOutError())
-    producer(table).accept(second)
-    producer(table).accept(third)
+    producer(table).accept(7)
     with pytest.raises(BrokerUnavailable):
-        await table.settled()
-    settled = asyncio.create_task(table.settled())
-    await asyncio.sleep(0)
-    again = producer(table).taken[3:]
-    assert [(each.message.key, each.message.value) for each in again] == [
-        (b"a", b"3"),
-        (b"b", b"2"),
-    ]
-    assert {each.message.partition for each in again} == {0}
-    for each in again:
-        producer(table).accept(each)
-    await settled
+        await settling
+    table[b"c"] = 3
+    settling = await begin(table)
+    assert producer(table).taken[2:] == [(b"a", b"1", 0), (b"c", b"3", 0)]
+    producer(table).accept()
+    await settling
 
 
-async def test_a_removal_is_said_again_as_one(table: DurableTable) -> None:
-    table.send_changelog(0, b"a", None, value_serializer="raw")
-    producer(table).taken[0].set_exception(RequestTimedOutError())
+async def test_an_older_change_is_not_said_again_behind_a_later_one(table: DurableTable) -> None:
+    table[b"a"] = 1
+    settling = await begin(table)
+    table[b"a"] = 2
+    producer(table).refuse()
     with pytest.raises(BrokerUnavailable):
+        await settling
+    settling = await begin(table)
+    producer(table).accept()
+    await settling
+    assert producer(table).taken == [(b"a", b"1", 0), (b"a", b"2", 0)]
+
+
+async def test_what_could_not_be_handed_over_is_said_again(table: DurableTable) -> None:
+    table[b"a"] = 1
+    producer(table).refuses = KafkaConnectionError()
+    with pytest.raises(BrokerUnavailable, match="KafkaConnectionError"):
         await table.settled()
-    settled = asyncio.create_task(table.settled())
-    await asyncio.sleep(0)
-    again = producer(table).taken[1].message
-    assert (again.key, again.value, again.value_serializer) == (b"a", None, "raw")
-    producer(table).accept(producer(table).taken[1])
-    await settled
+    producer(table).refuses = None
+    settling = await begin(table)
+    producer(table).accept()
+    await settling
+    assert producer(table).taken == [(b"a", b"1", 0)]
+
+
+async def test_a_removal_is_said_as_one(table: DurableTable) -> None:
+    table[b"a"] = 1
+    del table[b"a"]
+    del table[b"was gone from here"]
+    for _ in range(2):
+        settling = await begin(table)
+        producer(table).refuse()
+        with pytest.raises(BrokerUnavailable):
+            await settling
+    assert producer(table).taken == 2 * [(b"a", None, 0), (b"was gone from here", None, 0)]
+    assert b"a" not in table
 
 
 async def test_what_another_worker_has_by_now_is_not_said_again(table: DurableTable) -> None:
-    table.send_changelog(0, b"a", 1)
-    producer(table).taken[0].set_exception(RequestTimedOutError())
+    table[b"a"] = 1
+    settling = await begin(table)
+    producer(table).refuse()
     with pytest.raises(BrokerUnavailable):
-        await table.settled()
+        await settling
     cast(FakeAssignor, table.app.assignor).active.clear()
     await table.settled()
     assert len(producer(table).taken) == 1
+    assert table.is_settled
 
 
 async def test_who_is_cancelled_cancels_no_change(table: DurableTable) -> None:
-    table.send_changelog(0, b"a", 1)
-    settled = asyncio.create_task(table.settled())
-    await asyncio.sleep(0)
-    settled.cancel()
+    table[b"a"] = 1
+    settling = await begin(table)
+    settling.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await settled
-    assert not producer(table).taken[0].cancelled()
+        await settling
+    assert not producer(table).futures[0].cancelled()
+    assert not table.is_settled
 
 
 async def test_a_change_that_fails_behind_who_gave_up_says_nothing_by_itself(
     table: DurableTable,
 ) -> None:
     async def given_up() -> None:
-        table.send_changelog(0, b"a", 1)
-        settled = asyncio.create_task(table.settled())
-        await asyncio.sleep(0)
-        settled.cancel()
-        await asyncio.wait([settled])
-        producer(table).taken.pop().set_exception(RequestTimedOutError())
+        table[b"a"] = 1
+        settling = await begin(table)
+        settling.cancel()
+        await asyncio.wait([settling])
+        producer(table).refuse()
+        producer(table).futures.clear()
 
     assert await complaints_of(given_up) == []
 
@@ -154,26 +240,31 @@ async def test_a_change_that_fails_behind_who_gave_up_says_nothing_by_itself(
 async def test_an_offset_that_cannot_be_noted_is_noted_with_the_next_change(
     table: DurableTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = FullStore()
-    monkeypatch.setattr(table, "_data", store)
+    noted: list[int] = []
+    is_full = False
     before = OFFSETS_NOT_NOTED.labels("rows")._value.get()
 
-    def arrives(offset: int) -> None:
-        table.send_changelog(0, b"a", offset)
-        sent = producer(table).taken[-1]
-        producer(table).accept(sent, offset)
-        assert sent.message.callback is not None
-        sent.message.callback(sent)  # as Faust's producer does
+    def note(_partition: TP, offset: int) -> None:
+        if is_full:
+            raise Exception("IO error: No space left on device")
+        noted.append(offset)
+
+    monkeypatch.setattr(table.store, "set_persisted_offset", note)
+
+    async def arrives(offset: int) -> None:
+        table[b"a"] = offset
+        settling = await begin(table)
+        producer(table).accept(offset)
+        await settling
 
     with structlog.testing.capture_logs() as lines:
-        arrives(1)
+        await arrives(1)
         for _ in range(2):
-            store.is_full = True
+            is_full = True
             for offset in (2, 3, 4):
-                arrives(offset)
-            store.is_full = False
-            arrives(5)
-    assert store.noted == [1, 5, 5]
+                await arrives(offset)
+            is_full = False
+            await arrives(5)
+    assert noted == [1, 5, 5]
     assert [each["reason"] for each in lines] == 2 * ["IO error: No space left on device"]
     assert OFFSETS_NOT_NOTED.labels("rows")._value.get() - before == 6
-    await table.settled()
