@@ -19,7 +19,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deeplens_streams.application import STAGE_LINGER_MS
+from deeplens_streams.application import STAGE_REST_MS
 from deeplens_streams.codec import encode
 from deeplens_streams.kafka.server import KafkaServer
 from models.events import VectorIndexingData, VectorIndexingRequested, VectorMetadata, utc_now
@@ -80,7 +80,7 @@ async def run_codec(
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap,
         acks="all",
-        linger_ms=STAGE_LINGER_MS,
+        linger_ms=STAGE_REST_MS,
         compression_type=codec,
     )
     await producer.start()

@@ -43,9 +43,9 @@ from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants
 from tables.durable import DurableTable
 
-#: What an event waits for others, to be sent with them in one request: a client that uploads
-#: waits, too; between two stages it costs the picture little and saves much CPU under load.
-UPLOAD_LINGER_MS, STAGE_LINGER_MS = 5, 20
+#: How long a producer rests behind a request, so that events gather for the next: a client that
+#: uploads waits meanwhile; between two stages it costs the picture little and saves much CPU.
+UPLOAD_REST_MS, STAGE_REST_MS = 5, 50
 #: After which consumers ask Kafka again what topics and partitions there are.
 METADATA_AGE_MS = 20_000
 
@@ -135,7 +135,7 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         producer_max_request_size=topics.FAILED.max_bytes,
         producer_compression_type=None if settings.compression == "none" else settings.compression,
         producer_request_timeout=30.0,
-        producer_linger_ms=UPLOAD_LINGER_MS if serves_web else STAGE_LINGER_MS,
+        producer_linger_ms=UPLOAD_REST_MS if serves_web else STAGE_REST_MS,
         # So soon are partitions read that somebody added.
         consumer_metadata_max_age_ms=METADATA_AGE_MS,
         # A vector is 25 KB, and what is read ahead is held in memory: 256 of them and 1 MB of each

@@ -38,12 +38,14 @@ from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
+from deeplens_streams.gathering import rest_between_requests
+
 #: Seconds without a sign of life after which a worker's partitions go to others, and those after
 #: which others have them, recovered, unless there is much to recover.
 SESSION_TIMEOUT_S, TAKEN_OVER_S = 10.0, 20.0
 #: Seconds between two reads while there is something to read: messages gather meanwhile. The
 #: first message after a silence does not wait.
-REST_S = 0.03
+REST_S = 0.1
 #: Seconds until a producer asks again where Kafka is when nobody has answered.
 LOOK_S = 0.2
 
@@ -171,7 +173,7 @@ class Consumer(aiokafka.Consumer):
 
 
 class Producer(aiokafka.Producer):
-    """Rests between its looks for a Kafka that is away, and tells what it does not know yet.
+    """Rests between its requests, and between its looks for a Kafka that is away.
 
     A send that nobody waits for any more fails in silence: who gave up on it has said so.
     """
@@ -196,6 +198,7 @@ class Producer(aiokafka.Producer):
     def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
         rest_between_looks(producer.client)
+        rest_between_requests(producer, self.linger_ms / 1000)
         keep_partitions(producer, cast(Transport, self.transport).fixed)
         return producer
 

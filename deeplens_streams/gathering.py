@@ -1,0 +1,35 @@
+"""Records gather before they are sent, and the first after a silence does not wait.
+
+A Kafka producer's `linger` has every record wait for company, the one that comes alone, too: at each
+step of a picture's way. Here what waits is what comes within a while of the last request.
+"""
+
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+
+def rest_between_requests(producer: AIOKafkaProducer, rest_s: float) -> None:
+    """Have a producer rest behind each request, so that records gather meanwhile.
+
+    A batch that is full goes at once all the same.
+
+    Parameters
+    ----------
+    rest_s : seconds; it takes the place of the producer's `linger_ms`.
+    """
+    accumulator = producer._message_accumulator  # noqa: SLF001 - aiokafka has no other place for it
+    append, pop = accumulator._append_batch, accumulator._pop_batch  # noqa: SLF001
+    rests_until = 0.0
+
+    def append_batch(*args: Any) -> Any:
+        accumulator._linger_time = max(0.0, rests_until - time.monotonic())  # noqa: SLF001
+        return append(*args)
+
+    def pop_batch(*args: Any) -> Any:
+        nonlocal rests_until
+        rests_until = time.monotonic() + rest_s
+        return pop(*args)
+
+    accumulator._append_batch, accumulator._pop_batch = append_batch, pop_batch  # noqa: SLF001
