@@ -136,12 +136,18 @@ class Stage(Generic[E]):
         await self._finish(found, [work.incoming])
 
     async def _finish(self, results: list[Message], handled: list[Incoming]) -> None:
+        if self.settled is _at_once:
+            await self._send(results)
+        else:
+            # In one request, where both go to the same Kafka.
+            await asyncio.gather(self._send(results), self._surely(self._settle))
+        for each in handled:
+            each.ack()
+
+    async def _send(self, results: list[Message]) -> None:
         if results:
             messages = self.coalesce(results)
             await self._surely(partial(self.breakers.patiently, partial(self.publish, *messages)))
-        await self._surely(self._settle)
-        for each in handled:
-            each.ack()
 
     async def _settle(self) -> None:
         while True:
