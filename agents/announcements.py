@@ -61,11 +61,17 @@ def of_usage(row: ImageRow, event: ImageProgress) -> list[Message]:
 
 
 def together(messages: list[Message]) -> list[Message]:
-    """Return the messages with one count for each tenant and partition of the rows."""
+    """Return fewer messages that say the same.
+
+    Of each row the last that is told, and one count for each tenant and partition of the rows.
+    """
+    latest = {each.event.key: each for each in messages if each.topic is STATUS}
     kept: list[Message] = []
     by_place: dict[tuple[str, int | None], TenantChangeData] = {}
     for message in messages:
         event = message.event
+        if message.topic is STATUS and latest[event.key] is not message:
+            continue
         if isinstance(event, TenantChange) and event.data.counts:
             place = (event.tenantId, event.data.partition)
             if place in by_place:

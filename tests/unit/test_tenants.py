@@ -487,3 +487,11 @@ async def test_counts_of_a_batch_are_one_message(image: StoredImage) -> None:
     assert len(_changes(folded)) == 5
     assert len([each for each in folded if each.topic is TENANT_CHANGES]) == 1
     assert len([each for each in folded if each.topic is STATUS]) == 5
+
+
+async def test_of_a_row_that_changes_twice_in_a_batch_the_last_is_told(image: StoredImage) -> None:
+    rows: dict[bytes, ImageRow] = {}
+    first = await tracked(uploaded(image, 0), rows)
+    last = await tracked(ended(image, Ending.DELETED, 1), rows)
+    told = [each for each in together([*first, *last]) if each.topic is STATUS]
+    assert [each.event.data.status for each in told] == ["deleted"]
