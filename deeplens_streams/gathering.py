@@ -1,7 +1,7 @@
 """Records gather before they are sent, and the first after a silence does not wait.
 
-A Kafka producer's `linger` has every record wait for company, the one that comes alone, too: at each
-step of a picture's way. Here what waits is what comes within a while of the last request.
+A Kafka producer's `linger` has every record wait for company, also the one that comes alone, at
+each step of a picture's way. Here what waits is what comes within a while of the last request.
 """
 
 import time

@@ -147,32 +147,34 @@ class DurableTable(faust.Table[bytes, Any]):
         """Send changes together; return why some were refused."""
         producer = await self.app.maybe_start_producer()
         topic = self.changelog_topic.get_topic_name()
-        sent: list[tuple[Change, asyncio.Future[RecordMetadata]]] = []
-        refusals: list[BaseException] = []
+        sent: dict[Change, asyncio.Future[RecordMetadata]] = {}
+        refusals: dict[Change, BaseException] = {}
         for change in changes:
             try:
                 future = await producer.send(
                     topic, change.key, change.value, change.partition, None, None
                 )
             except (KafkaError, ProducerSendError, NotReady) as error:
-                change.was_refused = True
-                refusals.append(error.__cause__ or error)
+                refusals[change] = error.__cause__ or error
             else:
-                sent.append((change, cast("asyncio.Future[RecordMetadata]", future)))
+                sent[change] = cast("asyncio.Future[RecordMetadata]", future)
         if sent:
-            await asyncio.wait([future for _, future in sent])  # cancelled, it cancels none
+            await asyncio.wait(sent.values())  # cancelled, it cancels none
+        refusals |= {each: fault for each, done in sent.items() if (fault := done.exception())}
+        for change in refusals:
+            change.was_refused = True
+        self._arrived({each: done.result() for each, done in sent.items() if each not in refusals})
+        return [*refusals.values()]
+
+    def _arrived(self, changes: dict[Change, RecordMetadata]) -> None:
+        """Forget changes that the changelog has, and note how far it is."""
         reached: dict[int, int] = {}
-        for change, future in sent:
-            if (error := future.exception()) is not None:
-                change.was_refused = True
-                refusals.append(error)
-                continue
-            reached[change.partition] = max(reached.get(change.partition, 0), future.result().offset)
+        for change, place in changes.items():
             if self._unsettled.get(change.key) is change:  # else there is a later one
                 del self._unsettled[change.key]
+            reached[change.partition] = max(reached.get(change.partition, 0), place.offset)
         for partition, offset in reached.items():
             self._note(partition, offset)
-        return refusals
 
     def _note(self, partition: int, offset: int) -> None:
         """Note on disk how far the changelog is that this table has.

@@ -1,4 +1,4 @@
-"""What a producer is given while it rests goes together; what comes after a silence goes at once."""
+"""What comes while a producer rests goes together; what comes after a silence goes at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -81,9 +81,7 @@ async def test_what_comes_in_the_rest_goes_together_when_it_ends(
     assert drained(accumulator) == set()
 
 
-async def test_a_full_batch_does_not_wait(
-    accumulator: Any, clock: Callable[[float], None]
-) -> None:
+async def test_a_full_batch_does_not_wait(accumulator: Any, clock: Callable[[float], None]) -> None:
     await add(accumulator, FIRST)
     assert drained(accumulator) == {FIRST}
     clock(REST_S / 2)
