@@ -35,7 +35,7 @@ WHOLE = "whole"
 #: Seconds without a write after which none comes; offsets are committed each second.
 QUIET_S = 2.5
 #: How many of these there are depends on what happens together.
-BUNCHED = "changelog of"
+BUNCHED = ("changelog of", "kafka: deeplens.images.status")
 OFFSETS = "kafka: offsets of"
 #: Where an upload was not answered, there may be two pictures: it is not certain that it died.
 OF_TENANT = {"vectors", "usage"}
