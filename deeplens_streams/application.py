@@ -45,7 +45,7 @@ from tables.durable import DurableTable
 
 #: How long a producer rests behind a request, so that events gather for the next: a client that
 #: uploads waits meanwhile; between two stages it costs the picture little and saves much CPU.
-UPLOAD_REST_MS, STAGE_REST_MS = 5, 50
+UPLOAD_REST_MS, STAGE_REST_MS = 5, 20
 #: After which consumers ask Kafka again what topics and partitions there are.
 METADATA_AGE_MS = 20_000
 

@@ -38,14 +38,11 @@ from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
-from deeplens_streams.gathering import rest_between_requests
+from deeplens_streams.gathering import Reads, rest_between_requests
 
 #: Seconds without a sign of life after which a worker's partitions go to others, and those after
 #: which others have them, recovered, unless there is much to recover.
 SESSION_TIMEOUT_S, TAKEN_OVER_S = 10.0, 20.0
-#: Seconds between two reads while there is something to read: messages gather meanwhile. The
-#: first message after a silence does not wait.
-REST_S = 0.1
 #: Seconds until a producer asks again where Kafka is when nobody has answered.
 LOOK_S = 0.2
 
@@ -124,6 +121,7 @@ class Consumer(aiokafka.Consumer):
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Hand every message to the agents that read its topic, until the fetcher stops."""
+        reads = Reads()
         while not (self.should_stop or fetcher.should_stop):
             try:
                 messages = [each async for each in self.getmany(timeout=1.0)]
@@ -136,7 +134,7 @@ class Consumer(aiokafka.Consumer):
                 if self.app.should_stop:
                     return
                 raise
-            await self.sleep(REST_S)
+            await self.sleep(reads.rest_s())
 
     async def _hand_on(self, messages: Sequence[tuple[TP, Message]]) -> None:
         for tp, message in messages:

@@ -17,8 +17,8 @@ from deeplens_streams import codec
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.gathering import Reads
 from deeplens_streams.topics import STATUS
-from deeplens_streams.transport import REST_S
 from deeplens_streams.web.outages import Outages
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged, StepStatus
 
@@ -86,12 +86,14 @@ class KafkaStatusFeed(Service):
                     await consumer.stop()
 
     async def _hand_out_all(self, consumer: AIOKafkaConsumer) -> None:
+        reads = Reads()
         while not self.should_stop:
-            for messages in (await consumer.getmany(timeout_ms=1000)).values():
+            found = await consumer.getmany(timeout_ms=1000)
+            for messages in found.values():
                 for message in messages:
                     self._hand_out(message.value)
-            # Under load, rows gather meanwhile: fewer requests, for a little delay.
-            await asyncio.sleep(REST_S)
+            if found:
+                await asyncio.sleep(reads.rest_s())
 
     def _hand_out(self, value: bytes | None) -> None:
         if value is None:

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from deeplens_streams import gathering
-from deeplens_streams.gathering import rest_between_requests
+from deeplens_streams.gathering import Reads, rest_between_requests
 
 REST_S = 0.5
 FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -90,3 +90,13 @@ async def test_a_full_batch_does_not_wait(accumulator: Any, clock: Callable[[flo
         async with asyncio.timeout(0.05):
             await add(accumulator, FIRST, 150)  # there is no room for it before the first has gone
     assert drained(accumulator) == {FIRST}
+
+
+def test_a_few_reads_follow_at_once_and_many_are_paced(clock: Callable[[float], None]) -> None:
+    reads = Reads(0.1)
+    rests = [reads.rest_s() for _ in range(6)]
+    assert rests == pytest.approx([0, 0, 0, 0, 0.1, 0.2])
+    clock(0.2)
+    assert reads.rest_s() == pytest.approx(0.1)
+    clock(10.0)
+    assert [reads.rest_s() for _ in range(5)] == pytest.approx([0, 0, 0, 0, 0.1])
