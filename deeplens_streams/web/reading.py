@@ -71,10 +71,10 @@ class Pace:
 
     async def _wait(self, content: StreamReader) -> bytes | None:
         """Return what comes before the window ends, or None."""
-        if chunk := content.read_nowait():  # it came while the last one was worked on
-            self._count(chunk)
-            return chunk
-        left = WINDOW_S - self._window_s
+        if there := content.read_nowait():  # it came while the last one was worked on
+            self._count(there)
+            return there
+        left, chunk = WINDOW_S - self._window_s, None
         self._waits_since = since = _now()
         try:
             async with asyncio.timeout(left) as self._timeout:
