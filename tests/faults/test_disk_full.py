@@ -84,7 +84,8 @@ async def test_images_state_and_vectors_on_a_disk_that_fills_up(
     await stub.until_ready()
 
     async def table_is_full() -> bool:
-        return "a table cannot note how far it is" in worker.log()[said:]
+        lines = worker.log()[said:].splitlines()
+        return any("a dependency is away" in line and "tables" in line for line in lines)
 
     await until(table_is_full, "the table's disk is full", seconds=30)
     ballast.unlink()
