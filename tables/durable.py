@@ -34,14 +34,12 @@ class Change:
     ----------
     key, value : as they are on disk and in Kafka; no value where the row is gone.
     written_to : the partition's database that has the change.
-    was_refused : whether it was sent before, so that another worker may have the partition by now.
     """
 
     partition: int
     key: bytes
     value: bytes | None
     written_to: Any
-    was_refused: bool = False
 
 
 class DurableTable(faust.Table[bytes, Any]):
@@ -118,30 +116,31 @@ class DurableTable(faust.Table[bytes, Any]):
             Kafka refused one.
         """
         async with self._settling:
-            changes = [each for each in [*self._unsettled.values()] if self._is_to_be_sent(each)]
-            for change in changes:
+            for change in [*self._unsettled.values()]:
                 await self._have_here(change)
-            refusals = await self._send(changes)
+            self._drop_others()
+            refusals = await self._send([*self._unsettled.values()])
         if refusals:
             raise BrokerUnavailable(
                 f"Kafka refused a change of a table ({type(refusals[0]).__name__})."
             ) from refusals[0]
 
-    def _is_to_be_sent(self, change: Change) -> bool:
-        """Tell whether a change is this worker's to tell; if not, drop it.
-
-        Whoever has the partition by now does the work anew, and has the last word.
-        """
-        if change.was_refused and not self.app.assignor.is_active(self.store.tp(change.partition)):
-            del self._unsettled[change.key]
-            return False
-        return True
-
     async def _have_here(self, change: Change) -> None:
         """Write a change again if the copy that had it was replaced by what the changelog has."""
-        if not self.store.is_open(change.partition, change.written_to):
-            await self.store.until_whole(change.partition)
+        if self.store.is_open(change.partition, change.written_to):
+            return
+        if await self.store.until_whole(change.partition):
             change.written_to = self.store.put(change.partition, change.key, change.value)
+
+    def _drop_others(self) -> None:
+        """Forget changes of partitions that another worker has by now.
+
+        It does the work anew, and has the last word.
+        """
+        is_active = self.app.assignor.is_active
+        for change in [*self._unsettled.values()]:
+            if not is_active(self.store.tp(change.partition)):
+                del self._unsettled[change.key]
 
     async def _send(self, changes: Iterable[Change]) -> list[BaseException]:
         """Send changes together; return why some were refused."""
@@ -161,8 +160,6 @@ class DurableTable(faust.Table[bytes, Any]):
         if sent:
             await asyncio.wait(sent.values())  # cancelled, it cancels none
         refusals |= {each: fault for each, done in sent.items() if (fault := done.exception())}
-        for change in refusals:
-            change.was_refused = True
         self._arrived({each: done.result() for each, done in sent.items() if each not in refusals})
         return [*refusals.values()]
 

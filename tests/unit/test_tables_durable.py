@@ -213,6 +213,18 @@ async def test_what_another_worker_has_by_now_is_not_said_again(table: DurableTa
     assert table.is_settled
 
 
+async def test_what_another_worker_has_before_it_is_said_is_neither_said_nor_written(
+    table: DurableTable,
+) -> None:
+    table[b"a"] = 1
+    table.store._dbs.pop(0).close()
+    cast(FakeAssignor, table.app.assignor).active.clear()
+    await table.settled()
+    assert producer(table).taken == []
+    assert table.store._dbs == {}
+    assert table.is_settled
+
+
 async def test_who_is_cancelled_cancels_no_change(table: DurableTable) -> None:
     table[b"a"] = 1
     settling = await begin(table)
