@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deeplens_streams.audit.settled import GRACE_S
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
 from tests.support.up_command import Up, until
 
@@ -175,7 +176,11 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
     assert restored["faults"] == {}
     up.start("--no-demo", wrapper=WITH_KEYS)
     up.until_ready()
-    until(lambda: commands.audit("--repair")["repaired"] >= len(NAMES), what=up.words())
+    until(
+        lambda: commands.audit("--repair")["repaired"] >= len(NAMES),
+        seconds=GRACE_S + 90,  # What a start wrote again may be under way for so long.
+        what=up.words(),
+    )
     completed(up, [*ids.values(), *others.values()])
 
     def is_whole() -> bool:
