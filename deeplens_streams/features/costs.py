@@ -56,7 +56,9 @@ def check_pixels(
 
 def _pixels(image: Image.Image) -> int:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image.width * image.height
+        # What is cropped away is decoded all the same.
+        width, height = getattr(image, "decoded_size", image.size)
+        return int(width * height)
     # A tile is decoded whole, however little of it is in the picture.
     wide, high = (image.tag_v2.get(tag, 0) for tag in _TILE)
     if not (isinstance(wide, int) and isinstance(high, int)):

@@ -13,8 +13,10 @@ from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.boxes import check_items
-from deeplens_streams.features.formats import AVIF, GIF, HEIF, PictureFormat
+from deeplens_streams.features.formats import AVIF, GIF, HEIF, PNG, PictureFormat
+from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
+from deeplens_streams.imaging.isobmff import check_items
+from deeplens_streams.imaging.late_exif import late_exif
 
 # Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
 # settings is checked when the header is read, before any pixel is decoded.
@@ -36,6 +38,10 @@ _MORE_NUMBERS: Final[dict[int, int]] = {
     ExifTags.Base.TileOffsets: 65_536,
     ExifTags.Base.TileByteCounts: 65_536,
 }
+#: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
+EXIF_BYTES: Final = 256 * 1024
+#: Where Pillow has a picture's XMP.
+_XMP: Final = ("xmp", "XML:com.adobe.xmp")
 #: Types of tags that are kept as they are.
 _PLAIN_TYPES: Final = {TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED}
 #: The marker of a JPEG's segments of EXIF and XMP.
@@ -53,16 +59,27 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     Exception
         Pillow cannot make anything of it.
     """
+    boxes = None
     if found in {AVIF, HEIF}:
-        check_items(file)
+        file.seek(0)
+        boxes = memoryview(file.read())
+        check_items(boxes)
     file.seek(0)
     pieces = _Pieces(file)
     source = cast(BinaryIO, pieces)
     if found is GIF:
         image: ImageFile.ImageFile = _FirstFrame(source)
+    elif found is AVIF and boxes is not None:
+        image = CroppedAvif(source)
+        image.crop_to(clean_aperture(boxes, image.size))
     else:
         image = Image.open(source, formats=[found.name])
     pieces.left = math.inf  # what follows are pixels
+    # No viewer turns a picture for its XMP, but Pillow would.
+    for each in _XMP:
+        image.info.pop(each, None)
+    if found is PNG and "exif" not in image.info and (block := late_exif(file, EXIF_BYTES)):
+        image.info["exif"] = block
     return image
 
 

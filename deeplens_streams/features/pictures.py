@@ -13,14 +13,12 @@ from PIL import ExifTags, Image, ImageCms, ImageFile
 from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat
 from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
-from deeplens_streams.features.formats import HEAD_BYTES, PNG, TIFF, PictureFormat, identify
-from deeplens_streams.features.headers import open_header
+from deeplens_streams.features.formats import HEAD_BYTES, HEIF, PNG, TIFF, PictureFormat, identify
+from deeplens_streams.features.headers import EXIF_BYTES, open_header
 
 if TYPE_CHECKING:
     from models.events import PictureFacts
 
-#: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
-_EXIF_BYTES = 256 * 1024
 #: Where Pillow has it: as it is, or as hexadecimal text.
 _EXIF_BLOCKS = ("exif", "Raw profile type exif")
 _EXIF_TAGS = 64
@@ -144,9 +142,11 @@ def open_picture(
 def orientation(image: Image.Image) -> int:
     """Return how the picture is to be turned, as EXIF says it, 1 to 8; 1 is upright.
 
-    Pillow turns TIFFs itself. What cannot be read is 1.
+    Who is obeyed: in HEIC and AVIF the container's own turn, in all else EXIF, and XMP nowhere.
+    libheif turns HEIC itself, Pillow TIFFs; for AVIF Pillow writes the container's turn into its
+    EXIF. What cannot be read is 1.
     """
-    if image.format == TIFF.name:
+    if image.format in {TIFF.name, HEIF.name}:
         return UPRIGHT
     try:
         value = _exif(image).get(ExifTags.Base.Orientation, UPRIGHT)
@@ -156,7 +156,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    if any(len(image.info.get(each) or "") > _EXIF_BYTES for each in _EXIF_BLOCKS):
+    if any(len(image.info.get(each) or "") > EXIF_BYTES for each in _EXIF_BLOCKS):
         return Image.Exif()
     # A PNG may carry its EXIF after its pixels: its own method would decode all of them.
     return Image.Image.getexif(image) if image.format == PNG.name else image.getexif()

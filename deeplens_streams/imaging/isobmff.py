@@ -7,7 +7,7 @@ over one another, so a file of megabytes can tell of gigabytes.
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 from deeplens_streams.errors import UndecodableImage
 
@@ -21,19 +21,17 @@ _TOLD: Final = 2
 _BOX: Final = 8
 
 
-def check_items(file: BinaryIO) -> None:
+def check_items(data: memoryview) -> None:
     """Raise `UndecodableImage` if the items tell of more than the file can have."""
-    file.seek(0)
-    data = memoryview(file.read())
     try:
-        for kind, body in _boxes(data):
+        for kind, body in boxes(data):
             if kind == b"meta":
-                _check(list(_boxes(body[4:])), len(body), len(data))
+                _check(list(boxes(body[4:])), len(body), len(data))
     except struct.error as error:
         raise UndecodableImage from error
 
 
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield kind and content of one box after the other; what is no box ends them."""
     at = 0
     for _ in range(_MOST):
@@ -70,14 +68,14 @@ def _check(boxes: list[tuple[bytes, memoryview]], described: int, size: int) -> 
 
 def _count(infos: memoryview) -> int:
     """Return how many items are described; a count before them may say something else."""
-    return sum(1 for _ in _boxes(infos[8 if any(infos[:1]) else 6 :]))
+    return sum(1 for _ in boxes(infos[8 if any(infos[:1]) else 6 :]))
 
 
 def _described(references: memoryview) -> dict[int, int]:
     """Return of each item that says something of pictures, of how many."""
     numbers = ">IH" if any(references[:1]) else ">HH"
     found: Counter[int] = Counter()
-    for kind, body in _boxes(references[4:]):
+    for kind, body in boxes(references[4:]):
         if kind == b"cdsc":
             item, pictures = struct.unpack_from(numbers, body)
             found[item] += pictures
