@@ -25,6 +25,7 @@ from deeplens_streams.features.pictures import (
     open_picture,
     orientation,
 )
+from deeplens_streams.imaging.as_shown import as_shown
 
 _THUMBNAIL_QUALITY = 80
 #: A JPEG is decoded at reduced scale if that leaves this many times the size that is needed.
@@ -158,7 +159,7 @@ def _upright(
         else:
             image.load()
             whole = image.size  # some headers tell another size than the pixels have
-        upright = to_8_bits(image)
+        upright = to_8_bits(as_shown(image, data))
         if turned in _TRANSPOSE:
             upright = upright.transpose(_TRANSPOSE[turned])
         if turned in TURNED_SIDEWAYS:
