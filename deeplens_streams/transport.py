@@ -38,7 +38,7 @@ from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
-from deeplens_streams.gathering import Reads, rest_between_requests
+from deeplens_streams.gathering import READ_EVERY_S, Pace, rest_between_requests
 
 #: Seconds without a sign of life after which a worker's partitions go to others, and those after
 #: which others have them, recovered, unless there is much to recover.
@@ -121,7 +121,7 @@ class Consumer(aiokafka.Consumer):
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Hand every message to the agents that read its topic, until the fetcher stops."""
-        reads = Reads()
+        pace = Pace(READ_EVERY_S)
         while not (self.should_stop or fetcher.should_stop):
             try:
                 messages = [each async for each in self.getmany(timeout=1.0)]
@@ -134,7 +134,7 @@ class Consumer(aiokafka.Consumer):
                 if self.app.should_stop:
                     return
                 raise
-            await self.sleep(reads.rest_s())
+            await self.sleep(pace.rest_s())
 
     async def _hand_on(self, messages: Sequence[tuple[TP, Message]]) -> None:
         for tp, message in messages:

@@ -17,7 +17,7 @@ from deeplens_streams import codec
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.gathering import Reads
+from deeplens_streams.gathering import READ_EVERY_S, Pace
 from deeplens_streams.topics import STATUS
 from deeplens_streams.web.outages import Outages
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged, StepStatus
@@ -86,14 +86,14 @@ class KafkaStatusFeed(Service):
                     await consumer.stop()
 
     async def _hand_out_all(self, consumer: AIOKafkaConsumer) -> None:
-        reads = Reads()
+        pace = Pace(READ_EVERY_S)
         while not self.should_stop:
             found = await consumer.getmany(timeout_ms=1000)
             for messages in found.values():
                 for message in messages:
                     self._hand_out(message.value)
             if found:
-                await asyncio.sleep(reads.rest_s())
+                await asyncio.sleep(pace.rest_s())
 
     def _hand_out(self, value: bytes | None) -> None:
         if value is None:

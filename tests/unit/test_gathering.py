@@ -1,4 +1,4 @@
-"""What comes while a producer rests goes together; what comes after a silence goes at once."""
+"""A few requests go at once; where more come, what comes meanwhile goes together."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from deeplens_streams import gathering
-from deeplens_streams.gathering import Reads, rest_between_requests
+from deeplens_streams.gathering import AT_ONCE, Pace, rest_between_requests
 
 REST_S = 0.5
 FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -53,19 +53,32 @@ async def add(accumulator: Any, partition: TopicPartition, size: int = 10) -> No
     await accumulator.add_message(partition, b"key", b"v" * size, timeout=1)
 
 
-async def test_the_first_after_a_silence_goes_at_once(
-    accumulator: Any, clock: Callable[[float], None]
-) -> None:
-    for _ in range(2):
+async def pace_out(accumulator: Any) -> None:
+    """Make all the requests that follow one another at once."""
+    for _ in range(AT_ONCE):
         await add(accumulator, FIRST)
         await add(accumulator, SECOND)
         assert drained(accumulator) == {FIRST, SECOND}
-        clock(REST_S + 0.01)
+
+
+async def test_a_few_go_at_once_and_again_after_a_silence(
+    accumulator: Any, clock: Callable[[float], None]
+) -> None:
+    for _ in range(2):
+        await pace_out(accumulator)
+        clock(AT_ONCE * REST_S + 0.01)
+
+
+async def test_no_request_is_none(accumulator: Any) -> None:
+    for _ in range(2 * AT_ONCE):
+        assert drained(accumulator) == set()
+    await pace_out(accumulator)
 
 
 async def test_what_comes_in_the_rest_goes_together_when_it_ends(
     accumulator: Any, clock: Callable[[float], None]
 ) -> None:
+    await pace_out(accumulator)
     await add(accumulator, FIRST)
     assert drained(accumulator) == {FIRST}
     clock(REST_S / 2)
@@ -82,6 +95,7 @@ async def test_what_comes_in_the_rest_goes_together_when_it_ends(
 
 
 async def test_a_full_batch_does_not_wait(accumulator: Any, clock: Callable[[float], None]) -> None:
+    await pace_out(accumulator)
     await add(accumulator, FIRST)
     assert drained(accumulator) == {FIRST}
     clock(REST_S / 2)
@@ -92,11 +106,11 @@ async def test_a_full_batch_does_not_wait(accumulator: Any, clock: Callable[[flo
     assert drained(accumulator) == {FIRST}
 
 
-def test_a_few_reads_follow_at_once_and_many_are_paced(clock: Callable[[float], None]) -> None:
-    reads = Reads(0.1)
-    rests = [reads.rest_s() for _ in range(6)]
-    assert rests == pytest.approx([0, 0, 0, 0, 0.1, 0.2])
+def test_many_requests_are_paced(clock: Callable[[float], None]) -> None:
+    pace = Pace(0.1)
+    assert [pace.rest_s() for _ in range(AT_ONCE)] == pytest.approx([0] * AT_ONCE)
+    assert [pace.rest_s() for _ in range(2)] == pytest.approx([0.1, 0.2])
     clock(0.2)
-    assert reads.rest_s() == pytest.approx(0.1)
+    assert pace.rest_s() == pytest.approx(0.1)
     clock(10.0)
-    assert [reads.rest_s() for _ in range(5)] == pytest.approx([0, 0, 0, 0, 0.1])
+    assert [pace.rest_s() for _ in range(AT_ONCE)] == pytest.approx([0] * AT_ONCE)

@@ -16,7 +16,7 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 from mode import Service
 
-from deeplens_streams import gathering, transport
+from deeplens_streams import transport
 from deeplens_streams.transport import Cluster, Consumer, Producer, keep_partitions
 from tests.complaints import complaints_of
 
@@ -68,7 +68,7 @@ class Fetched(Consumer):
 
 @pytest.fixture(autouse=True)
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "READ_EVERY_S", 0.0)
+    monkeypatch.setattr(transport, "READ_EVERY_S", 0.0)
 
 
 async def drain(consumer: Fetched) -> None:
