@@ -95,8 +95,10 @@ class OpenVinoEngine:
         threads: int,
     ) -> None:
         self.precision: Precision = precision
-        # Two threads to a stream: fewer take longer for a batch, and more wait for each other.
-        self.parallel = math.ceil(threads / 2)
+        # Threads of one stream wait for each other, busily. Where a pass is short, that costs more
+        # than it gains: two in bfloat16 took a quarter more CPU. A pass in float32 is long, and a
+        # search waits for it; more than two gain nothing there either.
+        self.parallel = math.ceil(threads / 2) if precision == "f32" else threads
         core = openvino.Core()
         network = core.read_model(converted.graph, openvino.Tensor(converted.numbers))
         self._compiled = core.compile_model(
