@@ -181,6 +181,12 @@ class UnsupportedFormat(DeepLensError):
     http_status = 415
 
 
+class UnsupportedKind(UnsupportedFormat):
+    """This kind of picture is not supported; convert it to a usual one of its format."""
+
+    code = "UNSUPPORTED_KIND"
+
+
 class ImageNotSearchable(NotFound):
     """This image has no vector yet; follow its status and search when it is completed."""
 

@@ -7,12 +7,16 @@ from deeplens_streams.errors import (
     TooManyPixels,
     UndecodableImage,
     UnsupportedFormat,
+    UnsupportedKind,
 )
 
 #: By code: what says that a picture can never succeed.
 PICTURE_ERRORS: dict[str, type[DeepLensError]] = {
     each.code: each
-    for each in (TooLarge, TooManyFrames, TooManyPixels, UndecodableImage, UnsupportedFormat)
+    for each in (
+        *(TooLarge, TooManyFrames, TooManyPixels),
+        *(UndecodableImage, UnsupportedFormat, UnsupportedKind),
+    )
 }
 
 

@@ -12,17 +12,20 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
 
-from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.formats import AVIF, GIF, HEIF, PNG, PictureFormat
+from deeplens_streams.errors import UndecodableImage, UnsupportedKind
+from deeplens_streams.features.formats import AVIF, GIF, HEIF, PNG, TIFF, PictureFormat
 from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
 from deeplens_streams.imaging.isobmff import check_items
 from deeplens_streams.imaging.late_exif import late_exif
+from deeplens_streams.imaging.tiff import Tiff
+from deeplens_streams.imaging.unknown_kinds import unknown_kind
 
 # Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
 # settings is checked when the header is read, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 # Texts are unpacked when they are met, a thousandfold.
 PngImagePlugin.MAX_TEXT_MEMORY = 16 * 1024 * 1024
+Image.init()
 register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 #: Pieces that a header is read in, at the most. A comment of megabytes fits; Pillow keeps up to a
@@ -56,6 +59,8 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     ------
     UndecodableImage
         Reading the header would take more than any picture's does.
+    UnsupportedKind
+        It may well be whole, and no decoder here knows its kind.
     Exception
         Pillow cannot make anything of it.
     """
@@ -73,13 +78,27 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
         image = CroppedAvif(source)
         image.crop_to(clean_aperture(boxes, image.size))
     else:
-        image = Image.open(source, formats=[found.name])
+        image = _open(source, found)
     pieces.left = math.inf  # what follows are pixels
     # No viewer turns a picture for its XMP, but Pillow would.
     for each in _XMP:
         image.info.pop(each, None)
     if found is PNG and "exif" not in image.info and (block := late_exif(file, EXIF_BYTES)):
         image.info["exif"] = block
+    return image
+
+
+def _open(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
+    """Open by the format's own class: `Image.open` keeps to itself what that has to say."""
+    opener: Any = Tiff if found is TIFF else Image.OPEN[found.name][0]
+    try:
+        image: ImageFile.ImageFile = opener(source, "")
+    except Exception as error:
+        if kind := unknown_kind(error):
+            raise UnsupportedKind(
+                f"This kind of {found.name} is not supported ({kind}); convert it to a usual one."
+            ) from error
+        raise
     return image
 
 

@@ -84,6 +84,8 @@ def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False)
     ------
     UnsupportedFormat
         By its content it is none of the accepted formats.
+    UnsupportedKind
+        It is of one of them, and of a kind that no decoder here knows.
     TooManyPixels
         It has more than `max_pixels`, or decoding takes more memory than so many plain ones.
     TooManyFrames
@@ -133,7 +135,7 @@ def open_picture(
         with open_header(file, found) as image:
             check_pixels(image, found, max_pixels, turned=orientation(image) != UPRIGHT)
             yield image, found
-    except (TooLarge, MemoryError):
+    except (TooLarge, UnsupportedFormat, MemoryError):
         raise
     except Exception as error:  # decoders raise anything at all on what strangers send
         raise UndecodableImage from error

@@ -1,8 +1,10 @@
 """What is to be seen of a decoded picture where Pillow's pixels are not it."""
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from deeplens_streams.imaging.png_transparency import cut_out
+from deeplens_streams.imaging.tiff_samples import settled
 
 _BMP, _GIF, _PNG = "BMP", "GIF", "PNG"
 _WHITE = (255, 255, 255)
@@ -22,6 +24,8 @@ def as_shown(image: Image.Image, data: bytes) -> Image.Image:
         return _opaque_if_empty(image)
     if image.format == _GIF:
         return _on_paper(image)
+    if isinstance(image, TiffImageFile):
+        return settled(image)
     return image
 
 

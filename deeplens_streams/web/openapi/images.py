@@ -28,6 +28,7 @@ from deeplens_streams.errors import (
     UndecodableImage,
     UnknownModel,
     UnsupportedFormat,
+    UnsupportedKind,
     UploadTooSlow,
     UrlNotFetched,
     UrlRefused,
@@ -58,7 +59,10 @@ from deeplens_streams.web.openapi.operation import FORM, JSON, Answer, Body, Ope
 from models.status import ImageState
 
 _TAG: Final = "images"
-_PICTURE: Final = (TooLarge, TooManyPixels, TooManyFrames, UnsupportedFormat, UndecodableImage)
+_PICTURE: Final = (
+    *(TooLarge, TooManyPixels, TooManyFrames),
+    *(UnsupportedFormat, UnsupportedKind, UndecodableImage),
+)
 
 
 def _bytes(description: str, media_type: str) -> Answer:
