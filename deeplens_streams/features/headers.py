@@ -4,6 +4,7 @@ By itself Pillow keeps every piece of a header, decodes tags of any length, and 
 after the first frame: forty bytes then take gigabytes. The bounds are the same for all settings.
 """
 
+import io
 import math
 from typing import IO, Any, BinaryIO, Final, cast
 
@@ -12,11 +13,12 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
 
-from deeplens_streams.errors import UndecodableImage, UnsupportedKind
-from deeplens_streams.features.formats import AVIF, GIF, HEIF, PNG, TIFF, PictureFormat
+from deeplens_streams.errors import UndecodableImage, UnsupportedFormat, UnsupportedKind
+from deeplens_streams.features.formats import AVIF, GIF, HEIF, JPEG, PNG, TIFF, PictureFormat
 from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
 from deeplens_streams.imaging.isobmff import check_items
 from deeplens_streams.imaging.late_exif import late_exif
+from deeplens_streams.imaging.raw_files import RawFile, raw_file
 from deeplens_streams.imaging.tiff import Tiff
 from deeplens_streams.imaging.unknown_kinds import unknown_kind
 
@@ -59,6 +61,8 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     ------
     UndecodableImage
         Reading the header would take more than any picture's does.
+    UnsupportedFormat
+        It is a camera's raw file of which nothing but a stamp can be shown.
     UnsupportedKind
         It may well be whole, and no decoder here knows its kind.
     Exception
@@ -90,6 +94,9 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
 
 def _open(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     """Open by the format's own class: `Image.open` keeps to itself what that has to say."""
+    if found is TIFF and (raw := raw_file(source)):
+        return _open_raw(source, raw)
+    source.seek(0)
     opener: Any = Tiff if found is TIFF else Image.OPEN[found.name][0]
     try:
         image: ImageFile.ImageFile = opener(source, "")
@@ -99,6 +106,25 @@ def _open(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
                 f"This kind of {found.name} is not supported ({kind}); convert it to a usual one."
             ) from error
         raise
+    return image
+
+
+def _open_raw(source: BinaryIO, raw: RawFile) -> ImageFile.ImageFile:
+    """Open the JPEG of full size that a camera's raw file carries."""
+    if raw.jpeg is None:
+        raise UnsupportedFormat(
+            "This is a raw file of a camera without a JPEG of full size in it; "
+            "export it as JPEG and upload that."
+        )
+    place, length = raw.jpeg
+    source.seek(place)
+    image = _open(io.BytesIO(source.read(length)), JPEG)
+    told = Image.Exif()
+    told[ExifTags.Base.Orientation] = raw.orientation
+    for tag, text in ((ExifTags.Base.Make, raw.make), (ExifTags.Base.Model, raw.model)):
+        if text:
+            told[tag] = text
+    image.info["exif"] = told.tobytes()
     return image
 
 
