@@ -93,6 +93,9 @@ class ImageStorage(Protocol):
             The cursor is none that this tenant was given.
         """
 
+    def cursor_after(self, image: StoredImage) -> str:
+        """Return what continues a listing behind `image`, whatever was added or removed since."""
+
     async def tenants(self) -> list[str]:
         """Return every tenant of which something is stored, sorted."""
 

@@ -96,15 +96,16 @@ class ObjectImages:
             ms, uuid = decode_cursor(tenant=tenant, cursor=cursor)
             before = layout.metadata_key(tenant=tenant, image_id=uuid, ms=ms)
         images: list[StoredImage] = []
-        last = ""
         # One more than asked for tells whether there is more.
         async with aclosing(self._walk(tenant, before, at_once=limit + 1)) as found:
-            async for key, image in found:
+            async for _, image in found:
                 if len(images) == limit:
-                    return ListPage(images, encode_cursor(tenant=tenant, key=last))
+                    return ListPage(images, self.cursor_after(images[-1]))
                 images.append(image)
-                last = key
         return ListPage(images, None)
+
+    def cursor_after(self, image: StoredImage) -> str:
+        return encode_cursor(tenant=image.tenantId, key=objects.metadata_key_of(image))
 
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
         return dated.survey(self._blobs, layout.metadata_folder(tenant), objects.read_own_metadata)

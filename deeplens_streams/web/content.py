@@ -115,7 +115,8 @@ def _asked_part(request: web.Request, size: int, etag: str) -> tuple[int, int] |
         The range begins behind the end.
     """
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
-    if match is None or request.headers.get("If-Range", etag) != etag:
+    # HEAD tells of the whole: a range is a matter of GET alone.
+    if match is None or request.method == "HEAD" or request.headers.get("If-Range", etag) != etag:
         return None
     first, last = match.groups()
     if not first and not last:

@@ -146,9 +146,7 @@ async def _walk(
                 continue
             found.append(image_object(image, wanted))
             if len(found) == limit and position < len(page.images):
-                # The cursor after this very image, which only a page that ends with it has.
-                page = await storage.list_images(tenant=tenant, limit=position, cursor=cursor)
-                return found, page.cursor
+                return found, storage.cursor_after(image)
         cursor = page.cursor
         if cursor is None or len(found) == limit:
             break

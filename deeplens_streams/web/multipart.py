@@ -4,8 +4,10 @@ aiohttp's own reader hands out 8 KiB at a time and needs the parts in turn; pyth
 takes whatever the socket gave.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import unquote
 
 from aiohttp import web
 from python_multipart.exceptions import FormParserError
@@ -22,6 +24,8 @@ MAX_PARTS: Final = 100
 MAX_FIELD_BYTES: Final = 16_384
 #: Bytes of everything in a form that is not the picture.
 _MAX_OTHER_BYTES: Final = 1_000_000
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_EXTENDED_NAME: Final = re.compile(rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^';]*'([^;\s]+)", re.I)
 
 
 class Form:
@@ -169,7 +173,8 @@ class _Reader:
         self._headers[self._header_name.lower()] = self._header_value
 
     def _on_headers_finished(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        header = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(header)
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
             raise BadRequest("A part of the form has no name.")
@@ -177,13 +182,14 @@ class _Reader:
         self._value = bytearray()
         self._is_file = self._name == self._file_field
         # A file in another field is nobody's: it is counted, and not kept.
-        self._is_dropped = not self._is_file and b"filename" in options
+        file_name = _file_name(header, options)
+        self._is_dropped = not self._is_file and file_name is not None
         if self._is_file:
             if self.form.has_file:
                 raise BadRequest(
                     f"The form has more than one picture in {self._file_field!r}; send one."
                 )
-            self.form.file_name = _unescaped(options.get(b"filename", b""))
+            self.form.file_name = file_name or ""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
@@ -205,6 +211,19 @@ class _Reader:
 
     def _on_end(self) -> None:
         self.ended = True
+
+
+def _file_name(header: bytes, options: dict[bytes, bytes]) -> str | None:
+    """Return what a part's header calls its file, ``filename*`` before ``filename``.
+
+    RFC 7578 forbids the first in forms, yet .NET and older Python clients send names that are not
+    ASCII in it, beside one that is garbled, or none.
+    """
+    if extended := _EXTENDED_NAME.search(_QUOTED.sub(b'""', header)):
+        charset, name = (each.decode("latin-1") for each in extended.groups())
+        return unquote(name, charset, errors="replace")
+    plain = options.get(b"filename")
+    return None if plain is None else _unescaped(plain)
 
 
 def _unescaped(file_name: bytes) -> str:

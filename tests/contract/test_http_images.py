@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deeplens_streams.storage import ListPage
 from deeplens_streams.web import content, images
 from tests.photographs import photograph
 from tests.web_server import TENANT, Web, running
@@ -103,6 +104,10 @@ async def test_content(served: Web) -> None:
     async with served.client.head(url) as response:
         assert response.status == 200
         assert response.headers["Content-Length"] == str(len(ROCKET))
+    async with served.client.head(url, headers={"Range": "bytes=0-9"}) as response:
+        assert response.status == 200
+        assert response.headers["Content-Length"] == str(len(ROCKET))
+        assert "Content-Range" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -246,6 +251,33 @@ async def test_listing_by_status(served: Web) -> None:
     pages = await everything(served, "limit=1&status=uploaded")
     assert sorted(joined(pages)) == sorted(set(ids) - set(done))
     assert joined(await everything(served, "status=failed")) == []
+
+
+async def test_pages_by_status_hold_while_pictures_come_and_go(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a page's look at storage and its answer, too."""
+
+    async def put() -> str:
+        image_id = str((await served.upload(ROCKET, skipDuplicateCheck="true"))["imageId"])
+        await served.index(image_id)
+        return image_id
+
+    there = [await put() for _ in range(8)]
+    going, staying = there[5:7], [*there[:5], there[7]]
+    listing = served.storage.list_images
+
+    async def disturbed(**asked: Any) -> ListPage:
+        page = await listing(**asked)
+        await put()
+        if going:
+            await served.storage.delete_metadata(tenant=TENANT, image_id=going.pop())
+        return page
+
+    monkeypatch.setattr(served.storage, "list_images", disturbed)
+    found = joined(await everything(served, "limit=2&status=completed"))
+    assert len(found) == len(set(found))
+    assert set(staying) <= set(found)
 
 
 async def test_listing_while_rows_move(served: Web) -> None:

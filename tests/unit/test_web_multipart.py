@@ -42,6 +42,28 @@ async def test_any_cut(tmp_path: Path, size: int) -> None:
     spool.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ('filename="a.jpg"', "a.jpg"),
+        ("filename*=UTF-8''na%C3%AFve.jpg", "naïve.jpg"),
+        ("filename=\"=?utf-8?B?bmHDr3Zl?=\"; filename*=utf-8'en'na%C3%AFve.jpg", "naïve.jpg"),
+        ("filename*=iso-8859-1''na%EFve.jpg; filename=\"b\"", "naïve.jpg"),
+        ("filename=\"; filename*=UTF-8''no.jpg\"", "; filename*=UTF-8''no.jpg"),
+        ("filename=\"a.jpg\"; filename*=other''no.jpg", "a.jpg"),
+        ("filename=\"a.jpg\"; filename*=UTF-8''", "a.jpg"),
+    ],
+)
+async def test_what_a_file_is_called(tmp_path: Path, said: str, name: str) -> None:
+    spool = Spool(tmp_path)
+    async with spool.open() as file:
+        reader = _Reader(b"x", "file", file)
+        header = b'--x\r\nContent-Disposition: form-data; name="file"; ' + said.encode()
+        reader.feed(header + b"\r\n\r\nbytes\r\n--x--")
+        assert reader.form.file_name == name
+    spool.close()
+
+
 def test_a_field_is_there_once() -> None:
     spool_less = _Reader(b"x", "file", None)  # type: ignore[arg-type] # no picture comes
     spool_less.form.fields = [("a", "1"), ("b", " "), ("a", "2")]
