@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from deeplens_streams.cli import console as printing
-from deeplens_streams.cli.upload_run import UploadRun, find_pictures
+from deeplens_streams.cli.upload_files import find_files
+from deeplens_streams.cli.upload_run import UploadRun
 from deeplens_streams.errors import DeepLensError
 
 TENANT = "demo"
@@ -32,7 +33,7 @@ class Demo:
         self._run.close()
 
     def _ingest(self) -> list[str]:
-        files = find_pictures([SAMPLES])
+        files = find_files([SAMPLES]).pictures
         if not files:
             raise DeepLensError("The sample pictures are not installed.")
         with printing.progress_bar(self._console) as progress:

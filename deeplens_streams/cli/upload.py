@@ -9,12 +9,13 @@ import click
 
 from deeplens_streams.cli import console
 from deeplens_streams.cli.options import json_option, tenant_option, url_option
+from deeplens_streams.cli.upload_files import FoundFiles, Unsent, find_files, shown
 from deeplens_streams.cli.upload_memory import UploadMemory
-from deeplens_streams.cli.upload_run import Outcome, UploadRun, count, find_pictures
+from deeplens_streams.cli.upload_run import Outcome, UploadRun, count
 from deeplens_streams.client import Status
 from deeplens_streams.errors import DeepLensError
 
-_SHOWN_FAILURES = 20
+_SHOWN = 20
 
 
 @click.command()
@@ -45,11 +46,14 @@ def upload(
 ) -> None:
     """Upload pictures: files, or folders with all that is below them.
 
-    A run that was interrupted goes on where it was when it is started again. Exits with 1 if
-    any picture failed, and says which and why.
+    In folders pictures are told by their content; what is passed over is named. A run that was
+    interrupted goes on where it was when it is started again. Exits with 1 if any picture failed,
+    and says which and why.
     """
-    files = find_pictures(paths)
-    if not files:
+    found = find_files(paths)
+    if not found.pictures and not found.unreadable:
+        if not as_json:
+            _print_passed_over(found)
         raise DeepLensError("There is no picture in what you named.")
     run = UploadRun(
         url,
@@ -60,13 +64,17 @@ def upload(
     )
     with closing(run):
         run.api.require()  # before a bar is drawn, and without further attempts
-        outcomes = _upload(run, files)
+        outcomes = _upload(run, found.pictures)
         ended = _follow(run, outcomes) if follow else []
     lost = [status for status in ended if status.status not in ("completed", "partial")]
+    outcomes += [
+        Outcome(each.path, "failed", None, "UNREADABLE", each.reason) for each in found.unreadable
+    ]
     if as_json:
-        console.print_json(_report(outcomes, ended))
+        console.print_json(_report(outcomes, found.passed_over, ended))
     else:
         _print(outcomes, ended)
+        _print_passed_over(found)
     if lost or any(outcome.result == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
@@ -105,14 +113,17 @@ def _follow(run: UploadRun, outcomes: list[Outcome]) -> list[Status]:
     return ended
 
 
-def _report(outcomes: list[Outcome], ended: list[Status]) -> dict[str, Any]:
+def _report(
+    outcomes: list[Outcome], passed_over: list[Unsent], ended: list[Status]
+) -> dict[str, Any]:
     counts = count(outcomes)
     states = {status.image_id: status.status for status in ended}
     return {
         **{name: counts[name] for name in ("uploaded", "duplicate", "skipped", "failed")},
+        "passedOver": [{"file": shown(each.path), "reason": each.reason} for each in passed_over],
         "files": [
             {
-                "file": str(outcome.path),
+                "file": shown(outcome.path),
                 "result": outcome.result,
                 "imageId": outcome.image_id,
                 "status": states.get(outcome.image_id or ""),
@@ -133,18 +144,30 @@ def _print(outcomes: list[Outcome], ended: list[Status]) -> None:
         "failed": "failed",
     }
     parts = [f"{counts[name]} {word}" for name, word in words.items() if counts[name]]
-    out, err = console.out(), console.err()
+    out = console.out()
     out.print(", ".join(parts))
     if ended:
         states = Counter(status.status for status in ended)
         out.print(", ".join(f"{number} {state}" for state, number in states.items()))
-    complaints = [f"{o.path}: {o.message}" for o in outcomes if o.result == "failed"]
+    complaints = [f"{shown(o.path)}: {o.message}" for o in outcomes if o.result == "failed"]
+    files = {o.image_id: shown(o.path) for o in reversed(outcomes) if o.image_id}
     complaints += [
-        f"{status.image_id}: {status.error_message or status.status}"
+        f"{files[status.image_id]} ({status.image_id}): {status.error_message or status.status}"
         for status in ended
         if status.status == "failed"
     ]
-    for complaint in complaints[:_SHOWN_FAILURES]:
-        err.print(complaint)
-    if len(complaints) > _SHOWN_FAILURES:
-        err.print(f"and {len(complaints) - _SHOWN_FAILURES} more; --json names them all")
+    _print_some(complaints)
+
+
+def _print_passed_over(found: FoundFiles) -> None:
+    if found.passed_over:
+        console.err().print(f"{len(found.passed_over)} passed over:")
+        _print_some([f"  {shown(each.path)}: {each.reason}" for each in found.passed_over])
+
+
+def _print_some(lines: list[str]) -> None:
+    err = console.err()
+    for line in lines[:_SHOWN]:
+        err.print(line)
+    if len(lines) > _SHOWN:
+        err.print(f"and {len(lines) - _SHOWN} more; --json names them all")

@@ -16,11 +16,6 @@ from deeplens_streams.client import Missing, NotReachable, NotReady, Refused, St
 from deeplens_streams.client.http import ATTEMPTS
 from deeplens_streams.errors import DeepLensError
 
-#: What files of the accepted formats are mostly called; a file that is named is always sent.
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-    | {".avif", ".heic", ".heif"}
-)
 _POLL_S = 0.5
 #: How soon a pause notices that the run ends.
 _LOOK_S = 0.1
@@ -48,18 +43,6 @@ class Outcome:
 
 class _Stopped(Exception):
     """The run ends; whoever waits for a second attempt gives up."""
-
-
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the named files, and what looks like a picture in the named folders and below."""
-    found: dict[Path, None] = {}  # a set that keeps the order
-    for path in paths:
-        if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-            found |= dict.fromkeys(sorted(p for p in inside if p.is_file()))
-        else:
-            found[path] = None
-    return list(found)
 
 
 class UploadRun:

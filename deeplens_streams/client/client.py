@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, aclosing
 from pathlib import Path
@@ -200,8 +201,20 @@ def _form(
     for key, value in plain.items():
         form.add_field(key, value)
     if isinstance(picture, bytes):
-        form.add_field(field, picture, filename=name or "picture")
+        form.add_field(field, picture, filename=_form_name(name or "picture"))
     elif picture is not None:
         file = opened.enter_context(picture.open("rb"))
-        form.add_field(field, file, filename=name or picture.name)
+        # aiohttp would look at what the file is called, too, and fail where that is no UTF-8.
+        content = aiohttp.payload.BufferedReaderPayload(file, filename="")
+        form.add_field(field, content, filename=_form_name(name or picture.name))
     return form
+
+
+def _form_name(name: str) -> str:
+    """Return a file name as a form takes it: UTF-8, line ends as browsers write them.
+
+    Other control characters, which a header may not hold, are left out.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = text.replace("\r", "%0D").replace("\n", "%0A")
+    return re.sub(r"[\x00-\x1f\x7f]", "", text)

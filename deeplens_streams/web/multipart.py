@@ -25,7 +25,9 @@ MAX_FIELD_BYTES: Final = 16_384
 #: Bytes of everything in a form that is not the picture.
 _MAX_OTHER_BYTES: Final = 1_000_000
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_EXTENDED_NAME: Final = re.compile(rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^';]*'([^;\s]+)", re.I)
+_EXTENDED_NAME: Final = re.compile(
+    rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^';]*'([^;\s]+)", re.IGNORECASE
+)
 
 
 class Form:
