@@ -16,8 +16,11 @@ _MOST: Final = 4_096
 #: Items times the bytes of the box that describes them, at the most: a grid of a thousand tiles
 #: has less.
 _DESCRIBED: Final = 64 * 1024 * 1024
-#: How often the items may tell the file's bytes: once, but that equal tiles may be stored once.
-_TOLD: Final = 2
+#: How often the items may tell the file's bytes: once, but that of a picture in layers each layer
+#: may be an item with all below it, and AV1 has four.
+_TOLD: Final = 4
+#: Bytes that the items may tell in any case: a flat grid has the same tile a thousand times.
+_FLOOR: Final = 16 * 1024 * 1024
 _BOX: Final = 8
 
 
@@ -55,7 +58,7 @@ def _check(boxes: list[tuple[bytes, memoryview]], described: int, size: int) -> 
     for kind, body in boxes:
         if kind == b"iref":
             copies.update(_described(body))
-    left = _TOLD * size
+    left = max(_FLOOR, _TOLD * size)
     for kind, body in boxes:
         if kind == b"iloc":
             for item, length in _pieces(body, items):
