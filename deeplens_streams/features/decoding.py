@@ -28,6 +28,9 @@ from deeplens_streams.features.pictures import (
 from deeplens_streams.imaging.as_shown import as_shown
 
 _THUMBNAIL_QUALITY = 80
+#: A thumbnail of no longer side keeps the colour of each pixel: of icons and drawings, which such
+#: small pictures are, half the resolution would smear what there is.
+_EVERY_COLOUR_PX = 128
 #: A JPEG is decoded at reduced scale if that leaves this many times the size that is needed.
 #: libjpeg's reduction is not quite torchvision's: at 1.5 times the size, pooled features of a
 #: trained network had cosines down to 0.997 to the exact way, at 2 to 0.9991, at 3 to 0.9995.
@@ -200,5 +203,8 @@ def _thumbnail(upright: Image.Image, longer: int, icc: bytes | None) -> bytes:
     size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
     small = upright.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
     buffer = io.BytesIO()
-    to_srgb(small.convert("RGB"), icc).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
+    coarse = "4:4:4" if max(size) <= _EVERY_COLOUR_PX else "4:2:0"
+    to_srgb(small.convert("RGB"), icc).save(
+        buffer, "JPEG", quality=_THUMBNAIL_QUALITY, subsampling=coarse
+    )
     return buffer.getvalue()

@@ -253,3 +253,15 @@ def test_odd_sizes_decode(size: tuple[int, int]) -> None:
         assert found.pixels.shape == (224, 224, 3)
         with Image.open(io.BytesIO(found.thumbnail or b"")) as thumbnail:
             assert max(thumbnail.size) == min(256, max(size))
+
+
+@pytest.mark.parametrize(("side", "most"), [(16, 12), (64, 12), (128, 12)])
+def test_a_small_thumbnail_keeps_the_colour_of_each_pixel(side: int, most: int) -> None:
+    stripes = np.zeros((side, side, 3), np.uint8)
+    stripes[:, ::2] = (255, 0, 0)
+    stripes[:, 1::2] = (0, 0, 255)
+    made = decode(
+        saved(Image.fromarray(stripes), "PNG"), UNTRAINED, max_pixels=LIMIT, thumbnail_px=256
+    ).thumbnail
+    with Image.open(io.BytesIO(made or b"")) as thumbnail:
+        assert difference(np.asarray(thumbnail), stripes) < most
