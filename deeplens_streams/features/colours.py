@@ -1,7 +1,5 @@
 """Any picture mode to 8-bit RGB or grey, the way a person would see it on white paper."""
 
-import io
-
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -9,9 +7,10 @@ _WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """Return the loaded `image` as RGB, or L if it has no colours: alpha on white.
+    """Return the loaded `image` as RGB, CMYK, or L if it has no colours: alpha on white.
 
-    Grey stays grey because a large picture in RGB takes four times the memory.
+    Grey stays grey because a large picture in RGB takes four times the memory; CMYK stays so
+    because what it looks like is its profile's to say.
     """
     mode = image.mode
     if mode.startswith("I;16"):
@@ -24,25 +23,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
         return _on_white(image)
     if mode == "1":
         return image.convert("L")
-    return image if mode in {"RGB", "L"} else image.convert("RGB")
-
-
-def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Return an RGB picture with the colours of `icc` in sRGB; unchanged if that fails."""
-    if not icc:
-        return image
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if profile.profile.xcolor_space.strip() != "RGB" or "sRGB" in (
-            ImageCms.getProfileDescription(profile)
-        ):
-            return image
-        converted = ImageCms.profileToProfile(
-            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except Exception:  # a damaged profile is no damage to the picture
-        return image
-    return converted or image
+    return image if mode in {"RGB", "L", "CMYK"} else image.convert("RGB")
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from PIL import Image, JpegImagePlugin
 
 from deeplens_streams.errors import DeepLensError, UndecodableImage
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.features.colours import to_8_bits, to_srgb
+from deeplens_streams.features.colours import to_8_bits
 from deeplens_streams.features.costs import (
     DecodingBudget,
     hides_want_of_memory,
@@ -26,6 +26,7 @@ from deeplens_streams.features.pictures import (
     orientation,
 )
 from deeplens_streams.imaging.as_shown import as_shown
+from deeplens_streams.imaging.colour import ToSrgb, to_srgb_of
 
 _THUMBNAIL_QUALITY = 80
 #: A thumbnail of no longer side keeps the colour of each pixel: of icons and drawings, which such
@@ -136,10 +137,11 @@ def _weight(data: bytes, max_pixels: int) -> tuple[int, bool]:
 
 
 def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None) -> Decoded:
-    with _upright(data, model.resize_size, thumbnail_px, max_pixels) as (upright, whole, name, icc):
+    longer = thumbnail_px
+    with _upright(data, model.resize_size, longer, max_pixels) as (upright, whole, name, to_srgb):
         return Decoded(
-            pixels=model_input(upright, model, whole),
-            thumbnail=_thumbnail(upright, thumbnail_px, icc) if thumbnail_px else None,
+            pixels=np.asarray(to_srgb(model_input(upright, model, whole))),
+            thumbnail=_thumbnail(upright, longer, to_srgb) if longer else None,
             width=whole[0],
             height=whole[1],
             format=name,
@@ -149,15 +151,16 @@ def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | 
 @contextmanager
 def _upright(
     data: bytes, shorter: int, longer: int | None, max_pixels: int
-) -> Iterator[tuple[Image.Image, tuple[int, int], str, bytes | None]]:
-    """Decode and turn; yield the picture, its whole size as shown, its format and profile.
+) -> Iterator[tuple[Image.Image, tuple[int, int], str, ToSrgb]]:
+    """Decode and turn; yield the picture, its whole size as shown, its format and way to sRGB.
 
     It may be reduced, but for its `shorter` and its `longer` side there are pixels enough.
     """
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
-        whole, turned = image.size, orientation(image)
+        whole, turned, to_srgb = image.size, orientation(image), to_srgb_of(image)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
+            _as_stored(image)
             image.load()
         else:
             image.load()
@@ -167,12 +170,10 @@ def _upright(
             upright = upright.transpose(_TRANSPOSE[turned])
         if turned in TURNED_SIDEWAYS:
             whole = whole[1], whole[0]
-        yield upright, whole, found.name, image.info.get("icc_profile")
+        yield upright, whole, found.name, to_srgb
 
 
-def model_input(
-    upright: Image.Image, model: ModelSpec, whole: tuple[int, int]
-) -> npt.NDArray[np.uint8]:
+def model_input(upright: Image.Image, model: ModelSpec, whole: tuple[int, int]) -> Image.Image:
     """Resize the shorter side to ``resize_size`` and cut the centre, in one pass.
 
     Only the pixels that the crop keeps are computed. `whole` is the size of the picture before
@@ -187,8 +188,7 @@ def model_input(
     left, top = round((wide - crop) / 2.0), round((high - crop) / 2.0)
     across, down = upright.width / wide, upright.height / high
     box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    cut = upright.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(cut.convert("RGB"))
+    return upright.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
@@ -198,13 +198,17 @@ def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
         image.draft(None, (math.ceil(image.width * enough), math.ceil(image.height * enough)))
 
 
-def _thumbnail(upright: Image.Image, longer: int, icc: bytes | None) -> bytes:
+def _as_stored(image: JpegImagePlugin.JpegImageFile) -> None:
+    """Ink is stored upside down by those who write Adobe's marker, and by nobody else."""
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        image.tile = [each._replace(args=("CMYK", "")) for each in image.tile]
+
+
+def _thumbnail(upright: Image.Image, longer: int, to_srgb: ToSrgb) -> bytes:
     scale = min(1.0, longer / max(upright.size))
     size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
     small = upright.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
     buffer = io.BytesIO()
     coarse = "4:4:4" if max(size) <= _EVERY_COLOUR_PX else "4:2:0"
-    to_srgb(small.convert("RGB"), icc).save(
-        buffer, "JPEG", quality=_THUMBNAIL_QUALITY, subsampling=coarse
-    )
+    to_srgb(small).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, subsampling=coarse)
     return buffer.getvalue()
