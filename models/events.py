@@ -111,6 +111,8 @@ class PictureFacts(WireRecord, include_metadata=False):
     colorProfile: str | None = None
     originalFileName: str | None = None
     exifData: dict[str, Any] | None = None
+    #: What is missing of a picture that can be shown all the same; not in the contract.
+    notes: list[str] | None = None
 
 
 class ProcessingOptions(WireRecord, include_metadata=False):

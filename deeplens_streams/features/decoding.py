@@ -27,6 +27,7 @@ from deeplens_streams.features.pictures import (
 )
 from deeplens_streams.imaging.as_shown import as_shown
 from deeplens_streams.imaging.colour import ToSrgb, to_srgb_of
+from deeplens_streams.imaging.cut_jpeg import load as load_jpeg
 
 _THUMBNAIL_QUALITY = 80
 #: A thumbnail of no longer side keeps the colour of each pixel: of icons and drawings, which such
@@ -161,7 +162,7 @@ def _upright(
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
             _as_stored(image)
-            image.load()
+            load_jpeg(image)
         else:
             image.load()
             whole = image.size  # some headers tell another size than the pixels have

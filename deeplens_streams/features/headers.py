@@ -18,6 +18,7 @@ from deeplens_streams.features.formats import AVIF, GIF, HEIF, JPEG, PNG, TIFF, 
 from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
 from deeplens_streams.imaging.isobmff import check_items
 from deeplens_streams.imaging.late_exif import late_exif
+from deeplens_streams.imaging.lenient_png import LenientStream
 from deeplens_streams.imaging.raw_files import RawFile, raw_file
 from deeplens_streams.imaging.tiff import Tiff
 from deeplens_streams.imaging.unknown_kinds import unknown_kind
@@ -190,6 +191,8 @@ def _read_only_frame(self: JpegImageFile, marker: int) -> None:
     SOF(self, marker)
 
 
+# By this name a PNG makes its reader of chunks.
+PngImagePlugin.PngStream = LenientStream  # type: ignore[misc] # it is one
 # Every reader of EXIF makes its directories by this name, those of JPEG, AVIF and HEIC at open.
 TiffImagePlugin.ImageFileDirectory_v2 = _Directory  # type: ignore[misc] # it is one
 MARKER[_APP1] = (*MARKER[_APP1][:2], _read_first_exif)

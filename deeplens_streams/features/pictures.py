@@ -15,6 +15,7 @@ from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, HEIF, PNG, TIFF, PictureFormat, identify
 from deeplens_streams.features.headers import EXIF_BYTES, open_header
+from deeplens_streams.imaging.notes import notes
 
 if TYPE_CHECKING:
     from models.events import PictureFacts
@@ -50,6 +51,7 @@ class PictureHeader:
     color_profile : the ICC profile's name, or None if there is none.
     exif : named tags of JSON types, bounded in number and length; places, under ``GPSInfo``, only
         where they were asked for.
+    notes : what is missing of a picture that can be shown all the same; mostly nothing.
     """
 
     format: str
@@ -59,6 +61,7 @@ class PictureHeader:
     height: int
     color_profile: str | None
     exif: dict[str, Any] | None
+    notes: list[str]
 
     def facts(self, file_name: str) -> "PictureFacts":
         """Return what an image's metadata object keeps of this."""
@@ -72,6 +75,7 @@ class PictureHeader:
             colorProfile=self.color_profile,
             originalFileName=file_name,
             exifData=self.exif,
+            notes=self.notes or None,
         )
 
 
@@ -116,6 +120,7 @@ def _inspect(source: BinaryIO, max_pixels: int, *, keep_gps: bool) -> PictureHea
             height=height,
             color_profile=_profile_name(image),
             exif=_named_exif(image, keep_gps=keep_gps),
+            notes=notes(image, source),
         )
 
 

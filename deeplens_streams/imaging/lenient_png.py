@@ -1,0 +1,63 @@
+"""A PNG's chunks beside its pixels, taken as browsers take them: a damaged one is left out.
+
+Pillow refuses the whole picture for one wrong checksum, or one long text, in front of the pixels.
+"""
+
+import struct
+import zlib
+from typing import Final
+
+from PIL import ImageFile, PngImagePlugin
+
+_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
+#: Pixels of an animation, which are ancillary by name only.
+_PIXELS: Final = b"fdAT"
+#: Chunks without which there is no picture have a capital letter in front.
+_ANCILLARY: Final = 0x20
+
+DAMAGED_CHUNK: Final = "A chunk beside the pixels is damaged and was left out."
+LONG_TEXT: Final = "A text beside the pixels cannot be unpacked, or is too long, and was left out."
+
+
+class LenientStream(PngImagePlugin.PngStream):
+    """Pillow's reader of chunks, which leaves out what no pixel depends on.
+
+    Attributes
+    ----------
+    notes : what was left out, each sentence once.
+    """
+
+    def __init__(self, fp: object) -> None:
+        super().__init__(fp)  # type: ignore[arg-type] # Pillow hands on what it was given
+        self.notes: dict[str, None] = {}
+
+    def call(self, cid: bytes, pos: int, length: int) -> bytes:
+        if not cid[0] & _ANCILLARY or cid == _PIXELS or self.fp is None:
+            return super().call(cid, pos, length)
+        if not self._is_whole(cid, length):
+            self.notes[DAMAGED_CHUNK] = None
+            return ImageFile._safe_read(self.fp, length)  # noqa: SLF001 -- as its own readers do
+        if cid not in _TEXTS:
+            return super().call(cid, pos, length)
+        if self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
+            try:
+                return super().call(cid, pos, length)
+            except (ValueError, SyntaxError):
+                self.fp.seek(pos)
+        self.notes[LONG_TEXT] = None
+        return ImageFile._safe_read(self.fp, length)  # noqa: SLF001
+
+    def crc(self, cid: bytes, data: bytes) -> None:
+        if cid[0] & _ANCILLARY:
+            self.crc_skip(cid, data)  # it was looked at before
+        else:
+            super().crc(cid, data)
+
+    def _is_whole(self, cid: bytes, length: int) -> bool:
+        """Tell whether the checksum is right; the file is left where it was."""
+        assert self.fp is not None
+        at = self.fp.tell()
+        right = zlib.crc32(self.fp.read(length), zlib.crc32(cid))
+        told = self.fp.read(4)
+        self.fp.seek(at)
+        return told == struct.pack(">I", right)

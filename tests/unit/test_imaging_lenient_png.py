@@ -1,0 +1,122 @@
+"""Damage beside the pixels of a PNG costs what is damaged, and not the picture."""
+
+import io
+import zlib
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.lenient_png import DAMAGED_CHUNK, LONG_TEXT
+from tests.header_bombs import chunk
+from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved
+
+HEADER_BYTES = 33
+PLAIN = saved(quadrants(), "PNG")
+UPRIGHT = decoded(PLAIN)
+
+
+def beside(*chunks: bytes) -> bytes:
+    return PLAIN[:HEADER_BYTES] + b"".join(chunks) + PLAIN[HEADER_BYTES:]
+
+
+def damaged(kind: bytes, body: bytes) -> bytes:
+    """Return a chunk whose checksum is wrong."""
+    whole = bytearray(chunk(kind, body))
+    whole[-1] ^= 1
+    return bytes(whole)
+
+
+def told(data: bytes) -> list[str]:
+    return inspect(io.BytesIO(data), max_pixels=LIMIT).notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"tEXt", b"Title\0A picture"),
+        (b"iTXt", b"Title\0\0\0\0\0A picture"),
+        (b"zTXt", b"Title\0\0" + zlib.compress(b"A picture")),
+        (b"tIME", b"\7\xea\1\1\0\0\0"),
+        (b"prVt", b"anything"),
+        (b"tRNS", bytes(6)),
+        (b"eXIf", b"II*\0"),
+        (b"pHYs", b"\0"),
+    ],
+)
+def test_a_chunk_of_a_wrong_checksum_is_left_out(kind: bytes, body: bytes) -> None:
+    data = beside(damaged(kind, body))
+    assert (decoded(data) == UPRIGHT).all()
+    assert told(data) == [DAMAGED_CHUNK]
+
+
+def test_a_damaged_orientation_turns_nothing() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    header = inspect(
+        io.BytesIO(beside(damaged(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))),
+        max_pixels=LIMIT,
+    )
+    assert (header.width, header.height, header.exif) == (320, 240, None)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
+def test_what_pixels_depend_on_may_not_be_damaged(kind: bytes) -> None:
+    data = saved(quadrants().quantize(8), "PNG")
+    at = data.index(kind)
+    length = int.from_bytes(data[at - 4 : at], "big")
+    end = at + 4 + length
+    broken = data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+    with pytest.raises(UndecodableImage):
+        decoded(broken)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"a" * 1_100_000)),
+        chunk(b"iTXt", b"Title\0\1\0\0\0" + zlib.compress(b"a" * 1_100_000)),
+        chunk(b"zTXt", b"Title\0\7" + zlib.compress(b"a")),
+    ],
+    ids=["zTXt", "iTXt", "packed in an unknown way"],
+)
+def test_a_text_that_cannot_be_kept_is_left_out(text: bytes) -> None:
+    data = beside(text, chunk(b"tEXt", b"Author\0Somebody"))
+    assert (decoded(data) == UPRIGHT).all()
+    assert told(data) == [LONG_TEXT]
+
+
+def test_behind_the_pixels_it_is_left_out_as_well() -> None:
+    text = chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"a" * 1_100_000))
+    data = PLAIN[:-12] + text + damaged(b"tEXt", b"Title\0A picture") + PLAIN[-12:]
+    assert (decoded(data) == UPRIGHT).all()
+
+
+def test_no_more_texts_are_unpacked_than_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 1_000)
+    unpacked = 0
+    unpack = PngImagePlugin._safe_zlib_decompress
+
+    def counted(packed: bytes) -> bytes:
+        nonlocal unpacked
+        unpacked += 1
+        return unpack(packed)
+
+    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", counted)
+    texts = [chunk(b"zTXt", b"%d\0\0" % each + zlib.compress(bytes(400))) for each in range(50)]
+    assert told(beside(*texts)) == [LONG_TEXT]
+    assert unpacked == 3
+
+
+def test_a_whole_picture_has_no_notes() -> None:
+    data = beside(chunk(b"tEXt", b"Title\0A picture"), chunk(b"prVt", b"anything"))
+    assert told(data) == told(PLAIN) == []
+    assert difference(decoded(data), UPRIGHT) == 0
+
+
+def test_an_animation_is_read_as_before() -> None:
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (320, 240))]}
+    data = saved(quadrants(), "PNG", **frames)
+    assert b"fdAT" in data
+    assert (decoded(data) == UPRIGHT).all()
