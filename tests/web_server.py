@@ -394,7 +394,8 @@ class Server(TestServer):
     """aiohttp's server for tests, with the connections that a worker's has."""
 
     async def _make_runner(self, **kwargs: Any) -> Runner:
-        return Runner(self.app, **kwargs)
+        # aiohttp's cancels a request whose client has gone, and a worker does not.
+        return Runner(self.app, **kwargs | {"handler_cancellation": False})
 
 
 @asynccontextmanager

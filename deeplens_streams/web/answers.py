@@ -112,9 +112,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
-        except ConnectionError:
-            raise  # the client is gone: nobody reads an answer
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionError) and is_gone(request):
+                log.debug("the client went away", path=request.path[:200])
+                return error_answer(request, BadRequest("The connection ended before the request."))
             log.exception("request failed", method=request.method, path=request.path[:200])
             return error_answer(
                 request,
@@ -123,6 +124,11 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
                     f"{request_id(request)}."
                 ),
             )
+
+
+def is_gone(request: web.Request) -> bool:
+    """Tell whether the client's connection has ended, so that nobody reads an answer."""
+    return request.transport is None or request.transport.is_closing()
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
