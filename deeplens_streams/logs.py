@@ -16,8 +16,8 @@ _QUIET = ("aiokafka", "kafka", "faust", "mode", "httpx", "aiohttp.access", "asyn
 
 
 #: Of these, a line like one that was just written says nothing new: the Kafka client writes
-#: a hundred a second while no broker answers.
-_REPEATING = ("aiokafka", "kafka", "faust", "mode")
+#: a hundred a second while no broker answers, and decoders one or more a picture.
+_REPEATING = ("aiokafka", "kafka", "faust", "mode", "native")
 _SILENCE_S = 300.0
 #: What aiohttp raises for requests that are no HTTP, and bodies that are not what they say.
 _CLIENTS_FAULTS = frozenset({"aiohttp.http_exceptions", "aiohttp.web_protocol"})

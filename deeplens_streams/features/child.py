@@ -7,11 +7,12 @@ worker's event loop down; OpenVINO's is one call. An engine is imported beside t
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import ExitStack, suppress
 
 import numpy as np
@@ -29,6 +30,7 @@ from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
 from deeplens_streams.features.heartbeat import Heartbeat
 from deeplens_streams.features.limits import OUT_OF_MEMORY
+from deeplens_streams.features.native_output import relay
 from deeplens_streams.features.pending import PendingRequests, Request
 
 _SETTINGS = {
@@ -202,10 +204,15 @@ class ChildFeatures:
     async def _run_once(self) -> str:
         """Start a process, serve until it ends, and say how it ended."""
         ours, theirs = socket.socketpair()
-        with ExitStack() as unless_started, theirs, shared_memory() as memory:
+        with (
+            ExitStack() as unless_started,
+            theirs,
+            shared_memory() as memory,
+            os.fdopen(os.dup(2), "wb", 0) as log_file,
+        ):
             unless_started.enter_context(ours)
             board = Board(memory.fileno())
-            inherited = theirs.fileno(), memory.fileno()
+            inherited = theirs.fileno(), memory.fileno(), log_file.fileno()
             # Before there is a process: one that is there is waited for below, come what may.
             reader, writer = await asyncio.open_connection(sock=ours)
             unless_started.callback(writer.close)
@@ -214,8 +221,11 @@ class ChildFeatures:
                 pass_fds=inherited,
                 stdin=DEVNULL,
                 stdout=DEVNULL,
+                stderr=PIPE,
             )
             unless_started.pop_all()
+        assert self._process.stderr is not None
+        printed = asyncio.create_task(relay(self._process.stderr))
         self._hung = set()
         self._heartbeat.restart()
         tasks = [asyncio.create_task(self._watch(self._process, board))]
@@ -237,6 +247,8 @@ class ChildFeatures:
                 task.cancel()
             writer.close()
             status = await asyncio.shield(self._end(self._process))
+            await asyncio.wait({printed}, timeout=_EXIT_TIMEOUT_S)
+            printed.cancel()
             self._decoding = board.read()
             self._out_of_memory = self._process.returncode == OUT_OF_MEMORY
         return status

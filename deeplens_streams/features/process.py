@@ -1,4 +1,4 @@
-"""The model's process: ``python -m deeplens_streams.features.process FD FD``, for `ChildFeatures`.
+"""The model's process: ``python -m deeplens_streams.features.process FD FD FD``.
 
 It serves one parent over an inherited socket and ends when the parent is gone, however that
 ended. In memory that it inherits, too, it keeps written what it decodes.
@@ -29,6 +29,7 @@ from deeplens_streams.features.limits import (
 )
 from deeplens_streams.features.local import LocalFeatures
 from deeplens_streams.features.models import choose_model
+from deeplens_streams.features.native_output import log_to
 from deeplens_streams.logs import configure_logging
 
 #: Below uploads and searches, which people wait for; extraction takes what they leave.
@@ -45,7 +46,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(_NICENESS)
     _be_first_to_go()
-    connection, board = map(int, sys.argv[1:])
+    connection, board, log_file = map(int, sys.argv[1:])
+    log_to(log_file)
     asyncio.run(_serve(socket.socket(fileno=connection), Board(board)))
 
 

@@ -1,6 +1,6 @@
 """The model's process with a decoder that does what a picture begins with, and hardly a model.
 
-Everything else of it is real: ``python -m tests.model.hostile_process FD FD``.
+Everything else of it is real: ``python -m tests.model.hostile_process FD FD FD``.
 """
 
 import ctypes
@@ -22,6 +22,8 @@ LOOP, HOG, CRASH, FAIL, FAIL_ONCE = b"loop", b"hog", b"crash", b"fail", b"fail o
 #: that it is not there. Two are too much for the network, one of them only once.
 GREEDY, FULL, NEEDY, MUTE = b"greedy", b"full", b"needy", b"mute"
 HEAVY, HEAVY_ONCE = b"heavy", b"heavy once"
+#: One whose library talks past Python.
+CHATTY = b"chatty"
 #: What the container is said to leave to pictures.
 ROOM_BYTES = 100_000_000
 
@@ -45,6 +47,8 @@ def _decode(data: bytes, model: ModelSpec, _max_pixels: int, _thumbnail_px: int 
         ctypes.PyDLL(None).pause()
     if kind == CRASH:
         os.abort()
+    if kind == CHATTY:
+        os.write(2, b"x" * 100_000 + b"\n" + b"odd.tif: \x1b[2Jan odd tag\n\n")
     if kind == FAIL or (kind == FAIL_ONCE and first):
         raise RuntimeError("CUDA error: out of luck")
     if kind == GREEDY:

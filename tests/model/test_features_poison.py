@@ -1,6 +1,7 @@
 """Pictures whose decoder crashes, hangs or fails: who is blamed, who knows, and who goes on."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,7 +23,7 @@ from deeplens_streams.features.service import build_app
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import COMPLETED, Message
 from models.events import FeatureExtractionRequested, ProcessingFailed
-from tests.model.hostile_process import CRASH, FAIL, FAIL_ONCE, HOG, LOOP, picture
+from tests.model.hostile_process import CHATTY, CRASH, FAIL, FAIL_ONCE, HOG, LOOP, picture
 from tests.support.stage_messages import Outbox, Stream, letters, with_policy
 
 SETTINGS = Settings(weights="untrained", log_format="json")
@@ -68,6 +69,20 @@ async def test_a_decoder_that_hangs_is_ended_while_others_are_answered(kind: byt
         with pytest.raises(UndecodableImage, match="busy"):
             await poison
         assert answered
+
+
+async def test_what_a_library_prints_is_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "native")
+    async with hostile() as features:
+        await features.extract(picture(CHATTY))
+        await a_vector(features, 1)
+    told = [each.getMessage() for each in caplog.records if each.name == "native"]
+    assert told == ["a native library printed: odd.tif: \x1b[2Jan odd tag"]
+    # The process itself writes what the worker writes.
+    lines = [json.loads(each) for each in capfd.readouterr().err.splitlines()]
+    assert "the model is loaded" in [each["event"] for each in lines]
 
 
 async def test_a_verdict_is_remembered_and_costs_no_process_again() -> None:
