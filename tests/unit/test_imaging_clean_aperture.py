@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from deeplens_streams.errors import TooManyPixels
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.clean_aperture import clean_aperture
-from tests.header_bombs import box, boxes
+from tests.support.odd_headers import box, boxes
 from tests.support.pictures import decoded, quadrants, saved, sizes
 
 #: So many bytes of a profile make a box that is as long as that of an aperture.

@@ -9,7 +9,7 @@ from PIL import Image
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging import isobmff
-from tests.header_bombs import box, boxes
+from tests.support.odd_headers import box, boxes
 from tests.support.pictures import LIMIT, decoded, saved, sizes
 
 SIDE = 64

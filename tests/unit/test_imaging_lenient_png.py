@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.lenient_png import DAMAGED_CHUNK, LONG_TEXT
-from tests.header_bombs import chunk
+from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved
 
 HEADER_BYTES = 33

@@ -9,7 +9,7 @@ from pillow_heif import register_heif_opener
 
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.late_exif import late_exif
-from tests.header_bombs import chunk
+from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved, sizes
 
 register_heif_opener()

@@ -11,7 +11,7 @@ from PIL import Image
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.imaging.as_shown import as_shown
-from tests.header_bombs import chunk
+from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, saved
 
 GREY, COLOURS = 0, 2
