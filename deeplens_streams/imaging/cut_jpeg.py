@@ -20,6 +20,8 @@ _SCAN: Final = 0xDA
 _COEFFICIENTS: Final = 64
 #: Rows that are compared at once, which takes little memory beside the pictures.
 _ROWS: Final = 256
+#: Bytes that are looked through at once: an upload's header is read in a process that has many.
+_PIECE: Final = 65_536
 #: Rows of pixels above a block that change with it, because colours are smoothed.
 _SMOOTHED: Final = 2
 
@@ -57,7 +59,12 @@ def lacks_end(source: Any) -> bool:
         if source.read(2) == _END:
             return False
         source.seek(at)
-        return _END not in source.read()
+        last = b""  # an end may lie across two pieces
+        while piece := source.read(_PIECE):
+            if _END in last + piece:
+                return False
+            last = piece[-1:]
+        return True
     finally:
         source.seek(at)
 

@@ -11,7 +11,7 @@ from deeplens_streams.kafka.ports import free_port
 from tests.disasters.damage import copy
 from tests.disasters.home import Home
 from tests.disasters.past import Past
-from tests.faults.parts import StubExtractor, small_pictures
+from tests.faults.parts import StubExtractor, cut_short, small_pictures
 
 TENANTS = ("acme-corp", "other-corp")
 #: Of each tenant, before and after the older copy.
@@ -60,7 +60,7 @@ def _some_days(home: Home, past: Past, pictures: Iterator[bytes]) -> None:
         for number in range(IMAGES):
             picture = next(pictures)
             whole = number != 1
-            image_id = home.upload(tenant, picture if whole else picture[:-20])
+            image_id = home.upload(tenant, picture if whole else cut_short(picture))
             sent[image_id] = tenant
             if whole:
                 past.images[image_id] = (tenant, picture)

@@ -20,7 +20,7 @@ from deeplens_streams import codec
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.crashing import Fuse, Point
-from tests.faults.parts import StubExtractor, small_pictures
+from tests.faults.parts import StubExtractor, cut_short, small_pictures
 from tests.faults.persistent_client import PATIENCE_S, PersistentClient
 from tests.integration.system import System, until
 from tests.support.pipeline import read_all
@@ -28,8 +28,7 @@ from tests.support.pipeline import read_all
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 PICTURE = small_pictures(1)[0]
-#: Its header can be read.
-BROKEN = PICTURE[:-40]
+BROKEN = cut_short(PICTURE)
 #: Whose story has no death.
 WHOLE = "whole"
 #: Seconds without a write after which none comes; offsets are committed each second.

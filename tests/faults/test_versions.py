@@ -10,7 +10,7 @@ import pytest
 from deeplens_streams import codec
 from deeplens_streams.topics import COMPLETED, FAILED
 from models.events import ProcessingCompleted, ProcessingFailed
-from tests.faults.parts import small_pictures
+from tests.faults.parts import cut_short, small_pictures
 from tests.faults.uploads import TENANT, Uploader
 from tests.integration.system import FINAL, Client, System, Worker, until
 from tests.support import old_release
@@ -127,7 +127,7 @@ async def deleted_and_mended(
     async with client.http.delete(f"/api/v1/images/{gone}", params={"tenantId": TENANT}) as answer:
         assert answer.status in {200, 202}, await answer.text()
     (good,) = small_pictures(1, seed=9)
-    cut = await client.upload(good[:-2] + bytes(2))
+    cut = await client.upload(cut_short(good).ljust(len(good), b"\xff"))
     assert (await all_final(client, [cut]))[cut] == "failed"
     (original,) = (system.data_dir / "images" / TENANT / "original").rglob(f"*{cut[4:]}*")
     original.write_bytes(good)
