@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageCms
 
-_WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+_WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa"}
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -15,8 +15,6 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     mode = image.mode
     if mode.startswith("I;16"):
         return _from_16_bits(image)
-    if mode in {"I", "F"}:
-        return _stretched(image)
     if mode == "LAB":
         return _from_lab(image)
     if mode in _WITH_ALPHA or "transparency" in image.info:
@@ -29,14 +27,6 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 def _from_16_bits(image: Image.Image) -> Image.Image:
     # Pillow's own conversion to 8 bits clips: everything above 255 would be white.
     return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-
-
-def _stretched(image: Image.Image) -> Image.Image:
-    """Return 32-bit samples, whose scale nobody knows, spread from black to white."""
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(samples.min()), float(samples.max())
-    scaled = (samples - low) * (255.0 / (high - low)) if high > low else np.zeros_like(samples)
-    return Image.fromarray(scaled.round().astype(np.uint8))
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
