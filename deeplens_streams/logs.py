@@ -116,12 +116,16 @@ def _escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mappi
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
             kept = "\n\t" if key in _SEVERAL_LINES else ""
-            line[key] = "".join(_escaped(char, kept) for char in value)
+            line[key] = escaped(value, kept)
     return line
 
 
-def _escaped(char: str, kept: str) -> str:
-    return char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+def escaped(text: str, kept: str = "") -> str:
+    """Return a text with what cannot be printed, but for what is `kept`, as escape sequences."""
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def _shared() -> list[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeplens_streams.features.formats import FORMATS, HEAD_BYTES, extensions, identify
+from deeplens_streams.logs import escaped
 
 #: What other programs keep beside pictures: thumbnails, their own data, what was thrown away.
 _LEFTOVERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"})
@@ -96,5 +97,4 @@ def _is_leftover(name: str) -> bool:
 
 def shown(path: Path) -> str:
     """Return a path that can be printed: one line, and what is no UTF-8 with backslashes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(os.fsencode(path).decode("utf-8", "backslashreplace"))
