@@ -8,7 +8,16 @@ import io
 import math
 from typing import IO, Any, BinaryIO, Final, cast
 
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, TiffTags
+from PIL import (
+    BmpImagePlugin,  # noqa: F401 -- it and that of WebP put themselves into `Image.OPEN`
+    ExifTags,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    TiffImagePlugin,
+    TiffTags,
+    WebPImagePlugin,  # noqa: F401
+)
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
@@ -28,7 +37,6 @@ from deeplens_streams.imaging.unknown_kinds import unknown_kind
 Image.MAX_IMAGE_PIXELS = None
 # Texts are unpacked when they are met, a thousandfold.
 PngImagePlugin.MAX_TEXT_MEMORY = 16 * 1024 * 1024
-Image.init()
 register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 #: Pieces that a header is read in, at the most. A comment of megabytes fits; Pillow keeps up to a
