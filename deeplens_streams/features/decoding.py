@@ -158,7 +158,7 @@ def _upright(
     It may be reduced, but for its `shorter` and its `longer` side there are pixels enough.
     """
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
-        whole, turned, to_srgb = image.size, orientation(image), to_srgb_of(image)
+        whole, turned, to_srgb = image.size, orientation(image), to_srgb_of(image, data)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
             _as_stored(image)

@@ -2,14 +2,13 @@
 
 import math
 import struct
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
 
 from PIL.AvifImagePlugin import AvifImageFile
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.imaging.isobmff import boxes
+from deeplens_streams.imaging.isobmff import boxes, primary_properties
 
 Box = tuple[int, int, int, int]
 
@@ -63,39 +62,9 @@ def clean_aperture(data: memoryview, size: tuple[int, int]) -> Box | None:
 
 def _aperture(data: memoryview) -> memoryview | None:
     top = dict(boxes(data))
-    if b"meta" not in top or bytes(top.get(b"ftyp", b"")[:4]) == _SEQUENCE:
+    if bytes(top.get(b"ftyp", b"")[:4]) == _SEQUENCE:
         return None
-    meta = dict(boxes(top[b"meta"][4:]))
-    if not {b"pitm", b"iprp"} <= meta.keys():
-        return None
-    wide = meta[b"pitm"][0]
-    primary = struct.unpack_from(">I" if wide else ">H", meta[b"pitm"], 4)[0]
-    container: list[tuple[bytes, memoryview]] = []
-    linked: list[int] = []
-    for kind, body in boxes(meta[b"iprp"]):
-        if kind == b"ipco":
-            container = list(boxes(body))
-        elif kind == b"ipma":
-            linked += _linked(body, primary)
-    for index in linked:
-        if 0 < index <= len(container) and container[index - 1][0] == b"clap":
-            return container[index - 1][1]
-    return None
-
-
-def _linked(associations: memoryview, primary: int) -> Iterator[int]:
-    """Yield the numbers of the properties that belong to an item."""
-    version, many = associations[0], associations[3] & 1
-    count, at = struct.unpack_from(">I", associations, 4)[0], 8
-    for _ in range(min(count, len(associations))):
-        item = struct.unpack_from(">I" if version else ">H", associations, at)[0]
-        at += 4 if version else 2
-        links = struct.unpack_from(">B", associations, at)[0]
-        at += 1
-        if item == primary:
-            told = struct.unpack_from(f">{links}{'H' if many else 'B'}", associations, at)
-            yield from (each & (0x7FFF if many else 0x7F) for each in told)
-        at += links * (2 if many else 1)
+    return next((body for kind, body in primary_properties(data) if kind == b"clap"), None)
 
 
 def _box(clap: memoryview, size: tuple[int, int]) -> Box | None:

@@ -29,11 +29,13 @@ class IccTransform:
     Attributes
     ----------
     mode : of the pixels that it takes: ``RGB``, ``L`` or ``CMYK``.
+    changes_nothing : whether such pixels are sRGB already.
     """
 
     def __init__(self, mode: str, transform: ImageCms.ImageCmsTransform) -> None:
         self.mode = mode
         self._transform = transform
+        self.changes_nothing = _changes_nothing(self)
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
         """Return an RGB picture of the same size; `image` is of this one's mode."""
@@ -69,8 +71,8 @@ _remembered = _Remembered()
 def icc_transform(profile: bytes) -> IccTransform | None:
     """Return how pixels with this profile come to be sRGB.
 
-    None where they are it already, and where the profile is damaged, too large, or of a kind
-    that says nothing of a picture's colours: such a picture is shown as it is.
+    None where the profile is damaged, too large, or of a kind that says nothing of a picture's
+    colours: it is as if there were none.
     """
     return _remembered.of(profile) if len(profile) <= _LARGEST else None
 
@@ -81,13 +83,12 @@ def _made_of(data: bytes) -> IccTransform | None:
         mode = _MODES.get(profile.profile.xcolor_space.strip())
         if mode is None:
             return None
-        transform = IccTransform(
+        return IccTransform(
             mode,
             ImageCms.buildTransform(
                 profile, ImageCms.createProfile("sRGB"), mode, "RGB", _INTENT, _FLAGS
             ),
         )
-        return None if _changes_nothing(transform) else transform
     except Exception:  # a damaged profile is no damage to the picture
         return None
 

@@ -52,6 +52,46 @@ def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise UndecodableImage
 
 
+def primary_properties(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield kind and content of what belongs to the primary item, in the order of its links.
+
+    Raises
+    ------
+    UndecodableImage, struct.error
+        What is told of the properties is damaged.
+    """
+    meta = dict(boxes(dict(boxes(data)).get(b"meta", data[:0])[4:]))
+    if not {b"pitm", b"iprp"} <= meta.keys():
+        return
+    wide = any(meta[b"pitm"][:1])
+    primary = struct.unpack_from(">I" if wide else ">H", meta[b"pitm"], 4)[0]
+    container: list[tuple[bytes, memoryview]] = []
+    linked: list[int] = []
+    for kind, body in boxes(meta[b"iprp"]):
+        if kind == b"ipco":
+            container = list(boxes(body))
+        elif kind == b"ipma":
+            linked += _linked(body, primary)
+    for index in linked:
+        if 0 < index <= len(container):
+            yield container[index - 1]
+
+
+def _linked(associations: memoryview, primary: int) -> Iterator[int]:
+    """Yield the numbers of the properties that belong to an item."""
+    version, _, many, count = struct.unpack_from(">BHBI", associations)
+    at = 8
+    for _ in range(min(count, len(associations))):
+        item = struct.unpack_from(">I" if version else ">H", associations, at)[0]
+        at += 4 if version else 2
+        links = struct.unpack_from(">B", associations, at)[0]
+        at += 1
+        if item == primary:
+            told = struct.unpack_from(f">{links}{'H' if many & 1 else 'B'}", associations, at)
+            yield from (each & (0x7FFF if many & 1 else 0x7F) for each in told)
+        at += links * (2 if many & 1 else 1)
+
+
 def _check(boxes: list[tuple[bytes, memoryview]], described: int, size: int) -> None:
     items = sum(_count(body) for kind, body in boxes if kind == b"iinf")
     copies: Counter[int] = Counter()

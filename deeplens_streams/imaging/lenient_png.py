@@ -9,6 +9,8 @@ from typing import Final
 
 from PIL import ImageFile, PngImagePlugin
 
+from deeplens_streams.imaging.png_space import NUMBERS
+
 _TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
 #: Pixels of an animation, which are ancillary by name only.
 _PIXELS: Final = b"fdAT"
@@ -21,6 +23,8 @@ LONG_TEXT: Final = "A text beside the pixels cannot be unpacked, or is too long,
 
 class LenientStream(PngImagePlugin.PngStream):
     """Pillow's reader of chunks, which leaves out what no pixel depends on.
+
+    Chunks of colours that Pillow does not know are kept with the rest that a picture says.
 
     Attributes
     ----------
@@ -37,6 +41,11 @@ class LenientStream(PngImagePlugin.PngStream):
         if not self._is_whole(cid, length):
             self.notes[DAMAGED_CHUNK] = None
             return ImageFile._safe_read(self.fp, length)  # noqa: SLF001 -- as its own readers do
+        if cid in NUMBERS:
+            body: bytes = ImageFile._safe_read(self.fp, length)  # noqa: SLF001
+            if length == NUMBERS[cid]:
+                self.im_info.setdefault(cid.decode(), body)
+            return body
         if cid not in _TEXTS:
             return super().call(cid, pos, length)
         if self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
