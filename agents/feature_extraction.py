@@ -75,6 +75,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
                 extractionTime=utc_now(),
                 processingTimeMs=round(extraction.processing_ms, 3),
                 modelVersion=model.version,
+                preprocessingVersion=extraction.preprocessing,
             ),
             imageMetadata={
                 "width": extraction.width,

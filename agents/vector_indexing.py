@@ -16,7 +16,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.stage import Stage
 from deeplens_streams.topics import INDEXING, Message
 from deeplens_streams.vectors import VectorPoint, VectorStore, collection_name
-from models.events import VectorIndexingRequested
+from models.events import VectorIndexingRequested, VectorMetadata
 from models.images import StoredImage
 from models.status import Step, StepStatus
 
@@ -48,7 +48,7 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
             f"{model.name} makes {model.dimension} finite numbers; the event has {vector.size}."
         )
     await vectors.upsert(
-        [VectorPoint(image.imageId, vector, _payload(image))],
+        [VectorPoint(image.imageId, vector, _payload(image, data.vectorMetadata))],
         tenant=image.tenantId,
         model=model.name,
     )
@@ -71,10 +71,11 @@ async def _take_back(event: VectorIndexingRequested, vectors: VectorStore) -> No
         await vectors.delete([image_id], tenant=event.tenantId, model=event.data.modelName)
 
 
-def _payload(image: StoredImage) -> dict[str, Any]:
+def _payload(image: StoredImage, made: VectorMetadata) -> dict[str, Any]:
     """Return what search answers and filters need, so that a search reads no storage.
 
-    By size and checksum an audit knows the original, should all else of the image be lost.
+    By size and checksum an audit knows the original, should all else of the image be lost, and by
+    the version what an older preprocessing made.
     """
     return {
         "imageId": image.imageId,
@@ -84,6 +85,7 @@ def _payload(image: StoredImage) -> dict[str, Any]:
         "uploadedAt": image.uploadedAt,
         "fileSize": image.fileSize,
         "checksumSha256": image.checksumSha256,
+        "preprocessingVersion": made.preprocessingVersion,
         "tags": image.tags,
         "thumbnailUrl": (
             f"/api/v1/images/{image.imageId}/thumbnail"

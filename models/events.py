@@ -113,6 +113,8 @@ class PictureFacts(WireRecord, include_metadata=False):
     exifData: dict[str, Any] | None = None
     #: What is missing of a picture that can be shown all the same; not in the contract.
     notes: list[str] | None = None
+    #: Of what read the header; null before there was one. Not in the contract.
+    preprocessingVersion: int | None = None
 
 
 class ProcessingOptions(WireRecord, include_metadata=False):
@@ -186,6 +188,8 @@ class VectorMetadata(WireRecord, include_metadata=False):
     #: Milliseconds.
     processingTimeMs: float
     modelVersion: str
+    #: Of what decoded the picture; null before there was one. Not in the contract.
+    preprocessingVersion: int | None = None
 
 
 class VectorIndexingData(WireRecord, include_metadata=False):

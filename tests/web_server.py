@@ -377,6 +377,7 @@ class Web:
             "tags": image.tags,
             "thumbnailUrl": f"/api/v1/images/{image_id}/thumbnail",
             "metadata": image.metadata.to_wire(),
+            "preprocessingVersion": found.preprocessing,
         }
         vector = np.asarray(found.vector, dtype=np.float32)
         point = VectorPoint(image_id=image_id, vector=vector, payload=payload)

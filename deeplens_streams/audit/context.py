@@ -39,6 +39,7 @@ class AuditContext:
     ----------
     audit_id : what it takes away is marked with it.
     checksums : whether originals are read and their SHA-256 is compared.
+    outdated : whether it is a fault that an older preprocessing made something.
     index : what was listed of each tenant.
     """
 
@@ -49,6 +50,7 @@ class AuditContext:
     watermark: Watermark
     audit_id: str
     checksums: bool
+    outdated: bool
     index: DiskIndex
     sightings: Sightings
 

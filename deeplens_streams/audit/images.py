@@ -26,6 +26,7 @@ from deeplens_streams.audit.report import (
 )
 from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.audit.sightings import AT_ONCE
+from deeplens_streams.imaging.preprocessing import PREPROCESSING, version_of
 from deeplens_streams.letters import letter_id
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
@@ -39,6 +40,9 @@ from models.trash import TrashKind
 _OF_BYTES = frozenset({Fault.ORIGINAL_MISSING, Fault.ORIGINAL_DAMAGED})
 #: How a JPEG begins and ends.
 _JPEG_HEAD, _JPEG_TAIL = b"\xff\xd8\xff", b"\xff\xd9"
+#: By image that has a vector of its first model, which preprocessing made it; None where nobody can
+#: tell.
+Vectors = dict[str, int] | None
 
 
 class Images:
@@ -80,17 +84,17 @@ class Images:
             found += [each for some in looked for each in some]
         return found
 
-    async def _there(self, tenant: str, image_ids: list[str]) -> set[str] | None:
-        """Return those that have a vector of their first model; None where nobody can tell."""
+    async def _there(self, tenant: str, image_ids: list[str]) -> Vectors:
+        """Return which preprocessing made the vectors of those that have one."""
         vectors, model = self._services.vectors, self._services.model.name
         if vectors is None:
             return None
-        there = vectors.present(image_ids, tenant=tenant, model=model)
+        there = vectors.preprocessing(image_ids, tenant=tenant, model=model)
         # The walk of vectors says so.
         return await unless_damaged(there, None, self._services, key=f"the vectors of {model}")
 
     async def _judge(
-        self, dated: DatedKey, row: ImageRow | None, there: set[str] | None, ledger: Ledger
+        self, dated: DatedKey, row: ImageRow | None, there: Vectors, ledger: Ledger
     ) -> list[Found]:
         """Return what is wrong with an image, and count it."""
         inventory = self._services.inventory
@@ -158,7 +162,7 @@ class Images:
         self,
         image: StoredImage,
         row: ImageRow | None,
-        there: set[str] | None,
+        there: Vectors,
         ledger: Ledger,
     ) -> tuple[str, Found | None]:
         """Return where an image counts, and what is wrong with it."""
@@ -167,7 +171,31 @@ class Images:
         found = await self._fault(image, row, there, self._again(image, row, ledger))
         if row is None:
             return UNKNOWN if self._still.has(image.uploadedAt) else IN_FLIGHT, found
+        if found is None and row.status == ImageState.COMPLETED:
+            found = self._outdated(image, row, there, ledger)
         return column(row), found
+
+    def _outdated(
+        self, image: StoredImage, row: ImageRow, there: Vectors, ledger: Ledger
+    ) -> Found | None:
+        """Count an image that an older preprocessing looked at; where asked, that is a fault."""
+        facts = version_of(image.metadata.preprocessingVersion)
+        vector = PREPROCESSING if there is None else there.get(image.imageId, PREPROCESSING)
+        if min(facts, vector) >= PREPROCESSING:
+            return None
+        ledger.outdated += 1
+        if not self._context.outdated:
+            return None
+
+        async def repair() -> None:
+            await self._rebuilding.refresh(image)
+            await process_again(image, row, self._context.publish)
+
+        made = "its vector was made" if vector < PREPROCESSING else "its header was read"
+        by = f"by preprocessing {min(facts, vector)}"
+        when = by if min(facts, vector) else "before preprocessing had a version"
+        detail = f"{made} {when}; now it is {PREPROCESSING}"
+        return Found(image.imageId, Fault.OUTDATED, detail, repair)
 
     def _said_to_be_deleted(self, image: StoredImage, row: ImageRow, ledger: Ledger) -> Found:
         async def repair() -> None:
@@ -183,7 +211,7 @@ class Images:
         return Found(image.imageId, Fault.STUCK, detail, None if may_move else repair)
 
     async def _fault(
-        self, image: StoredImage, row: ImageRow | None, there: set[str] | None, again: Repair
+        self, image: StoredImage, row: ImageRow | None, there: Vectors, again: Repair
     ) -> Found | None:
         def found(fault: Fault, detail: str, repair: Repair | None = None) -> Found:
             return Found(image.imageId, fault, detail, repair)
@@ -208,7 +236,7 @@ class Images:
                 return found(Fault.STUCK, f"nothing moved since {moved}{note}", again)
         return None
 
-    def _lacks_vector(self, image: StoredImage, there: set[str] | None) -> bool:
+    def _lacks_vector(self, image: StoredImage, there: Vectors) -> bool:
         has_model = self._services.model.name in (image.processingOptions.models or [])
         return there is not None and has_model and image.imageId not in there
 

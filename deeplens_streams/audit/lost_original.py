@@ -18,6 +18,7 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.budget import MIB
 from deeplens_streams.storage.claims import Claim, read_claim
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
+from models.images import StoredImage
 from models.status import ImageRow
 
 #: Bytes of an original that are held in memory while it is looked at; more lie on the disk.
@@ -103,6 +104,23 @@ class LostOriginals:
                 ms = claimed_ms if layout.day_of(claimed_ms) == layout.day_of(ms) else ms
         return Original(key, ms, read.size, read.checksum, header, doubt)
 
+    async def header(self, image: StoredImage) -> PictureHeader:
+        """Return what an image's original says of itself, by what reads headers now.
+
+        Raises
+        ------
+        NotRepaired
+            It was taken once, and would not be now.
+        """
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spooled:
+            file = cast(BinaryIO, spooled)
+            await self._read(image.tenantId, image.originalKey, file)
+            try:
+                return await self._inspected(file, keep_gps=_tells_places(image))
+            except DeepLensError as error:
+                why = error.message.rstrip(".")
+                raise NotRepaired(f"what is there of it stays: {why}") from None
+
     async def _place(self, lost: Lost, payload: dict[str, Any] | None) -> tuple[str, int]:
         """Return where the original lies, and when it was uploaded."""
         async with aclosing(self._moments(lost, payload)) as moments:
@@ -150,11 +168,14 @@ class LostOriginals:
         return _Read(size, digest.hexdigest())
 
     async def _header(self, file: BinaryIO) -> PictureHeader:
-        max_pixels = self._services.settings.max_pixels
         try:
-            return await asyncio.to_thread(inspect, file, max_pixels=max_pixels)
+            return await self._inspected(file)
         except DeepLensError as error:
             raise _damaged(error.message) from None
+
+    async def _inspected(self, file: BinaryIO, *, keep_gps: bool = False) -> PictureHeader:
+        limit = self._services.settings.max_pixels
+        return await asyncio.to_thread(inspect, file, max_pixels=limit, keep_gps=keep_gps)
 
     # Whether it is whole -------------------------------------------------------------------
 
@@ -220,6 +241,11 @@ class LostOriginals:
         except DeepLensError as error:
             raise _damaged(error.message) from None
         return "that its original can be decoded is all that tells that it is whole"
+
+
+def _tells_places(image: StoredImage) -> bool:
+    """Tell whether its places were asked for at upload."""
+    return "GPSInfo" in (image.metadata.exifData or {})
 
 
 def _damaged(why: str) -> NotRepaired:

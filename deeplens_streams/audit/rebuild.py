@@ -68,6 +68,20 @@ class Rebuilding:
             await process_again(image, row, self._context.publish)
         return Rebuilt(image, original.doubt)
 
+    async def refresh(self, image: StoredImage) -> None:
+        """Have an image's metadata object say what is told of its picture now.
+
+        Raises
+        ------
+        NotRepaired
+            Its original would not be taken any more, or it was deleted meanwhile.
+        """
+        header = await self._originals.header(image)
+        facts = header.facts(image.metadata.originalFileName or image.fileName)
+        image.metadata = facts.carrying(image.metadata)
+        await self._services.inventory.put_image(image, replace=True)
+        await self._stays(image)
+
     async def _payload(self, lost: Lost) -> dict[str, Any] | None:
         """Return what the image's vector says of it, or None if it has none."""
         vectors, row = self._services.vectors, lost.row
@@ -133,15 +147,27 @@ class Rebuilding:
             await services.inventory.put_image(image, replace=lost.damaged_key is not None)
         except AlreadyThere:  # somebody brought it back
             raise ThereByNow("it is there by now; audit again") from None
-        tombstone = layout.tombstone_key(tenant=lost.tenant, image_id=lost.image_id, ms=ms)
-        if await services.inventory.has(tombstone):  # somebody deleted it meanwhile
+        await self._stays(image)
+        # 4. claim
+        await claim_again(image, self._context)
+
+    async def _stays(self, image: StoredImage) -> None:
+        """Take a metadata object back that was written while its image was deleted.
+
+        Raises
+        ------
+        NotRepaired
+            It was.
+        """
+        services, image_id = self._services, image.imageId
+        ms = layout.epoch_ms(image.uploadedAt)
+        tombstone = layout.tombstone_key(tenant=image.tenantId, image_id=image_id, ms=ms)
+        if await services.inventory.has(tombstone):
             await services.storage.remove_metadata(image)
             raise NotRepaired("it was deleted meanwhile")
         if await self._went_with_tenant(image):
-            await services.storage.delete_metadata(tenant=lost.tenant, image_id=lost.image_id)
+            await services.storage.delete_metadata(tenant=image.tenantId, image_id=image_id)
             raise NotRepaired("its tenant was deleted meanwhile")
-        # 4. claim
-        await claim_again(image, self._context)
 
     async def _went_with_tenant(self, image: StoredImage) -> bool:
         with suppress(objects.DamagedMetadata):

@@ -69,6 +69,8 @@ class Fault(StrEnum):
     REGISTRY_DAMAGED = "registry_damaged"
     """What storage keeps of a tenant's limits and keys is not there, or cannot be read; or of its
     deletion."""
+    OUTDATED = "outdated"
+    """Its vector, or what is told of it, is of an older preprocessing. Found only if asked for."""
     UNREADABLE = "unreadable"
     """Something that could not be looked at, whatever is in it; the walk went on behind it."""
 
@@ -156,12 +158,14 @@ class Ledger:
     Attributes
     ----------
     checked : objects and rows that were looked at.
+    outdated : completed images whose vector, or facts, an older preprocessing made.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     checked: int = 0
+    outdated: int = 0
 
     def accept(self, outcome: str) -> None:
         """Count an image that storage has."""
@@ -182,6 +186,7 @@ class Ledger:
         self.counts += other.counts
         self.faults += other.faults
         self.repaired += other.repaired
+        self.outdated += other.outdated
 
     def as_wire(self) -> dict[str, Any]:
         accepted, unknown = self.counts[ACCEPTED], self.counts[UNKNOWN]
@@ -191,4 +196,5 @@ class Ledger:
             "balanced": accepted == known and not unknown,
             "faults": dict(self.faults),
             "repaired": self.repaired,
+            "outdated": self.outdated,
         }

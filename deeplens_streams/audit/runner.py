@@ -58,6 +58,7 @@ class Audit:
         *,
         repair: bool,
         checksums: bool = False,
+        outdated: bool = False,
         registry: Registry | None = None,
     ) -> None:
         self.audit_id = str(uuid4())
@@ -71,6 +72,7 @@ class Audit:
             watermark=watermark,
             audit_id=self.audit_id,
             checksums=checksums,
+            outdated=outdated,
             index=self._index,
             sightings=Sightings(services, self._index),
         )

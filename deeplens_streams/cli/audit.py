@@ -12,15 +12,28 @@ from deeplens_streams.errors import DeepLensError
 
 _COLUMNS = ("accepted", "completed", "partial", "failed", "deleted", "inFlight", "unknown")
 _LEDGERS = ("tenant", "total")
+_OUTDATED = (
+    "Of {} pictures an older preprocessing made the vector, or what is told of them; "
+    "--outdated --repair makes both again."
+)
 
 
 @click.command()
 @click.option("--tenant", type=TENANT, help="Only this tenant's; default: all.")
 @click.option("--repair", is_flag=True, help="Process what is missing, remove what is nobody's.")
 @click.option("--checksums", is_flag=True, help="Read every original and compare its SHA-256.")
+@click.option("--outdated", is_flag=True, help="Find what an older preprocessing made, too.")
 @url_option
 @json_option
-def audit(*, tenant: str | None, repair: bool, checksums: bool, url: str, as_json: bool) -> None:
+def audit(
+    *,
+    tenant: str | None,
+    repair: bool,
+    checksums: bool,
+    outdated: bool,
+    url: str,
+    as_json: bool,
+) -> None:
     """Compare storage, status table, vectors and dead letters.
 
     Exits with 1 when something is wrong and not repaired. What a repair sends is on its way
@@ -30,7 +43,8 @@ def audit(*, tenant: str | None, repair: bool, checksums: bool, url: str, as_jso
     total: Raw | None = None
     wrong = 0
     with connect(url) as api:
-        for line in api.audit(tenant=tenant, repair=repair, checksums=checksums):
+        lines = api.audit(tenant=tenant, repair=repair, checksums=checksums, outdated=outdated)
+        for line in lines:
             if as_json:
                 console.print_json(line)
             if line["type"] == "error":
@@ -46,6 +60,8 @@ def audit(*, tenant: str | None, repair: bool, checksums: bool, url: str, as_jso
     if not as_json:
         console.out().print(table)
         _limits(total)
+        if not outdated and total.get("outdated"):
+            console.err().print(_OUTDATED.format(total["outdated"]))
     if wrong or not total["balanced"]:
         raise DeepLensError(f"{wrong} things are wrong; --repair mends what can be mended.")
 

@@ -16,7 +16,12 @@ class OperatorCalls:
     _http: Http
 
     async def audit(
-        self, *, tenant: str | None = None, repair: bool = False, checksums: bool = False
+        self,
+        *,
+        tenant: str | None = None,
+        repair: bool = False,
+        checksums: bool = False,
+        outdated: bool = False,
     ) -> AsyncGenerator[answers.Raw]:
         """Yield the lines of an audit as they come, those that say how far it is among them.
 
@@ -24,9 +29,14 @@ class OperatorCalls:
         ----------
         repair : mend what can be mended.
         checksums : read every original and compare its SHA-256.
+        outdated : find what an older preprocessing made, too.
         """
-        truth = str(checksums).lower() if checksums else None
-        params = given(tenantId=tenant, repair=str(repair).lower(), checksums=truth)
+        params = given(
+            tenantId=tenant,
+            repair=str(repair).lower(),
+            checksums="true" if checksums else None,
+            outdated="true" if outdated else None,
+        )
         try:
             async with self._http.answer(
                 "POST",

@@ -111,6 +111,7 @@ class Extraction:
     width, height : pixels, as shown (after EXIF orientation).
     format : by content: JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF or HEIF.
     processing_ms : from the call to the vector, waiting included.
+    preprocessing : version of what was done before the model looked; None where nobody says so.
     """
 
     vector: npt.NDArray[np.float32]
@@ -119,6 +120,7 @@ class Extraction:
     height: int
     format: str
     processing_ms: float
+    preprocessing: int | None
 
 
 class FeatureExtractor(Protocol):

@@ -32,6 +32,7 @@ from deeplens_streams.features.heartbeat import Heartbeat
 from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.native_output import relay
 from deeplens_streams.features.pending import PendingRequests, Request
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _SETTINGS = {
     *("model", "models_dir", "weights", "engine", "precision", "device", "batch_size"),
@@ -150,6 +151,7 @@ class ChildFeatures:
             height=answer["height"],
             format=answer["format"],
             processing_ms=(time.perf_counter() - began) * 1000,
+            preprocessing=PREPROCESSING,
         )
 
     async def ping(self) -> None:

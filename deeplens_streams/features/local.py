@@ -21,6 +21,7 @@ from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.weights import have_weights
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _DECODE_THREADS = 2
 _CLOSE_TIMEOUT_S = 15.0
@@ -106,6 +107,7 @@ class LocalFeatures:
             height=decoded.height,
             format=decoded.format,
             processing_ms=(time.perf_counter() - began) * 1000,
+            preprocessing=PREPROCESSING,
         )
 
     async def ping(self) -> None:

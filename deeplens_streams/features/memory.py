@@ -13,6 +13,7 @@ import numpy.typing as npt
 from deeplens_streams.features.base import Extraction, ModelSpec, Seed
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import RESNET50
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _CELLS = 16
 _SEED = 7
@@ -70,6 +71,7 @@ class MemoryFeatures:
             height=decoded.height,
             format=decoded.format,
             processing_ms=(time.perf_counter() - began) * 1000,
+            preprocessing=PREPROCESSING,
         )
 
 

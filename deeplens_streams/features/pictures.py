@@ -16,6 +16,7 @@ from deeplens_streams.features.costs import check_pixels
 from deeplens_streams.features.formats import HEAD_BYTES, HEIF, PNG, TIFF, PictureFormat, identify
 from deeplens_streams.features.headers import EXIF_BYTES, open_header
 from deeplens_streams.imaging.notes import notes
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 if TYPE_CHECKING:
     from models.events import PictureFacts
@@ -76,6 +77,7 @@ class PictureHeader:
             originalFileName=file_name,
             exifData=self.exif,
             notes=self.notes or None,
+            preprocessingVersion=PREPROCESSING,
         )
 
 

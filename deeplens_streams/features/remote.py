@@ -103,6 +103,7 @@ class RemoteFeatures:
             height=answer["image_height"],
             format=answer["image_format"],
             processing_ms=took,
+            preprocessing=answer[_PREPROCESSING],
         )
 
     async def ping(self) -> None:
@@ -144,6 +145,7 @@ class RemoteFeatures:
             answer["features"] = _vector(answer["features"], self._model.dimension)
             thumbnail = answer.get("thumbnail")
             answer["thumbnail"] = base64.b64decode(thumbnail, validate=True) if thumbnail else None
+            answer[_PREPROCESSING] = _whole_number(answer.get(_PREPROCESSING))
             return {name: answer[name] for name in _ANSWER}
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise _stranger(url, status) from error
@@ -176,7 +178,20 @@ class RemoteFeatures:
         return self._session
 
 
-_ANSWER = ("features", "thumbnail", "image_width", "image_height", "image_format")
+_PREPROCESSING = "preprocessing_version"
+_ANSWER = (
+    "features",
+    "thumbnail",
+    "image_width",
+    "image_height",
+    "image_format",
+    _PREPROCESSING,
+)
+
+
+def _whole_number(value: object) -> int | None:
+    """Return a number of the answer's; a service of an older version has none."""
+    return value if isinstance(value, int) else None
 
 
 def _vector(features: object, dimension: int) -> npt.NDArray[np.float32]:

@@ -236,6 +236,7 @@ def _answer(image_id: str, model: ModelSpec, found: Extraction) -> dict[str, Any
         "feature_dimension": model.dimension,
         "model_name": model.name,
         "model_version": model.version,
+        "preprocessing_version": found.preprocessing,
     }
 
 

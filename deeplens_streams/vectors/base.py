@@ -27,7 +27,8 @@ class VectorPoint:
     image_id : prefixed.
     vector : (dimension,) float32, L2-normalised.
     payload : what search answers need: ``imageId, fileName, contentType, uploadedBy,
-        uploadedAt`` (ISO-8601 UTC), ``tags`` (object of strings), ``thumbnailUrl``, ``metadata``.
+        uploadedAt`` (ISO-8601 UTC), ``tags`` (object of strings), ``thumbnailUrl``, ``metadata``,
+        ``preprocessingVersion`` (whole number, absent or null of before there was one).
     """
 
     image_id: str
@@ -157,6 +158,11 @@ class VectorStore(Protocol):
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
         """Return those images that have a point."""
+
+    async def preprocessing(
+        self, image_ids: Sequence[str], *, tenant: str, model: str
+    ) -> dict[str, int]:
+        """Return the version of the preprocessing of each image that has a point."""
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None

@@ -11,6 +11,7 @@ import orjson
 
 from deeplens_streams.errors import BadRequest, InvalidImageId
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.imaging.preprocessing import version_of
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter
 from deeplens_streams.vectors.places import TENANT_FIELD, Place
 from deeplens_streams.vectors.scores import rounded
@@ -25,6 +26,9 @@ TIME_FIELD = "uploadedAt"
 #: The payload field that hardly two points have in common. An index of it takes 300 bytes a point,
 #: so the terms say only which of `_BUCKETS` a name falls into, and the field itself decides.
 FILE_NAME = "fileName"
+
+#: The payload field that says which version of the preprocessing made a point.
+VERSION_FIELD = "preprocessingVersion"
 
 _BUCKETS = 1024
 
@@ -120,9 +124,13 @@ def to_page(points: Sequence[tuple[str, Mapping[str, Any]]], after: str | None) 
     return PointPage(images, after, tuple(damaged))
 
 
-def named(payloads: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the images that payloads name."""
-    return {each["imageId"] for each in payloads if isinstance(each.get("imageId"), str)}
+def versions(payloads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return of the images that payloads name by which preprocessing they were made."""
+    return {
+        each["imageId"]: version_of(each.get(VERSION_FIELD))
+        for each in payloads
+        if isinstance(each.get("imageId"), str)
+    }
 
 
 def _any_of(field: str, values: Any) -> tuple[str, ...]:

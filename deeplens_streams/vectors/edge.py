@@ -17,12 +17,12 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
     conditions,
-    named,
     points_of,
     shown_payload,
     stored_payload,
     to_hit,
     to_page,
+    versions,
 )
 from deeplens_streams.vectors.edge_collections import EdgeCollections
 from deeplens_streams.vectors.edge_filters import to_filter
@@ -106,9 +106,14 @@ class EdgeVectors(EdgeCollections):
         return None
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
+        return set(await self.preprocessing(image_ids, tenant=tenant, model=model))
+
+    async def preprocessing(
+        self, image_ids: Sequence[str], *, tenant: str, model: str
+    ) -> dict[str, int]:
         place = self._place(tenant, model)
         found = await self._found(place, points_of(place, image_ids))
-        return named(point.payload or {} for point in found)
+        return versions(point.payload or {} for point in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None

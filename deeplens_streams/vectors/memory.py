@@ -32,12 +32,12 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
     conditions,
-    named,
     points_of,
     shown_payload,
     stored_payload,
     to_hit,
     to_page,
+    versions,
 )
 from deeplens_streams.vectors.places import (
     TENANT_FIELD,
@@ -131,9 +131,14 @@ class MemoryVectors:
         return None
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
+        return set(await self.preprocessing(image_ids, tenant=tenant, model=model))
+
+    async def preprocessing(
+        self, image_ids: Sequence[str], *, tenant: str, model: str
+    ) -> dict[str, int]:
         place = self._place(tenant, model)
         found = self._matching(place, points_of(place, image_ids))
-        return named(payload for _, (_, payload) in found)
+        return versions(payload for _, (_, payload) in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None

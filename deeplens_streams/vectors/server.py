@@ -10,15 +10,16 @@ from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter, VectorPo
 from deeplens_streams.vectors.checks import check_dimension, checked_points, checked_vector
 from deeplens_streams.vectors.client import Missing, faults, to_filter
 from deeplens_streams.vectors.conditions import (
+    VERSION_FIELD,
     Conditions,
     all_points,
     conditions,
-    named,
     points_of,
     shown_payload,
     stored_payload,
     to_hit,
     to_page,
+    versions,
 )
 from deeplens_streams.vectors.places import Place
 from deeplens_streams.vectors.scores import best, lowest
@@ -103,9 +104,14 @@ class ServerVectors(ServerCollections):
         return None
 
     async def present(self, image_ids: Sequence[str], *, tenant: str, model: str) -> set[str]:
+        return set(await self.preprocessing(image_ids, tenant=tenant, model=model))
+
+    async def preprocessing(
+        self, image_ids: Sequence[str], *, tenant: str, model: str
+    ) -> dict[str, int]:
         place = self._place(tenant, model)
         found = await self._found(place, points_of(place, image_ids))
-        return named(point.payload or {} for point in found)
+        return versions(point.payload or {} for point in found)
 
     async def page(
         self, *, tenant: str, model: str, limit: int, after: str | None = None
@@ -161,7 +167,7 @@ class ServerVectors(ServerCollections):
                     place.name,
                     scroll_filter=to_filter(wanted),
                     limit=len(wanted.points),
-                    with_payload=with_payload or ["imageId"],
+                    with_payload=with_payload or ["imageId", VERSION_FIELD],
                     with_vectors=with_vectors,
                 )
         except Missing:

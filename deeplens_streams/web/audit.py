@@ -27,14 +27,17 @@ _SILENCE_S = 5.0
 async def audit(request: web.Request) -> web.StreamResponse:
     """Audit a tenant, or all; with ``repair=true`` what can be mended is.
 
-    With ``checksums=true`` every original is read.
+    With ``checksums=true`` every original is read; with ``outdated=true`` it is a fault, too, that
+    an older preprocessing made something.
 
     A line is a ``finding``, a tenant's ledger (``tenant``), how far it is (``progress``), the
     ``total`` at the end, or an ``error`` where it could not go on.
     """
     context = request.app[CONTEXT]
     tenant = request.query.get("tenantId")
-    repair, checksums = (truth(request.query.get(name), name) for name in ("repair", "checksums"))
+    repair, checksums, outdated = (
+        truth(request.query.get(name), name) for name in ("repair", "checksums", "outdated")
+    )
     named = None if tenant is None else [check_tenant_id(tenant)]
     tenants = named or await context.services.storage.tenants()
     rows = PatientRows(context.rows, context.tables)
@@ -46,6 +49,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
         context.backlog,
         repair=repair,
         checksums=checksums,
+        outdated=outdated,
         registry=context.registry,
     )
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

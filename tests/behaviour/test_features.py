@@ -24,6 +24,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,6 +74,7 @@ async def test_a_picture_becomes_a_vector_and_a_thumbnail(features: FeatureExtra
     assert float(np.linalg.norm(found.vector)) == pytest.approx(1, abs=1e-5)
     assert (found.width, found.height, found.format) == (640, 427, "JPEG")
     assert found.processing_ms > 0
+    assert found.preprocessing == PREPROCESSING
     with Image.open(io.BytesIO(found.thumbnail or b"")) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 171))
 

@@ -104,6 +104,40 @@ async def held(request: pytest.FixtureRequest) -> Holdings:
     return held
 
 
+@pytest.mark.parametrize("version", [None, 2])
+async def test_a_point_keeps_which_preprocessing_made_it(
+    held: Holdings, version: int | None
+) -> None:
+    """The extraction's word goes from its event into the payload; an older one says nothing."""
+    services, image = held.services, held.image
+    vector = np.ones(services.model.dimension) / services.model.dimension**0.5
+    event = VectorIndexingRequested(
+        eventType=VectorIndexingRequested.EVENT_TYPE,
+        tenantId=image.tenantId,
+        correlationId="c",
+        data=VectorIndexingData(
+            imageId=image.imageId,
+            modelName=services.model.name,
+            featureVector=vector.tolist(),
+            vectorMetadata=VectorMetadata(
+                extractionTime="",
+                processingTimeMs=1.0,
+                modelVersion="1",
+                preprocessingVersion=version,
+            ),
+            uploadedAt=image.uploadedAt,
+        ),
+    )
+    await vector_indexing.process(event, services)
+    assert services.vectors is not None
+    place = {"tenant": image.tenantId, "model": services.model.name}
+    point = await services.vectors.get_point(**place, image_id=image.imageId)
+    assert point is not None
+    assert point.payload["preprocessingVersion"] == version
+    told = await services.vectors.preprocessing([image.imageId], **place)
+    assert told == {image.imageId: version or 0}
+
+
 @pytest.mark.parametrize("refused", [True, False])
 async def test_what_is_left_of_a_picture_that_is_gone(held: Holdings, refused: bool) -> None:
     """It was refused and its tombstone is gone again; or it was deleted a moment ago."""

@@ -109,6 +109,17 @@ async def test_those_that_are_there_are_told_from_those_that_are_not(vectors: Ve
     assert await vectors.present([], **HERE) == set()
 
 
+async def test_a_point_tells_which_preprocessing_made_it(vectors: VectorStore) -> None:
+    assert await vectors.preprocessing([new_image_id()], **HERE) == {}
+    told: list[dict[str, Any]] = [{}, {"preprocessingVersion": None}]
+    told += [{"preprocessingVersion": each} for each in ("1", True, 3)]
+    stored = [point(unit(number), **each) for number, each in enumerate(told, start=1)]
+    await vectors.upsert(stored, **HERE)
+    ids = [each.image_id for each in stored]
+    found = await vectors.preprocessing([*ids, new_image_id()], **HERE)
+    assert found == dict(zip(ids, [0, 0, 0, 0, 3], strict=True))
+
+
 async def test_a_point_comes_back_as_it_was_stored(vectors: VectorStore) -> None:
     assert await vectors.get_point(**HERE, image_id=new_image_id()) is None
     stored = point(unit(1), tags={"a": "b"}, uploadedBy=None)

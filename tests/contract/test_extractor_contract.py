@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.kafka.ports import free_port
 from tests.photographs import as_jpeg, photograph
 
@@ -65,6 +67,7 @@ async def test_features_without_metadata(client: TestClient) -> None:
         "feature_dimension",
         "model_name",
         "model_version",
+        "preprocessing_version",
         "processing_time_ms",
     }
     assert answer["image_id"] == "img_1"
@@ -72,6 +75,7 @@ async def test_features_without_metadata(client: TestClient) -> None:
     assert np.linalg.norm(answer["features"]) == pytest.approx(1, abs=1e-5)
     assert answer["model_name"] == "resnet50-untrained"
     assert answer["model_version"] == UNTRAINED.version
+    assert answer["preprocessing_version"] == PREPROCESSING
     assert answer["processing_time_ms"] > 0
 
 
@@ -213,6 +217,19 @@ def counting(behind: MemoryFeatures | None = None) -> tuple[web.Application, lis
 
     app.on_response_prepare.append(count)
     return app, asked
+
+
+async def test_a_service_of_before_there_was_a_version_tells_none() -> None:
+    @web.middleware
+    async def older(request: web.Request, handler: Any) -> web.StreamResponse:
+        answer = json.loads((await handler(request)).body)
+        answer.pop("preprocessing_version", None)
+        return web.json_response(answer)
+
+    app = build_app(features(), SETTINGS)
+    app.middlewares.append(older)
+    async with TestServer(app) as server, calling(server.make_url("")) as remote:
+        assert (await remote.extract(PICTURE)).preprocessing is None
 
 
 async def test_services_share_the_load_and_a_dead_one_is_passed_over() -> None:

@@ -6,12 +6,13 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
-from deeplens_streams.audit import orphans, settled, sightings
+from deeplens_streams.audit import lost_original, orphans, settled, sightings
 from deeplens_streams.audit import report as ledger
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
@@ -20,6 +21,8 @@ from deeplens_streams.errors import (
     StorageUnavailable,
     VectorsUnavailable,
 )
+from deeplens_streams.features.pictures import PictureHeader, inspect
+from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
@@ -44,6 +47,7 @@ from tests.support.audits import (
     stored,
 )
 from tests.support.dead_letters import fail
+from tests.support.odd_headers import small
 from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
 
 
@@ -140,6 +144,105 @@ async def test_vectors_that_were_put_aside_are_made_again(
         assert faults(findings) == ["collection_damaged", "vector_missing"]
     assert aside == []
     assert served.sent[-2].topic is UPLOADED
+
+
+async def test_what_an_older_preprocessing_made_is_counted_and_made_again_where_asked(
+    served: Web,
+) -> None:
+    """Of one the vector is older, of another what is told of it: before there was a version."""
+    kept, vector, facts = [await completed(served) for _ in range(3)]
+    assert served.vectors is not None
+    place = {"tenant": TENANT, "model": served.model.name}
+    point = await served.vectors.get_point(**place, image_id=vector)
+    assert point is not None
+    del point.payload["preprocessingVersion"]
+    await served.vectors.upsert([point], **place)
+    older = await stored(served, facts)
+    assert older.metadata.preprocessingVersion == PREPROCESSING
+    older.metadata.preprocessingVersion, older.metadata.width = None, 1
+    key, data = objects.metadata_of(older)
+    await served.blobs.put(Write(key, data.replace(b'"width"', b'"later":1,"width"')), action="age")
+
+    findings, total = await audited(served, "repair=true")
+    assert (findings, total["outdated"], total["balanced"]) == ([], 2, True)
+    findings, _ = await audited(served, "outdated=true")
+    told = {each["imageId"]: (each["fault"], each["detail"]) for each in findings}
+    now = f"before preprocessing had a version; now it is {PREPROCESSING}"
+    assert told == {
+        vector: ("outdated", f"its vector was made {now}"),
+        facts: ("outdated", f"its header was read {now}"),
+    }
+    served.sent.clear()
+    findings, total = await audited(served, "outdated=true&repair=true")
+    assert [each["repaired"] for each in findings] == [True, True]
+    again = {each.event.image_id: each.event for each in served.sent if each.topic is UPLOADED}
+    assert {name: event.generation for name, event in again.items()} == {vector: 2, facts: 2}
+    renewed = await stored(served, facts)
+    whole = await stored(served, kept)
+    assert renewed.metadata.known_fields() == whole.metadata.known_fields()
+    assert renewed.metadata.unknown_fields == {"later": 1}
+    for image_id in (vector, facts):
+        await served.index(image_id)
+    assert (await audited(served, "outdated=true"))[1]["outdated"] == 0
+
+
+async def test_places_that_were_asked_for_are_told_of_what_is_made_again(served: Web) -> None:
+    told = Image.Exif()
+    told.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSAltitude] = 7.0
+    picture = small("JPEG", exif=told)
+    for keeps in ("true", "false"):
+        answer = await served.upload(picture, keepGps=keeps, skipDuplicateCheck="true")
+        await served.index(answer["imageId"])
+        older = await stored(served, answer["imageId"])
+        facts = older.metadata.to_wire()
+        older.metadata.preprocessingVersion = None
+        await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+        await audited(served, "outdated=true&repair=true")
+        assert (await stored(served, older.imageId)).metadata.to_wire() == facts
+        assert ("GPSInfo" in (facts["exifData"] or {})) == (keeps == "true")
+
+
+async def test_what_would_not_be_taken_any_more_stays_as_it_is(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = await stored(served, await completed(served))
+    older.metadata.preprocessingVersion = None
+    await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+
+    def little(file: BinaryIO, *, max_pixels: int, keep_gps: bool) -> PictureHeader:
+        assert max_pixels > 10
+        return inspect(file, max_pixels=10, keep_gps=keep_gps)
+
+    monkeypatch.setattr(lost_original, "inspect", little)
+    served.sent.clear()
+    ((finding,), total) = await audited(served, "outdated=true&repair=true")
+    assert (finding["fault"], finding["repaired"], total["completed"]) == ("outdated", False, 1)
+    assert "what is there of it stays" in finding["detail"]
+    assert served.sent == []
+    assert (await stored(served, older.imageId)).to_wire() == older.to_wire()
+
+
+async def test_what_is_deleted_while_its_header_is_read_stays_deleted(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = await stored(served, await completed(served))
+    older.metadata.preprocessingVersion = None
+    await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+    header = lost_original.LostOriginals.header
+
+    async def slow(self: lost_original.LostOriginals, image: StoredImage) -> PictureHeader:
+        read = await header(self, image)
+        async with served.client.delete(f"/api/v1/images/{image.imageId}") as response:
+            assert response.status in {200, 202}
+        return read
+
+    monkeypatch.setattr(lost_original.LostOriginals, "header", slow)
+    served.sent.clear()
+    ((finding,), _) = await audited(served, "outdated=true&repair=true")
+    assert finding["repaired"] is False
+    assert finding["detail"].endswith("it was deleted meanwhile")
+    assert await served.storage.find(older.imageId) is None
+    assert [each for each in served.sent if each.topic is UPLOADED] == []
 
 
 async def test_a_lost_metadata_object_is_no_deletion(served: Web) -> None:

@@ -43,6 +43,26 @@ async def test_what_is_not_accounted_for_is_a_column_and_an_exit_code(
     assert image_id in ended.err
 
 
+async def test_what_an_older_preprocessing_made_is_told_and_found_where_asked(
+    shell: Shell, web: Web
+) -> None:
+    image_id = (await web.upload(photograph("rocket").data))["imageId"]
+    await web.index(image_id)
+    assert web.vectors is not None
+    place = {"tenant": TENANT, "model": web.model.name}
+    point = await web.vectors.get_point(**place, image_id=image_id)
+    assert point is not None
+    del point.payload["preprocessingVersion"]
+    await web.vectors.upsert([point], **place)
+    ended = await shell("audit")
+    assert ended.code == 0
+    assert "Of 1 pictures an older preprocessing made the vector" in ended.err
+    ended = await shell("audit", "--outdated")
+    assert ended.code == 1
+    assert f"{image_id}: outdated, its vector was made before" in ended.err
+    assert (await shell("audit", "--outdated", "--repair")).code == 0
+
+
 async def test_it_says_up_to_when_it_could_judge_what_is_in_flight(shell: Shell, web: Web) -> None:
     await web.upload(photograph("rocket").data)
     ended = await shell("audit")

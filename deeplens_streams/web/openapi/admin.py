@@ -66,6 +66,12 @@ OPERATIONS: Final = (
                 schema={"type": "string", "enum": ["true", "false"], "default": "false"},
                 description="Read every original and compare its SHA-256.",
             ),
+            Parameter(
+                name="outdated",
+                schema={"type": "string", "enum": ["true", "false"], "default": "false"},
+                description="Find completed images, too, of which an older preprocessing made the "
+                "vector, or what is told of the picture.",
+            ),
         ),
         statuses=(),
         answers={

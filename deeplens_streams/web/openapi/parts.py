@@ -105,6 +105,11 @@ _LEDGER: Final[dict[str, Schema]] = {
         "additionalProperties": INTEGER,
     },
     "repaired": INTEGER,
+    "outdated": INTEGER
+    | {
+        "description": "Completed images of which an older preprocessing made the vector, or what "
+        "is told of the picture; faults only with `outdated`."
+    },
 }
 
 #: Named schemas that are no records, as the handlers write them.
