@@ -16,7 +16,7 @@ import faust
 import structlog
 from aiokafka.errors import KafkaError
 from faust.exceptions import NotReady, ProducerSendError
-from faust.types import RecordMetadata
+from faust.types import TP, RecordMetadata
 from yarl import URL
 
 from deeplens_streams.errors import BrokerUnavailable
@@ -82,6 +82,18 @@ class DurableTable(faust.Table[bytes, Any]):
         database = self.store.put(partition, key, value)
         self._unsettled[key] = Change(partition, key, value, database)
 
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Forget changes of what was revoked: its next owner does that work anew.
+
+        Said when the partition comes back, they would undo what was changed elsewhere meanwhile.
+        """
+        for change in [*self._unsettled.values()]:
+            if self.store.tp(change.partition) in revoked:
+                del self._unsettled[change.key]
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
     def _new_store_by_url(self, url: Any) -> Any:
         if URL(str(url)).scheme != "rocksdb":
             return super()._new_store_by_url(url)
@@ -129,7 +141,8 @@ class DurableTable(faust.Table[bytes, Any]):
         """Write a change again if the copy that had it was replaced by what the changelog has."""
         if self.store.is_open(change.partition, change.written_to):
             return
-        if await self.store.until_whole(change.partition):
+        is_ours = await self.store.until_whole(change.partition)
+        if is_ours and self._unsettled.get(change.key) is change:
             change.written_to = self.store.put(change.partition, change.key, change.value)
 
     def _drop_others(self) -> None:
@@ -169,7 +182,8 @@ class DurableTable(faust.Table[bytes, Any]):
         for change, place in changes.items():
             if self._unsettled.get(change.key) is change:  # else there is a later one
                 del self._unsettled[change.key]
-            reached[change.partition] = max(reached.get(change.partition, 0), place.offset)
+            if self.store.is_open(change.partition, change.written_to):
+                reached[change.partition] = max(reached.get(change.partition, 0), place.offset)
         for partition, offset in reached.items():
             self._note(partition, offset)
 

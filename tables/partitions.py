@@ -143,6 +143,18 @@ class Partitions(Store):
         for number, reason in (await unfit_copies(self, mine)).items():
             self.replace(number, reason, f"it ends at {self.persisted_offset(self.tp(number))}")
 
+    def revoke_partitions(self, table: Any, tps: set[TP]) -> None:
+        """Close what this worker has no more.
+
+        Faust forgets a database, and trusts that nothing else refers to it: an unsettled change
+        does, and the folder would stay locked when the partition comes back.
+        """
+        for tp in tps:
+            if tp.topic in table.changelog_topic.topics:
+                database = self._dbs.pop(tp.partition, None)
+                if database is not None:
+                    database.close()
+
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         await super().on_recovery_completed(active_tps, standby_tps)
         for partition in set(self.recovering) - set(self._mends):

@@ -173,7 +173,11 @@ class Client:
         return answer
 
     async def _ask_status(self, image_id: str) -> dict[str, Any]:
-        async with self.http.get(f"/api/v1/images/{image_id}/status") as response:
+        try:
+            asked = await self.http.get(f"/api/v1/images/{image_id}/status")
+        except aiohttp.ClientConnectorError as error:
+            raise AssertionError(f"nobody answers: {self._worker.log()[-5000:]}") from error
+        async with asked as response:
             answer: dict[str, Any] = await response.json()
             # While rows move to another worker, clients are told to ask again.
             moving = response.status == 503 and answer["errorCode"] == "ROW_MOVING"

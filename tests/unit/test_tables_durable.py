@@ -65,6 +65,9 @@ class FakeAssignor:
     def is_active(self, partition: TP) -> bool:
         return partition in self.active
 
+    def assigned_standbys(self) -> set[TP]:
+        return set()
+
 
 @pytest.fixture
 async def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DurableTable]:
@@ -223,6 +226,51 @@ async def test_what_another_worker_has_before_it_is_said_is_neither_said_nor_wri
     assert producer(table).taken == []
     assert table.store._dbs == {}
     assert table.is_settled
+
+
+async def revoke(table: DurableTable) -> None:
+    """Have another worker get the table's partition, and this one get it back."""
+    await table.on_rebalance(set(), {TP(CHANGELOG, 0)}, set())
+    assert table.store._dbs == {}
+
+
+async def test_a_partition_that_comes_back_can_be_opened_though_a_change_was_refused(
+    table: DurableTable,
+) -> None:
+    table[b"a"] = 1
+    settling = await begin(table)
+    producer(table).refuse()
+    with pytest.raises(BrokerUnavailable):
+        await settling
+    held = table._unsettled[b"a"]
+    await revoke(table)
+    assert table.store.put(0, b"a", b"2") is not held.written_to
+
+
+async def test_a_refused_change_does_not_undo_what_another_worker_changed_meanwhile(
+    table: DurableTable,
+) -> None:
+    table[b"a"] = 1
+    settling = await begin(table)
+    producer(table).refuse()
+    with pytest.raises(BrokerUnavailable):
+        await settling
+    await revoke(table)
+    table.store.put(0, b"a", b"2")
+    await table.settled()
+    assert table.is_settled
+    assert len(producer(table).taken) == 1
+    assert table[b"a"] == 2
+
+
+async def test_what_arrives_behind_a_revocation_notes_no_offset_here(table: DurableTable) -> None:
+    table[b"a"] = 1
+    settling = await begin(table)
+    await revoke(table)
+    producer(table).accept(7)
+    await settling
+    assert table.store._dbs == {}
+    assert table.store.persisted_offset(TP(CHANGELOG, 0)) is None
 
 
 async def test_who_is_cancelled_cancels_no_change(table: DurableTable) -> None:
