@@ -1,17 +1,16 @@
 """The pages in a real browser, as people use them."""
 
-import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.integration.system import until
 from tests.keys import OPERATOR, tenant_key, uploaded
 from tests.photographs import cropped_copy, photograph
-from tests.support.programs import program
+from tests.support.browser import chromium
 from tests.web_server import Web, done_row, running
 
 pytestmark = pytest.mark.browser
@@ -19,15 +18,6 @@ pytestmark = pytest.mark.browser
 expect.set_options(timeout=30_000)
 
 NAMES = ("rocket", "coffee", "chelsea", "china")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
@@ -39,13 +29,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program("chromium"),
-            args=FLAGS,
-            # What it keeps for its user must not stay behind.
-            env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""},
-        )
+    async with chromium(tmp_path) as browser:
         opened = await browser.new_page(viewport={"width": 1180, "height": 900})
         problems: list[str] = []
         opened.on("pageerror", lambda error: problems.append(str(error)))
@@ -56,8 +40,7 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
             ),
         )
         yield opened
-        await browser.close()
-        assert problems == []
+    assert problems == []
 
 
 def address(served: Web, path: str = "/") -> str:
