@@ -12,8 +12,9 @@ from PIL import ImageFile, PngImagePlugin
 from deeplens_streams.imaging.png_space import NUMBERS
 
 _TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
-#: Pixels of an animation, which are ancillary by name only.
-_PIXELS: Final = b"fdAT"
+#: Pixels, and those of an animation, which are ancillary by name only.
+_PIXELS: Final = b"IDAT"
+_LATER_PIXELS: Final = b"fdAT"
 #: Chunks without which there is no picture have a capital letter in front.
 _ANCILLARY: Final = 0x20
 
@@ -34,13 +35,18 @@ class LenientStream(PngImagePlugin.PngStream):
     def __init__(self, fp: object) -> None:
         super().__init__(fp)  # type: ignore[arg-type] # Pillow hands on what it was given
         self.notes: dict[str, None] = {}
+        self._begun = False
 
     def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        if not cid[0] & _ANCILLARY or cid == _PIXELS or self.fp is None:
+        if self.fp is not None and self._begun and cid in {_PIXELS, _LATER_PIXELS}:
+            self.fp.seek(length, 1)  # behind the first picture, which is all that is looked at
+            return b""
+        self._begun = self._begun or cid == _PIXELS
+        if not cid[0] & _ANCILLARY or cid == _LATER_PIXELS or self.fp is None:
             return super().call(cid, pos, length)
         if not self._is_whole(cid, length):
             self.notes[DAMAGED_CHUNK] = None
-            return ImageFile._safe_read(self.fp, length)  # noqa: SLF001 -- as its own readers do
+            return self.fp.read(length)  # less, where the file ends in it
         if cid in NUMBERS:
             body: bytes = ImageFile._safe_read(self.fp, length)  # noqa: SLF001
             if length == NUMBERS[cid]:

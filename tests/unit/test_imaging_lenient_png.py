@@ -120,3 +120,20 @@ def test_an_animation_is_read_as_before() -> None:
     data = saved(quadrants(), "PNG", **frames)
     assert b"fdAT" in data
     assert (decoded(data) == UPRIGHT).all()
+
+
+def test_a_file_may_end_in_a_chunk_behind_the_pixels() -> None:
+    text = chunk(b"tEXt", b"Title\0A picture")
+    pixels = PLAIN[: -len(chunk(b"IEND", b""))]
+    for end in (text[:-1], text[:12], text[:6], b"", chunk(b"IDAT", bytes(99))[:20]):
+        assert (decoded(pixels + end) == UPRIGHT).all()
+    with pytest.raises(UndecodableImage):
+        decoded(pixels[:-200])
+
+
+def test_frames_that_nobody_looks_at_may_be_out_of_order() -> None:
+    control = chunk(b"acTL", (2).to_bytes(4, "big") + bytes(4))
+    later = chunk(b"fdAT", (7).to_bytes(4, "big") + b"any pixels")
+    end = len(chunk(b"IEND", b""))
+    data = beside(control)
+    assert (decoded(data[:-end] + later + data[-end:]) == UPRIGHT).all()
