@@ -5,7 +5,7 @@ import pytest
 from tests.support.programs import ask_for, needs_of
 
 #: Folders of few tests that take long: were one of them the last, all other cores would be idle.
-FIRST = ("integration", "processes", "model", "deploy")
+FIRST = ("integration", "processes", "model", "deploy", "decoders")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,10 +19,13 @@ from deeplens_streams.errors import DeepLensError
 from deeplens_streams.kafka.jars import kafka_jars
 from deeplens_streams.kafka.java import find_java
 from tests.support.old_release import COMMIT
+from tests.support.picture_archives import ARCHIVES, pictures
 
 ROOT = Path(__file__).parents[2]
 #: Where `go install` puts programs for CI.
 TOOLS = Path(os.environ.get("DEEPLENS_TOOLS") or ROOT / ".tools" / "bin")
+#: Where pictures are kept that were fetched.
+PICTURES = TOOLS.parent / "pictures"
 
 
 class Missing(Exception):
@@ -92,6 +95,15 @@ def _old_release() -> str:
     return COMMIT
 
 
+def _pictures() -> str:
+    try:
+        for each in ARCHIVES:
+            pictures(each, PICTURES)
+    except OSError as error:
+        raise Missing(str(error)) from None
+    return str(PICTURES)
+
+
 NEEDS = {
     "chromium": Need(_program("chromium", "chromium-browser"), "DEEPLENS_REQUIRE_BROWSER"),
     "docker-compose": Need(_program("docker-compose"), "DEEPLENS_REQUIRE_DEPLOY"),
@@ -100,6 +112,7 @@ NEEDS = {
     "kafka": Need(_kafka, "DEEPLENS_REQUIRE_KAFKA"),
     "old release": Need(_old_release, "DEEPLENS_REQUIRE_OLD_RELEASE"),
     "openssl": Need(_program("openssl"), "DEEPLENS_REQUIRE_OPENSSL"),
+    "picture archives": Need(_pictures, "DEEPLENS_REQUIRE_PICTURES"),
     "small disk": Need(_small_disk, "DEEPLENS_REQUIRE_SMALL_DISK"),
     "toxiproxy-server": Need(_program("toxiproxy-server"), "DEEPLENS_REQUIRE_TOXIPROXY"),
     "versitygw": Need(_versitygw, "DEEPLENS_REQUIRE_S3"),
