@@ -44,6 +44,10 @@ class LenientStream(PngImagePlugin.PngStream):
         self._begun = self._begun or cid == _PIXELS
         if not cid[0] & _ANCILLARY or cid == _LATER_PIXELS or self.fp is None:
             return super().call(cid, pos, length)
+        return self._beside(cid, pos, length)
+
+    def _beside(self, cid: bytes, pos: int, length: int) -> bytes:
+        assert self.fp is not None
         if not self._is_whole(cid, length):
             self.notes[DAMAGED_CHUNK] = None
             return self.fp.read(length)  # less, where the file ends in it
