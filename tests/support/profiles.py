@@ -1,8 +1,11 @@
 """ICC profiles made in tests: three primaries, a white point and a curve, or one curve of grey."""
 
+import io
 import struct
+from functools import cache
 
 import numpy as np
+from PIL import Image, ImageCms
 
 Chromaticities = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
@@ -92,3 +95,35 @@ def _para(curve: float | tuple[float, ...]) -> bytes:
 
 def _fixed(values: np.ndarray | tuple[float, ...]) -> bytes:
     return b"".join(struct.pack(">i", round(float(each) * 65536)) for each in values)
+
+
+def converted(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return a picture in sRGB in a profile's colours."""
+    return ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    )
+
+
+@cache
+def press_profile() -> bytes:
+    """Return a press's profile for CMYK, with tables for each intent; libvips brings it along."""
+    # Whoever needs no ink does without its libraries.
+    import pyvips  # noqa: PLC0415
+
+    white = pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb")
+    found: bytes = white.icc_export(output_profile="cmyk").get("icc-profile-data")
+    return found
+
+
+def in_ink(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return a picture in sRGB as a press with this profile prints it, made as Photoshop does."""
+    ink = ImageCms.profileToProfile(
+        image,
+        ImageCms.createProfile("sRGB"),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        "CMYK",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    del ink.info["icc_profile"]  # saving is to say whether it goes along
+    return ink

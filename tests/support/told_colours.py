@@ -30,9 +30,15 @@ def light(srgb: np.ndarray) -> np.ndarray:
     return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
 
 
+def srgb_samples(linear: np.ndarray) -> np.ndarray:
+    """Return samples, 0 to 1, of linear BT.709: the inverse of `light`."""
+    linear = linear.clip(0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
 def srgb_level(linear: float) -> float:
     """Return the level of 255 that sRGB has for a light."""
-    return 255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055)
+    return 255 * float(srgb_samples(np.array(linear)))
 
 
 def pq(nits: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ from tests.support.profiles import (
     Chromaticities,
     encoded,
     grey_profile,
+    in_ink,
+    press_profile,
     rgb_profile,
 )
 
@@ -131,6 +133,19 @@ def test_a_profile_that_is_too_large_or_damaged_is_none(monkeypatch: pytest.Monk
     assert icc_transform(b"") is None
     monkeypatch.setattr(icc, "_LARGEST", len(profile) - 1)
     assert icc_transform(profile) is None
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_ink_of_a_press_is_what_it_was_made_of(format: str) -> None:
+    ink = in_ink(blocks(COLOURS), press_profile())
+    options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {}
+    data = saved(ink, format, icc_profile=press_profile(), **options)
+    for seen in corners(shown(data)):
+        # Through the press's tables and back; grey comes back as grey, if a little darker.
+        assert np.abs(seen - COLOURS).max() <= 10
+        assert np.ptp(seen[1, 1]) <= 2
+    plain = corners(shown(saved(ink, format, **options)))[0]
+    assert np.abs(plain - COLOURS).max() > 30
 
 
 def without_adobe_marker(data: bytes) -> bytes:
