@@ -53,8 +53,12 @@ _PREFIXES: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"II+\0", TIFF),  # BigTIFF
     (b"MM\0+", TIFF),
 )
-_AVIF_BRANDS = {b"avif", b"avis"}
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
+AVIF_BRANDS = (b"avif", b"avis")
+HEIF_BRANDS = (
+    *(b"heic", b"heix", b"heim", b"heis"),
+    *(b"hevc", b"hevx", b"hevm", b"hevs"),
+    b"mif1",
+)
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 
 
@@ -77,11 +81,11 @@ def _identify_boxed(head: bytes) -> PictureFormat | None:
     """Tell AVIF from HEIC by the brands of the file type box, and both from video."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     major, others = head[8:12], {head[at : at + 4] for at in range(16, end - 3, 4)}
-    if major in _AVIF_BRANDS:
+    if major in AVIF_BRANDS:
         return AVIF
-    if major not in _HEIF_BRANDS and not (major == b"msf1" or others & _HEIF_BRANDS):
+    if major not in HEIF_BRANDS and not (major == b"msf1" or others.intersection(HEIF_BRANDS)):
         return None
-    if major in {b"mif1", b"msf1"} and others & _AVIF_BRANDS:
+    if major in {b"mif1", b"msf1"} and others.intersection(AVIF_BRANDS):
         return AVIF
     return HEIF
 

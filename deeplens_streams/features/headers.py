@@ -23,14 +23,30 @@ from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import UndecodableImage, UnsupportedFormat, UnsupportedKind
-from deeplens_streams.features.formats import AVIF, GIF, HEIF, JPEG, PNG, TIFF, PictureFormat
+from deeplens_streams.features.formats import (
+    AVIF,
+    AVIF_BRANDS,
+    GIF,
+    HEIF,
+    HEIF_BRANDS,
+    JPEG,
+    PNG,
+    TIFF,
+    PictureFormat,
+)
 from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
 from deeplens_streams.imaging.isobmff import check_items
+from deeplens_streams.imaging.item_coding import (
+    AV1,
+    HEVC,
+    UNKNOWN_CODINGS,
+    primary_coding,
+    with_brand,
+)
 from deeplens_streams.imaging.late_exif import late_exif
 from deeplens_streams.imaging.lenient_png import LenientStream
 from deeplens_streams.imaging.raw_files import RawFile, raw_file
 from deeplens_streams.imaging.tiff import Tiff
-from deeplens_streams.imaging.unknown_kinds import unknown_kind
 
 # Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
 # settings is checked when the header is read, before any pixel is decoded.
@@ -77,19 +93,13 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     Exception
         Pillow cannot make anything of it.
     """
-    boxes = None
-    if found in {AVIF, HEIF}:
-        file.seek(0)
-        boxes = memoryview(file.read())
-        check_items(boxes)
     file.seek(0)
     pieces = _Pieces(file)
     source = cast(BinaryIO, pieces)
     if found is GIF:
         image: ImageFile.ImageFile = _FirstFrame(source)
-    elif found is AVIF and boxes is not None:
-        image = CroppedAvif(source)
-        image.crop_to(clean_aperture(boxes, image.size))
+    elif found in {AVIF, HEIF}:
+        image = _open_boxes(source, found)
     else:
         image = _open(source, found)
     pieces.left = math.inf  # what follows are pixels
@@ -101,21 +111,41 @@ def open_header(file: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     return image
 
 
+def unsupported(found: PictureFormat, kind: str) -> str:
+    """Return what is said of a kind that no decoder here knows."""
+    return f"This kind of {found.name} is not supported ({kind}); convert it to a usual one."
+
+
 def _open(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     """Open by the format's own class: `Image.open` keeps to itself what that has to say."""
     if found is TIFF and (raw := raw_file(source)):
         return _open_raw(source, raw)
     source.seek(0)
     opener: Any = Tiff if found is TIFF else Image.OPEN[found.name][0]
-    try:
-        image: ImageFile.ImageFile = opener(source, "")
-    except Exception as error:
-        if kind := unknown_kind(error):
-            raise UnsupportedKind(
-                f"This kind of {found.name} is not supported ({kind}); convert it to a usual one."
-            ) from error
-        raise
+    image: ImageFile.ImageFile = opener(source, "")
     return image
+
+
+def _open_boxes(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
+    """Open by the decoder of what is in it; where that is not told, by that of its brand."""
+    source.seek(0)
+    data = memoryview(source.read())
+    check_items(data)
+    coding = primary_coding(data)
+    if coding in UNKNOWN_CODINGS:
+        raise UnsupportedKind(unsupported(found, UNKNOWN_CODINGS[coding]))
+    if coding == AV1 or (coding != HEVC and found is AVIF):
+        image = CroppedAvif(_branded(source, with_brand(data, *AVIF_BRANDS)))
+        image.crop_to(clean_aperture(data, image.size))
+        return image
+    return _open(_branded(source, with_brand(data, *HEIF_BRANDS)), HEIF)
+
+
+def _branded(source: BinaryIO, changed: bytes | None) -> BinaryIO:
+    if changed is not None:
+        return io.BytesIO(changed)
+    source.seek(0)
+    return source
 
 
 def _open_raw(source: BinaryIO, raw: RawFile) -> ImageFile.ImageFile:

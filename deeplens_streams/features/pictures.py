@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
-from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat
+from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat, UnsupportedKind
 from deeplens_streams.features.animation import check_frames
 from deeplens_streams.features.costs import check_pixels
-from deeplens_streams.features.formats import HEAD_BYTES, HEIF, PNG, TIFF, PictureFormat, identify
-from deeplens_streams.features.headers import EXIF_BYTES, open_header
+from deeplens_streams.features.formats import (
+    AVIF,
+    HEAD_BYTES,
+    HEIF,
+    PNG,
+    TIFF,
+    PictureFormat,
+    identify,
+)
+from deeplens_streams.features.headers import EXIF_BYTES, open_header, unsupported
 from deeplens_streams.imaging.notes import notes
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
+from deeplens_streams.imaging.unknown_kinds import unknown_kind
 
 if TYPE_CHECKING:
     from models.events import PictureFacts
@@ -27,6 +36,8 @@ _EXIF_TAGS = 64
 _EXIF_TEXT = 200
 _EXIF_NUMBERS = 16
 _PROFILE_NAME = 100
+#: By the decoder that opened it: of AVIF and HEIC the brand need not say what is in them.
+_BOXED: dict[str | None, PictureFormat] = {each.name: each for each in (AVIF, HEIF)}
 #: The EXIF orientation of a picture that is not to be turned.
 UPRIGHT = 1
 #: EXIF orientations that swap width and height.
@@ -140,11 +151,14 @@ def open_picture(
         raise UnsupportedFormat
     try:
         with open_header(file, found) as image:
+            found = _BOXED.get(image.format, found)
             check_pixels(image, found, max_pixels, turned=orientation(image) != UPRIGHT)
             yield image, found
-    except (TooLarge, UnsupportedFormat, MemoryError):
+    except (TooLarge, UnsupportedFormat, UndecodableImage, MemoryError):
         raise
     except Exception as error:  # decoders raise anything at all on what strangers send
+        if kind := unknown_kind(file, found.name):
+            raise UnsupportedKind(unsupported(found, kind)) from error
         raise UndecodableImage from error
 
 

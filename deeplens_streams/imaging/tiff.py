@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from PIL import TiffImagePlugin
 from PIL.ImageFile import _Tile
-from PIL.TiffImagePlugin import COMPRESSION_INFO, OPEN_INFO, TiffImageFile
+from PIL.TiffImagePlugin import OPEN_INFO, TiffImageFile
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR = 0, 1, 6
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _PLANES: Final = 2
 #: Pillow looks for the number of a BigTIFF on the side where little-endian files have it.
-_BIG_BIG: Final = b"MM\0+"
+BIG_BIG: Final = b"MM\0+"
 _BYTE: Final = 8
 
 #: Pillow's mode and how to read it, by sample format and bits, for either order of bytes.
@@ -52,19 +52,14 @@ class Tiff(TiffImageFile):
     """A TIFF whose pixels libtiff reads where Pillow's own reader would misread them."""
 
     def _open(self) -> None:
-        if self.fp is not None and self.fp.read(4) == _BIG_BIG:
+        if self.fp is not None and self.fp.read(4) == BIG_BIG:
             raise SyntaxError("big-endian BigTIFF")
         if self.fp is not None:
             self.fp.seek(0)
         super()._open()
 
     def _setup(self) -> None:
-        if (number := self.tag_v2.get(TiffImagePlugin.COMPRESSION, 1)) not in COMPRESSION_INFO:
-            raise SyntaxError(f"unknown compression {number}")
-        try:
-            super()._setup()
-        except SyntaxError as error:
-            raise SyntaxError(f"{error}, {_described(self)}") from error
+        super()._setup()
         planes = self.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _PLANES
         bits = max(self.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
         if self.use_load_libtiff:
@@ -86,14 +81,6 @@ class Tiff(TiffImageFile):
         arguments = raw, False, self.tag_v2.offset
         self.tile = [_Tile("libtiff", (0, 0, width, height), 0, arguments)]
         self.use_load_libtiff = True
-
-
-def _described(image: TiffImageFile) -> str:
-    """Return what the samples are, in the numbers that the file has for it."""
-    tags = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, TiffImagePlugin.SAMPLEFORMAT
-    meaning, form = (image.tag_v2.get(each) for each in tags)
-    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
-    return f"photometric {meaning}, bits {bits}, sample format {form}"
 
 
 def photometric(image: TiffImageFile) -> Any:

@@ -28,10 +28,12 @@ class Directory:
     ----------
     numbers : by tag; of long ones the first few.
     texts : by tag.
+    cut : whether some of its numbers lie behind the end of the file.
     """
 
     numbers: dict[int, tuple[int, ...]]
     texts: dict[int, str]
+    cut: bool = False
 
     def number(self, tag: int, default: int = 0) -> int:
         return self.numbers.get(tag, (default,))[0]
@@ -82,9 +84,10 @@ class _Reader:
             if kind == _TEXT:
                 content = self._content(value, min(count, _ASCII_BYTES), count)
                 texts[tag] = content.split(b"\0")[0].decode("ascii", "replace")
-            elif kind in _TYPES:
+            elif kind in _TYPES and count:
                 numbers[tag] = tuple(self._numbers(kind, count, value))
-        return Directory({tag: each for tag, each in numbers.items() if each}, texts), following
+        there = {tag: each for tag, each in numbers.items() if each}
+        return Directory(there, texts, len(there) < len(numbers)), following
 
     def _numbers(self, kind: int, count: int, value: bytes) -> Iterator[int]:
         form = _TYPES[kind]
