@@ -42,8 +42,8 @@ EFFICIENTNET_LITE0 = ModelSpec(
     version=f"sha256-{EFFICIENTNET_LITE0_WEIGHTS.sha256[:16]}",
     architecture="efficientnet-lite0",
     # Of 335 photographs and cuts of them, against float32 (python -m benchmarks.precision): mixed
-    # has a worst cosine of 0.9986 and 0.993 of the ten nearest the same, at 1.7 times the speed;
-    # bfloat16 0.926 and 0.978 at 2.7 times.
+    # has a worst cosine of 0.9992 and 0.993 of the ten nearest the same, at 1.4 times the speed;
+    # bfloat16 0.926 and 0.975 at 2.2 times.
     precision="mixed",
     dimension=1280,
     input_size=224,

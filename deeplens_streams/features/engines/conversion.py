@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deeplens_streams.features.engines.runtime import openvino
 
 #: Feature maps of this side and larger stay in float32 where a model is ``mixed``.
-MIXED_SIDE = 56
+MIXED_SIDE = 28
 
 _PROGRAM = "deeplens_streams.features.engines.conversion"
 _ERRORS: dict[str, type[DeepLensError]] = {

@@ -17,7 +17,7 @@ from deeplens_streams.features.models import file_sha256
 from deeplens_streams.features.weights import torch_home
 
 #: Of what `conversion` writes; another version is another file.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
