@@ -21,7 +21,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-retrieval bench-sync check-weights docs readme lock relock
+.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-retrieval bench-sync check-weights docs readme screenshots lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -86,6 +86,9 @@ docs: $(VENV)/.dev ## Write the pages that are made from the code.
 
 readme: $(VENV)/.dev ## Write the answers that README shows anew; beside make run ARGS=--no-demo on a new folder.
 	@exec $(BIN)/python docs/run_readme.py
+
+screenshots: $(VENV)/.dev ## Take the picture of the page that README shows, with Chromium.
+	@exec $(BIN)/python -m docs.screenshots
 
 lock: $(VENV)/.uv ## Bring requirements*.lock up to date with setup.cfg, changing as little as needed.
 	@$(COMPILE) --extra model --extra embedded --output-file requirements.lock $(ARGS)
