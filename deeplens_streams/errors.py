@@ -175,7 +175,7 @@ class UploadTooSlow(DeepLensError):
 
 
 class UnsupportedFormat(DeepLensError):
-    """The file is none of JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF and HEIC by its content."""
+    """By content it is none of JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC and JPEG 2000."""
 
     code = "UNSUPPORTED_FORMAT"
     http_status = 415

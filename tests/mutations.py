@@ -71,6 +71,8 @@ def originals() -> tuple[bytes, ...]:
         (colours, "GIF", frames | {"comment": b"<script>"}),
         (colours, "AVIF", {"exif": exif, "speed": 10}),
         (colours, "HEIF", {"exif": exif.tobytes()}),
+        (colours, "JPEG2000", {"quality_mode": "rates", "quality_layers": [40, 20]}),
+        (clear, "JPEG2000", {"tile_size": (64, 64), "no_jp2": True}),
     ]
     found = []
     for image, name, options in kinds:

@@ -109,7 +109,7 @@ class Extraction:
     vector : (dimension,) float32, L2-normalised.
     thumbnail : a JPEG, or None if none was asked for.
     width, height : pixels, as shown (after EXIF orientation).
-    format : by content: JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF or HEIF.
+    format : by content: JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF or JPEG2000.
     processing_ms : from the call to the vector, waiting included.
     preprocessing : version of what was done before the model looked; None where nobody says so.
     """

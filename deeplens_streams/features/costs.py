@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
 from deeplens_streams import allocator
 from deeplens_streams.errors import TooManyPixels, UndecodableImage
 from deeplens_streams.features.formats import AVIF, HEIF, WEBP, PictureFormat
+from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 
 _PLAIN: Final = 4
 #: Bytes a pixel of a JPEG, and of one whose coefficients have to be complete before a pixel is.
@@ -69,18 +70,19 @@ def _pixels(image: Image.Image) -> int:
 def _bytes_a_pixel(image: Image.Image, found: PictureFormat, *, turned: bool) -> int:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return _JPEG if _has_one_scan(image) else _SCANS
+    own = image.decoder_bytes if isinstance(image, Jpeg2000) else _DECODER.get(found, 0)
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     if isinstance(image, TiffImagePlugin.TiffImageFile):  # which Pillow turns as it decodes
         turned = image.tag_v2.get(ExifTags.Base.Orientation, 1) != 1
     copies = ("transparency" in image.info) + turned
-    return _DECODER.get(found, 0) + _MODES.get(mode, _OTHER) + copies * _COPY
+    return own + _MODES.get(mode, _OTHER) + copies * _COPY
 
 
 def hides_want_of_memory(image: Image.Image, found: PictureFormat) -> bool:
     """Tell whether its decoder says the same when memory is short and when it is damaged."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return not _has_one_scan(image)
-    return found in _DECODER or isinstance(image, TiffImagePlugin.TiffImageFile)
+    return found in _DECODER or isinstance(image, (TiffImagePlugin.TiffImageFile, Jpeg2000))
 
 
 def _has_one_scan(image: JpegImagePlugin.JpegImageFile) -> bool:

@@ -28,6 +28,7 @@ from deeplens_streams.features.pictures import (
 from deeplens_streams.imaging.as_shown import as_shown
 from deeplens_streams.imaging.colour import ToSrgb, to_srgb_of
 from deeplens_streams.imaging.cut_jpeg import load as load_jpeg
+from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 
 _THUMBNAIL_QUALITY = 80
 #: A thumbnail of no longer side keeps the colour of each pixel: of icons and drawings, which such
@@ -159,10 +160,14 @@ def _upright(
     """
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
         whole, turned, to_srgb = image.size, orientation(image), to_srgb_of(image, data)
+        enough = max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))) * _DRAFT_MARGIN
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            _draft(image, max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))))
+            _draft(image, enough)
             _as_stored(image)
             load_jpeg(image)
+        elif isinstance(image, Jpeg2000):
+            image.halve(max(0, (min(whole) // enough).bit_length() - 1))
+            image.load()
         else:
             image.load()
             whole = image.size  # some headers tell another size than the pixels have
@@ -192,11 +197,11 @@ def model_input(upright: Image.Image, model: ModelSpec, whole: tuple[int, int]) 
     return upright.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
 
 
-def _draft(image: JpegImagePlugin.JpegImageFile, shorter: int) -> None:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8 if that is enough."""
-    enough = shorter * _DRAFT_MARGIN / min(image.size)
-    if enough < 1:
-        image.draft(None, (math.ceil(image.width * enough), math.ceil(image.height * enough)))
+def _draft(image: JpegImagePlugin.JpegImageFile, enough: int) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 if that leaves `enough` of the shorter side."""
+    share = enough / min(image.size)
+    if share < 1:
+        image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
 
 
 def _as_stored(image: JpegImagePlugin.JpegImageFile) -> None:

@@ -30,8 +30,11 @@ TIFF = PictureFormat("TIFF", "image/tiff", ".tiff")
 GIF = PictureFormat("GIF", "image/gif", ".gif")
 AVIF = PictureFormat("AVIF", "image/avif", ".avif")
 HEIF = PictureFormat("HEIF", "image/heic", ".heic")
+JP2 = PictureFormat("JPEG2000", "image/jp2", ".jp2")
+#: The same without boxes around it.
+J2C = PictureFormat("JPEG2000", "image/j2c", ".j2c")
 
-FORMATS = (JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF)
+FORMATS = (JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF, JP2, J2C)
 
 #: What files of a format are called, too.
 _OTHER_EXTENSIONS = {
@@ -41,6 +44,8 @@ _OTHER_EXTENSIONS = {
     TIFF: (".tif",),
     AVIF: (".avifs",),
     HEIF: (".heif", ".hif"),
+    JP2: (".jpx", ".jpf", ".jph"),
+    J2C: (".j2k", ".jpc", ".jhc"),
 }
 
 _PREFIXES: tuple[tuple[bytes, PictureFormat], ...] = (
@@ -52,6 +57,8 @@ _PREFIXES: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"MM\0*", TIFF),
     (b"II+\0", TIFF),  # BigTIFF
     (b"MM\0+", TIFF),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", JP2),
+    (b"\xff\x4f\xff\x51", J2C),
 )
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (

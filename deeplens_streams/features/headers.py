@@ -29,6 +29,8 @@ from deeplens_streams.features.formats import (
     GIF,
     HEIF,
     HEIF_BRANDS,
+    J2C,
+    JP2,
     JPEG,
     PNG,
     TIFF,
@@ -43,6 +45,7 @@ from deeplens_streams.imaging.item_coding import (
     primary_coding,
     with_brand,
 )
+from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 from deeplens_streams.imaging.late_exif import late_exif
 from deeplens_streams.imaging.lenient_png import LenientStream
 from deeplens_streams.imaging.raw_files import RawFile, raw_file
@@ -70,6 +73,8 @@ _MORE_NUMBERS: Final[dict[int, int]] = {
 }
 #: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
 EXIF_BYTES: Final = 256 * 1024
+#: Readers of ours, in place of those that Pillow has.
+_OPENERS: Final = {TIFF: Tiff, JP2: Jpeg2000, J2C: Jpeg2000}
 #: Where Pillow has a picture's XMP.
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
 #: Types of tags that are kept as they are.
@@ -121,7 +126,7 @@ def _open(source: BinaryIO, found: PictureFormat) -> ImageFile.ImageFile:
     if found is TIFF and (raw := raw_file(source)):
         return _open_raw(source, raw)
     source.seek(0)
-    opener: Any = Tiff if found is TIFF else Image.OPEN[found.name][0]
+    opener: Any = _OPENERS.get(found) or Image.OPEN[found.name][0]
     image: ImageFile.ImageFile = opener(source, "")
     return image
 

@@ -57,7 +57,7 @@ class PictureHeader:
 
     Attributes
     ----------
-    format : JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF or HEIF.
+    format : JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIF or JPEG2000.
     content_type, extension : by content; the extension with its dot.
     width, height : pixels, as shown (after EXIF orientation).
     color_profile : the ICC profile's name, or None if there is none.
@@ -95,7 +95,7 @@ class PictureHeader:
 def inspect(source: Path | BinaryIO, *, max_pixels: int, keep_gps: bool = False) -> PictureHeader:
     """Read a picture's header; `source` is read from its start and not to its end.
 
-    (WebP, AVIF and HEIC cannot be opened in part: their compressed bytes are read.)
+    (WebP, AVIF, HEIC and JPEG 2000 cannot be opened in part: their compressed bytes are read.)
 
     Raises
     ------

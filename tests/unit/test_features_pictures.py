@@ -39,6 +39,7 @@ VARIANTS = {
     "gif": (saved(quadrants(), "GIF"), "GIF"),
     "avif": (saved(quadrants(), "AVIF", quality=95), "AVIF"),
     "heic": (saved(quadrants(), "HEIF", quality=95), "HEIF"),
+    "jpeg 2000": (saved(quadrants(), "JPEG2000"), "JPEG2000"),
 }
 ANIMATED = {
     name: saved(

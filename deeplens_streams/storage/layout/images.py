@@ -27,6 +27,7 @@ EXTENSIONS = {
     "AVIF": "avif",
     "HEIF": "heic",
     "HEIC": "heic",
+    "JPEG2000": "jp2",
 }
 
 #: Where pointers lie; a tenant may be called that, too.

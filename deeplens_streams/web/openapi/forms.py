@@ -9,7 +9,7 @@ from deeplens_streams.web.openapi import parts
 _FILE: Final[Schema] = {
     "type": "string",
     "format": "binary",
-    "description": "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC by its content.",
+    "description": "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or JPEG 2000 by its content.",
 }
 _FLAG: Final = choice("true", "false")
 UPLOAD: Final[Schema] = {
