@@ -102,3 +102,57 @@ def test_what_follows_the_end_is_no_lack_of_it() -> None:
     data = photograph("baseline") + b"a trailer as phones write it" * 10
     assert told(data) == []
     assert (decoded(data) == decoded(photograph("baseline"))).all()
+
+
+def shortened(kind: str, rows: int, image: Image.Image | None = None) -> bytes:
+    """Return a JPEG that tells of 240 rows of pixels, and ends properly behind some of them."""
+    whole = image or Image.open(io.BytesIO(photograph(kind)))
+    part = saved(whole.crop((0, 0, 320, rows)), "JPEG", quality=90, **KINDS[kind])
+    frame = b"\xff\xc2" if kind == "progressive" else b"\xff\xc0"
+    at = part.index(frame) + 5
+    assert part[at : at + 2] == rows.to_bytes(2, "big")
+    return part[:at] + (240).to_bytes(2, "big") + part[at + 2 :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("behind", [b"", b"a trailer\xff\xd8\xff\xd9"], ids=["", "trailer"])
+def test_rows_may_not_be_missing_in_front_of_an_end_marker(kind: str, behind: bytes) -> None:
+    for rows in (208, 112, 16):
+        with pytest.raises(UndecodableImage):
+            decoded(shortened(kind, rows) + behind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_of_blocks_may_be(kind: str) -> None:
+    tall = 8 if kind in {"every colour", "grey"} else 16
+    assert difference(decoded(shortened(kind, 240 - tall)), decoded(photograph(kind))) < 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_is_grey_at_its_end_is_whole(kind: str) -> None:
+    grey = Image.new("L" if kind == "grey" else "RGB", (320, 240), "#808080")
+    assert (decoded(saved(grey, "JPEG", **KINDS[kind])) == 128).all()
+    mixed = grey.copy()
+    mixed.paste("white", (0, 0, 320, 100))
+    data = saved(mixed, "JPEG", quality=90, **KINDS[kind])
+    assert (decoded(data + b"a trailer") == decoded(data)).all()
+
+
+def test_ink_may_not_be_missing_either() -> None:
+    ink = Image.open(io.BytesIO(photograph("baseline"))).convert("CMYK")
+    with pytest.raises(UndecodableImage):
+        decoded(shortened("baseline", 112, ink))
+
+
+def test_rows_are_missed_at_reduced_scale_too() -> None:
+    with Image.open(io.BytesIO(photograph("baseline"))) as opened:
+        part = saved(opened.resize((3200, 1600)), "JPEG", quality=80)
+    at = part.index(b"\xff\xc0") + 5
+    with pytest.raises(UndecodableImage):
+        decoded(part[:at] + (2400).to_bytes(2, "big") + part[at + 2 :])
+
+
+@pytest.mark.parametrize("rows", [208, 112])
+def test_what_ends_where_it_would_restart_lacks_rows(rows: int) -> None:
+    with pytest.raises(UndecodableImage):
+        decoded(shortened("restarts", rows)[:-2])
