@@ -24,6 +24,7 @@ from deeplens_streams.features.formats import (
 )
 from deeplens_streams.features.headers import EXIF_BYTES, open_header, unsupported
 from deeplens_streams.imaging.notes import notes
+from deeplens_streams.imaging.png_space import cicp_space
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.imaging.unknown_kinds import unknown_kind
 
@@ -188,7 +189,7 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _profile_name(image: Image.Image) -> str | None:
     icc = image.info.get("icc_profile")
     if not icc:
-        return "sRGB" if "srgb" in image.info else None
+        return "sRGB" if "srgb" in image.info and cicp_space(image.info) is None else None
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         name = ImageCms.getProfileDescription(profile)

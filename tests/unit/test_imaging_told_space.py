@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens_streams.features.pictures import open_picture
+from deeplens_streams.features.decoding import decode
+from deeplens_streams.features.models import UNTRAINED
+from deeplens_streams.features.pictures import inspect, open_picture
 from deeplens_streams.imaging import curves
 from deeplens_streams.imaging.colour import _as_it_is, to_srgb_of
 from deeplens_streams.imaging.heif_space import nclx_space
@@ -169,6 +171,21 @@ def test_the_brighter_it_was_the_brighter_it_is() -> None:
             assert (found == found[:, :1]).all()
             assert found[0, 0] == 0
             assert curve == 18 or found[255, 0] == 255
+
+
+@FORMATS
+def test_the_thumbnail_is_of_the_same_colours(made: Numbered, tolerance: int) -> None:
+    data = made(blocks(levels(pq(WHITE * light(COLOURS) @ TO_BT2020.T))), 9, 16)
+    found = decode(data, UNTRAINED, max_pixels=LIMIT, thumbnail_px=256)
+    with Image.open(io.BytesIO(found.thumbnail or b"")) as thumbnail:
+        small = np.asarray(thumbnail)[[[40], [180]], [40, 180]].astype(int)
+    assert np.abs(small - found.pixels[[[40], [180]], [40, 180]]).max() <= tolerance
+
+
+def test_a_png_that_says_something_else_as_well_is_not_called_srgb() -> None:
+    for chunks, name in (((), None), ((cicp(9, 16),), None), ((cicp(2, 2),), "sRGB")):
+        data = png(grey(9, 16), *chunks, *([SRGB_CHUNK] if chunks else []))
+        assert inspect(io.BytesIO(data), max_pixels=LIMIT).color_profile == name
 
 
 def test_white_of_hlg_is_white_paper() -> None:
