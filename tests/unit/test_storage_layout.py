@@ -27,6 +27,15 @@ def test_keys_are_as_documented() -> None:
     assert layout.pointer_key(IMAGE) == f"index/{uuid}"
 
 
+@pytest.mark.parametrize("format", layout.images.EXTENSIONS)
+def test_the_key_of_an_original_of_each_format_is_read_again(format: str) -> None:
+    at = "2025-03-09T23:59:59.999Z"
+    key = layout.original_key(tenant="acme", image_id=IMAGE, uploaded_at=at, format=format)
+    assert layout.read_file_key(key) == IMAGE
+    assert layout.is_original_key(key)
+    assert layout.read_file_day(key) == "2025-03-09"
+
+
 def test_a_day_is_a_day_in_utc() -> None:
     key = layout.thumbnail_key(
         tenant="acme", image_id=IMAGE, uploaded_at="2025-03-10T00:30:00+01:00"

@@ -43,8 +43,8 @@ _BELOW_TENANT = re.compile(
     rf"|checksum/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.json",
     re.ASCII,
 )
-_FILE_NAME = re.compile(rf"(?P<uuid>{UUID})\.[a-z]+", re.ASCII)
-_FILE = re.compile(rf"[^/]+/(?:original|thumbnail)/(?P<day>{DAY})/{UUID}\.[a-z]+", re.ASCII)
+_FILE_NAME = re.compile(rf"(?P<uuid>{UUID})\.[a-z0-9]+", re.ASCII)
+_FILE = re.compile(rf"[^/]+/(?:original|thumbnail)/(?P<day>{DAY})/{UUID}\.[a-z0-9]+", re.ASCII)
 _POINTER = re.compile(rf"{POINTERS}/(?P<uuid>{UUID})", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
