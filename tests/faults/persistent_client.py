@@ -152,7 +152,7 @@ class PersistentClient:
             "original": (await self.ask("GET", f"{picture}/content"))[0],
             "thumbnail": (await self.ask("GET", f"{picture}/thumbnail"))[0],
             "letters": await self.letters(tenant),
-            "usage": (usage["images"], usage["bytes"]),
+            "usage": (usage["images"], usage["bytes"], usage["errorCode"]),
         }
 
     async def audit(self, **query: str) -> dict[str, list[dict[str, Any]]]:
