@@ -11,6 +11,7 @@ import pytest
 from deeplens_streams.storage import ListPage
 from deeplens_streams.web import content, images
 from tests.photographs import photograph
+from tests.support.odd_headers import small
 from tests.web_server import TENANT, Web, running
 
 ROCKET = photograph("rocket").data
@@ -86,6 +87,21 @@ async def test_a_suspended_tenant_s_image_without_keys(served: Web, rest: str) -
         assert response.status == 200
     async with served.client.get(f"/api/v1/images/{image_id}{rest}") as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize(("bare", "media_type"), [(False, "image/jp2"), (True, "image/j2c")])
+async def test_a_jpeg_2000_comes_back_as_what_it_is(
+    served: Web, bare: bool, media_type: str
+) -> None:
+    data = small("JPEG2000", no_jp2=bare)
+    image_id = (await served.upload(data))["imageId"]
+    await served.index(image_id)
+    async with served.client.get(f"/api/v1/images/{image_id}") as response:
+        answer = await response.json()
+    assert (answer["contentType"], answer["metadata"]["format"]) == (media_type, "JPEG2000")
+    async with served.client.get(f"/api/v1/images/{image_id}/content") as response:
+        assert response.headers["Content-Type"] == media_type
+        assert await response.read() == data
 
 
 async def test_content(served: Web) -> None:

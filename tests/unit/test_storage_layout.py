@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplens_streams.errors import BadRequest
+from deeplens_streams.features.formats import FORMATS
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
@@ -90,3 +91,14 @@ def test_a_made_up_cursor_is_refused(text: str) -> None:
 def test_no_text_is_a_key_by_chance(text: str) -> None:
     with pytest.raises(layout.InvalidKey):
         layout.check_key(tenant="acme", key=f"acme/{text}")
+
+
+@pytest.mark.parametrize("format", sorted({each.name for each in FORMATS}))
+def test_the_original_of_every_format_has_a_key_that_is_read_again(format: str) -> None:
+    image_id = new_image_id()
+    key = layout.original_key(
+        tenant="acme-corp", image_id=image_id, uploaded_at="2026-11-28T09:00:00Z", format=format
+    )
+    layout.check_key(tenant="acme-corp", key=key)
+    assert layout.read_file_key(key) == image_id
+    assert layout.read_file_day(key) == "2026-11-28"
