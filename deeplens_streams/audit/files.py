@@ -1,6 +1,5 @@
 """Originals and thumbnails of which no metadata object tells."""
 
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -13,6 +12,7 @@ from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.storage import layout
+from deeplens_streams.storage.measured import measured
 from models.status import ImageState
 
 
@@ -95,8 +95,6 @@ class Files:
             return True
         if await self._lost.has_vector(tenant, image_id):
             return True
-        digest = hashlib.sha256()
-        async for chunk in self._services.storage.stream(tenant=tenant, key=key):
-            digest.update(chunk)
-        claim = await self._services.claims.find(tenant=tenant, checksum=digest.hexdigest())
+        found = await measured(self._services.storage.stream(tenant=tenant, key=key))
+        claim = await self._services.claims.find(tenant=tenant, checksum=found.sha256)
         return claim is not None and claim.image_id == image_id and claim.confirmed

@@ -1,7 +1,6 @@
 """What an audit looks at of images that storage has: whether all of each is there."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -31,6 +30,7 @@ from deeplens_streams.letters import letter_id
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
+from deeplens_streams.storage.measured import measured
 from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
 from models.images import StoredImage
 from models.status import FINAL_STATES, Ending, ImageRow, ImageState, Step, StepStatus
@@ -248,12 +248,8 @@ class Images:
         if size != image.fileSize:
             return Fault.ORIGINAL_DAMAGED, f"{key} has {size} of {image.fileSize} bytes"
         if self._context.checksums:
-            digest = hashlib.sha256()
-            async for chunk in self._services.storage.stream(
-                tenant=image.tenantId, key=image.originalKey
-            ):
-                digest.update(chunk)
-            if digest.hexdigest() != image.checksumSha256:
+            found = await measured(self._services.storage.stream(tenant=image.tenantId, key=key))
+            if found.sha256 != image.checksumSha256:
                 return Fault.ORIGINAL_DAMAGED, f"{key} has other bytes than were uploaded"
         return None
 

@@ -1,7 +1,6 @@
 """The original of an image without a metadata object: where it lies, and whether it is whole."""
 
 import asyncio
-import hashlib
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -17,6 +16,7 @@ from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.budget import MIB
 from deeplens_streams.storage.claims import Claim, read_claim
+from deeplens_streams.storage.measured import Measured, measured
 from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
 from models.images import StoredImage
 from models.status import ImageRow
@@ -66,12 +66,6 @@ class Original:
     doubt: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    size: int
-    checksum: str
-
-
 class LostOriginals:
     """Finds and reads originals."""
 
@@ -95,14 +89,14 @@ class LostOriginals:
             file = cast(BinaryIO, spooled)
             read = await self._read(lost.tenant, key, file)
             header = await self._header(file)
-            claim = await self._services.claims.find(tenant=lost.tenant, checksum=read.checksum)
+            claim = await self._services.claims.find(tenant=lost.tenant, checksum=read.sha256)
             doubt = await self._doubt(lost, payload or {}, read, claim, file)
         if claim is not None and claim.image_id == lost.image_id and lost.damaged_key is None:
             # More than a file's day tells.
             with suppress(ValueError):
                 claimed_ms = layout.epoch_ms(claim.uploaded_at)
                 ms = claimed_ms if layout.day_of(claimed_ms) == layout.day_of(ms) else ms
-        return Original(key, ms, read.size, read.checksum, header, doubt)
+        return Original(key, ms, read.size, read.sha256, header, doubt)
 
     async def header(self, image: StoredImage) -> PictureHeader:
         """Return what an image's original says of itself, by what reads headers now.
@@ -158,14 +152,10 @@ class LostOriginals:
         ms = first if written is None else int(written.timestamp() * 1000)
         return min(max(first, ms), first + 86_400_000 - 1)
 
-    async def _read(self, tenant: str, key: str, file: BinaryIO) -> _Read:
-        size, digest = 0, hashlib.sha256()
-        async for chunk in self._services.storage.stream(tenant=tenant, key=key):
-            size += len(chunk)
-            digest.update(chunk)
-            file.write(chunk)
+    async def _read(self, tenant: str, key: str, file: BinaryIO) -> Measured:
+        found = await measured(self._services.storage.stream(tenant=tenant, key=key), into=file)
         file.seek(0)
-        return _Read(size, digest.hexdigest())
+        return found
 
     async def _header(self, file: BinaryIO) -> PictureHeader:
         try:
@@ -180,7 +170,12 @@ class LostOriginals:
     # Whether it is whole -------------------------------------------------------------------
 
     async def _doubt(
-        self, lost: Lost, payload: dict[str, Any], read: _Read, claim: Claim | None, file: BinaryIO
+        self,
+        lost: Lost,
+        payload: dict[str, Any],
+        read: Measured,
+        claim: Claim | None,
+        file: BinaryIO,
     ) -> str | None:
         """Return what nobody can tell of the bytes, a sentence's end; None where they are whole.
 
@@ -191,12 +186,12 @@ class LostOriginals:
         """
         said, stored = payload.get("checksumSha256"), lost.row.fileSize if lost.row else None
         if isinstance(said, str) and layout.is_checksum(said):
-            if said != read.checksum:
+            if said != read.sha256:
                 raise _damaged("its vector is of other bytes")
             return None
         if claim is not None and claim.image_id == lost.image_id:
             return None
-        if await self._claimed(lost) - {read.checksum}:
+        if await self._claimed(lost) - {read.sha256}:
             raise _damaged("it has claimed other bytes")
         if stored is not None and stored != read.size:
             raise _damaged(f"it has {read.size} of {stored} bytes")

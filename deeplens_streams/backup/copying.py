@@ -17,6 +17,7 @@ from deeplens_streams.errors import NotFound
 from deeplens_streams.storage import Blobs, layout
 from deeplens_streams.storage.blobs import JSON, Listed, Write
 from deeplens_streams.storage.budget import MIB, MemoryBudget
+from deeplens_streams.storage.measured import measured
 
 #: Of images, and of dead letters.
 POINTERS = (f"{layout.POINTERS}/", "failed/")
@@ -100,16 +101,12 @@ class Reader:
             yield None if data is None else Content(data, len(data), await checksum(data))
 
     async def _spooled(self, key: str, path: Path) -> Content | None:
-        digest, size = hashlib.sha256(), 0
         try:
             with path.open("wb") as file:
-                async for chunk in self._blobs.stream(key, action=_READ):
-                    await asyncio.to_thread(file.write, chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
+                found = await measured(self._blobs.stream(key, action=_READ), into=file)
         except NotFound:
             return None
-        return Content(path, size, digest.hexdigest())
+        return Content(path, found.size, found.sha256)
 
 
 async def checksum(data: bytes) -> str:

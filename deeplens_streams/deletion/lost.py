@@ -3,12 +3,12 @@
 Its tombstone says what is known otherwise: by its key, its row, its original and its vectors.
 """
 
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
+from deeplens_streams.storage.measured import measured
 from deeplens_streams.storage.objects import DamagedMetadata, Pointer
 from models.deletion import Tombstone
 from models.events import derived_id, utc_now
@@ -134,7 +134,4 @@ async def _checksum(services: Services, tenant: str, original: str | None) -> st
     """Return by which the image's claim is found; empty where nobody can tell."""
     if original is None:
         return ""
-    digest = hashlib.sha256()
-    async for chunk in services.storage.stream(tenant=tenant, key=original):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return (await measured(services.storage.stream(tenant=tenant, key=original))).sha256

@@ -14,6 +14,7 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.faults import OnRefusal, raised
 from deeplens_streams.storage.layout import trash as trash_keys
+from deeplens_streams.storage.measured import Measured, measured
 from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntries, TrashEntry
 from models.events import new_event_id, utc_now
 from models.trash import TrashKind, TrashManifest
@@ -54,10 +55,16 @@ class Trash(TrashEntries):
         # 1. bytes
         if not await self._blobs.copy(key, kept, action=_ACTION):
             return None
-        size, digest = await self._measured(kept)
+        found = await self._measured(kept)
         # 2. manifest
         said = _manifest(
-            kind, key, tenant=tenant, image_id=image_id, why=why, size=size, digest=digest
+            kind,
+            key,
+            tenant=tenant,
+            image_id=image_id,
+            why=why,
+            size=found.size,
+            digest=found.sha256,
         )
         await self._put_manifest(manifest_key, said)
         return TrashEntry(trash_keys.entry_id(manifest_key), manifest_key, said)
@@ -126,12 +133,8 @@ class Trash(TrashEntries):
     async def _put_manifest(self, key: str, said: TrashManifest) -> None:
         await self._blobs.put(Write(key, orjson.dumps(said.to_wire())), action=_ACTION)
 
-    async def _measured(self, key: str) -> tuple[int, str]:
-        size, digest = 0, hashlib.sha256()
-        async for chunk in self._blobs.stream(key, action="read the trash"):
-            size += len(chunk)
-            digest.update(chunk)
-        return size, digest.hexdigest()
+    async def _measured(self, key: str) -> Measured:
+        return await measured(self._blobs.stream(key, action="read the trash"))
 
     # Taking out ----------------------------------------------------------------------------
 
@@ -152,20 +155,19 @@ class Trash(TrashEntries):
         said, kept = entry.manifest, trash_keys.bytes_key(entry.manifest_key)
         if await self._blobs.size(kept, action="read the trash") is None:
             raise TrashDamaged
-        if await self._measured(kept) != (said.size, said.sha256):
+        if await self._measured(kept) != Measured(said.size, said.sha256):
             raise TrashDamaged
-        if await self._blobs.size(said.key, action="look where it lay") is not None:
-            _, digest = await self._measured(said.key)
-            if digest != said.sha256:
-                if not replace:
-                    raise TrashOccupied
-                await self.copy(
-                    said.key,
-                    kind=TrashKind.REPLACED,
-                    tenant=said.tenantId,
-                    image_id=said.imageId,
-                    why=why,
-                )
+        is_taken = await self._blobs.size(said.key, action="look where it lay") is not None
+        if is_taken and (await self._measured(said.key)).sha256 != said.sha256:
+            if not replace:
+                raise TrashOccupied
+            await self.copy(
+                said.key,
+                kind=TrashKind.REPLACED,
+                tenant=said.tenantId,
+                image_id=said.imageId,
+                why=why,
+            )
         # 1. its place, 2. the trash
         if not await self._blobs.copy(kept, said.key, action="restore from the trash"):
             raise TrashDamaged  # it was emptied meanwhile
