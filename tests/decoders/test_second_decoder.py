@@ -1,7 +1,7 @@
 """What we make of the pictures that decoders' makers test with, held against libvips.
 
-Where the two differ, ``differences.toml`` says why. BMP and HEVC libvips' package cannot read: of
-those the pictures are held against what they were made from, as far as that is beside them.
+Where the two differ, ``differences.toml`` says why. BMP, JPEG 2000 and HEVC libvips' package cannot
+read: of those the pictures are held against what they were made from, where that is beside them.
 """
 
 import base64

@@ -75,7 +75,7 @@ def _fetched(archive: Archive, folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{archive.package}=={archive.version} --hash=sha256:{archive.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    once = ["--retries=0", "--timeout=30", "--require-hashes", f"--requirement={wanted}"]
+    once = ["--retries=1", "--timeout=30", "--require-hashes", f"--requirement={wanted}"]
     source = ["--no-deps", f"--no-binary={archive.package}", f"--dest={folder}"]
     ended = subprocess.run(
         [*command, *once, *source], check=False, capture_output=True, text=True, cwd=folder
