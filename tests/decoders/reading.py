@@ -39,6 +39,7 @@ _LOADERS = {
     "tiffload": "TIFF",
     "webpload": "WEBP",
 }
+_EIGHT_BITS = {"rgb16": "srgb", "grey16": "b-w"}
 _WHITE = {"uchar": 255, "ushort": 65_535}
 
 
@@ -83,6 +84,8 @@ def _shown(image: Any) -> Any:
     """Return the picture in 8 bits of sRGB, or of grey, on white."""
     if image.hasalpha():
         image = image.flatten(background=[_WHITE.get(image.format, 1)])
+    # A profile alone would leave 16 bits.
+    image = image.colourspace(_EIGHT_BITS.get(image.interpretation, image.interpretation))
     if image.get_typeof("icc-profile-data"):
         return image.icc_transform(
             "srgb", embedded=True, intent="perceptual", black_point_compensation=True
