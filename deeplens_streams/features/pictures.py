@@ -172,6 +172,8 @@ def orientation(image: Image.Image) -> int:
     """
     if image.format in {TIFF.name, HEIF.name}:
         return UPRIGHT
+    if image.format == PNG.name and "exif" not in image.info:
+        return UPRIGHT  # that in a text is obeyed by no browser
     try:
         value = _exif(image).get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:  # a damaged EXIF block is no damage to the picture

@@ -4,7 +4,7 @@ import io
 import struct
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.features.pictures import inspect
@@ -50,6 +50,18 @@ def test_xmp_turns_nothing(name: str) -> None:
     assert b'tiff:Orientation="6"' in data
     assert sizes(data) == ((320, 240), (320, 240))
     assert difference(decoded(data), UPRIGHT) < _LOSSY
+
+
+def test_exif_in_a_text_of_a_png_turns_nothing() -> None:
+    block = b"Exif\0\0" + exif(6)
+    text = f"\nexif\n{len(block):8}\n{block.hex()}\n"
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Raw profile type exif", text)
+    data = saved(quadrants(), "PNG", pnginfo=told)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.getexif()[274] == 6
+    assert (decoded(data) == UPRIGHT).all()
+    assert sizes(data) == ((320, 240), (320, 240))
 
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
