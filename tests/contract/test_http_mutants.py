@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from deeplens_streams.errors import DeepLensError, UndecodableImage
+from deeplens_streams.errors import DeepLensError, UndecodableImage, UnsupportedKind
 from deeplens_streams.features.memory import MemoryFeatures
 from tests.mutations import Mutant, mutants
 from tests.stages import end_of
@@ -20,8 +20,8 @@ REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY
 }
 
 
-#: How a picture that was accepted may end.
-RESOLVED = {"completed", UndecodableImage.code}
+#: How a picture that was accepted may end. That no decoder knows its kind may show at its pixels.
+RESOLVED = {"completed", UndecodableImage.code, UnsupportedKind.code}
 
 
 async def fate(served: Web, mutant: Mutant) -> str:
