@@ -86,7 +86,7 @@ def measure(model: ModelSpec, settings: Settings, shown: Sequence[bytes]) -> lis
     pixels = np.stack(
         [decode(each, model, max_pixels=settings.max_pixels).pixels for each in shown]
     )
-    engines = {each: _engine(model, settings, each) for each in _PRECISIONS}
+    engines = {each: engine_of(model, settings, each) for each in _PRECISIONS}
     vectors = dict[Precision, Vectors]()
     spent = {each: list[float]() for each in _PRECISIONS}
     for _ in range(_ROUNDS):
@@ -109,7 +109,7 @@ def measure(model: ModelSpec, settings: Settings, shown: Sequence[bytes]) -> lis
     ]
 
 
-def _engine(model: ModelSpec, settings: Settings, precision: Precision) -> OpenVinoEngine:
+def engine_of(model: ModelSpec, settings: Settings, precision: Precision) -> OpenVinoEngine:
     converted = find_converted(model, find_weights(settings, model), precision)
     engine = OpenVinoEngine(
         model, converted, precision=precision, threads=inference_threads(settings)

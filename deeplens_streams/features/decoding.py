@@ -34,10 +34,12 @@ _THUMBNAIL_QUALITY = 80
 #: A thumbnail of no longer side keeps the colour of each pixel: of icons and drawings, which such
 #: small pictures are, half the resolution would smear what there is.
 _EVERY_COLOUR_PX = 128
-#: A JPEG is decoded at reduced scale if that leaves this many times the size that is needed.
-#: libjpeg's reduction is not quite torchvision's: at 1.5 times the size, pooled features of a
-#: trained network had cosines down to 0.997 to the exact way, at 2 to 0.9991, at 3 to 0.9995.
-_DRAFT_MARGIN = 3
+#: A JPEG, or a JPEG 2000, is decoded at reduced scale if that leaves this many times the size that
+#: is needed. libjpeg's reduction is not quite torchvision's: vectors of a trained network, of
+#: photographs, had cosines down to 0.9991 to the exact way at 3, to 0.9984 at 2 and 0.9964 at 1.5,
+#: and 12 megapixels took 52, 43 and 43 ms of CPU; exactly 99. Of drawings, whose flat areas make
+#: it sensitive to a level, it was down to 0.991 (docs/performance.md).
+DRAFT_MARGIN: float = 3
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -160,7 +162,8 @@ def _upright(
     """
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
         whole, turned, to_srgb = image.size, orientation(image), to_srgb_of(image, data)
-        enough = max(shorter, math.ceil((longer or 0) * min(whole) / max(whole))) * _DRAFT_MARGIN
+        enough = max(shorter, math.ceil((longer or 0) * min(whole) / max(whole)))
+        enough = math.ceil(enough * DRAFT_MARGIN)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, enough)
             _as_stored(image)
