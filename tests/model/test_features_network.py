@@ -122,7 +122,7 @@ def test_jpegs_may_be_decoded_at_reduced_scale(
     precision: Precision, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large photographs, at the least reduced size that is accepted: the worst case."""
-    side = 2 * decoding._DRAFT_MARGIN * RESNET50.resize_size + 4
+    side = 2 * decoding.DRAFT_MARGIN * RESNET50.resize_size + 4
     jpegs = []
     for name in sorted(_RGB):
         with Image.open(io.BytesIO(photograph(name).data)) as image:
@@ -130,7 +130,7 @@ def test_jpegs_may_be_decoded_at_reduced_scale(
             pixels = round(image.width * scale * image.height * scale)
         jpegs.append(as_jpeg(photograph(name).data, pixels=pixels))
     reduced = pixels_of(jpegs)
-    monkeypatch.setattr(decoding, "_DRAFT_MARGIN", 1_000)
+    monkeypatch.setattr(decoding, "DRAFT_MARGIN", 1_000)
     whole = pixels_of(jpegs)
     assert (reduced != whole).any()
     network = TorchEngine(RESNET50, weights_file, precision=precision)
