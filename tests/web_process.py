@@ -1,4 +1,4 @@
-"""The web layer as a process of its own: ``python -m tests.web_process FOLDER``."""
+"""The web layer as a process of its own: ``python -m tests.web_process FOLDER MAX_PIXELS``."""
 
 import asyncio
 import subprocess
@@ -20,10 +20,10 @@ from tests.web_server import Web
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, max_pixels: int) -> Iterator[subprocess.Popen[str]]:
     """Run this program; the first line that it prints is its port."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.web_process", str(folder)],
+        [sys.executable, "-m", "tests.web_process", str(folder), str(max_pixels)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[1],
@@ -35,9 +35,9 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
             found.kill()
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, max_pixels: int) -> None:
     """Serve on a free port, which is printed, until killed; images lie in `folder`."""
-    settings = load_settings(data_dir=folder, weights="untrained")
+    settings = load_settings(data_dir=folder, weights="untrained", max_pixels=max_pixels)
     configure_logging(settings)
     served = Web(
         settings=settings,
@@ -53,4 +53,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

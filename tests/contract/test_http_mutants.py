@@ -8,12 +8,11 @@ from pathlib import Path
 
 from deeplens_streams.errors import DeepLensError, UndecodableImage, UnsupportedKind
 from deeplens_streams.features.memory import MemoryFeatures
-from tests.mutations import Mutant, mutants
+from tests.mutations import MAX_PIXELS, Mutant, mutants
 from tests.stages import end_of
 from tests.web_server import TENANT, UPLOAD, Web, running
 
 COUNT = 300
-MAX_PIXELS = 2_000_000
 REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY_FRAMES")} | {
     (415, "UNSUPPORTED_FORMAT"),
     (415, "UNSUPPORTED_KIND"),
@@ -53,7 +52,7 @@ async def test_mutants_are_resolved_or_refused(tmp_path: Path) -> None:
                 except (AssertionError, DeepLensError) as error:
                     raise AssertionError(f"seed {seed}, number {number}: {mutant.kind}") from error
 
-        pictures = enumerate(mutants(seed, COUNT, max_pixels=MAX_PIXELS))
+        pictures = enumerate(mutants(seed, COUNT))
         await asyncio.gather(*(one(*each) for each in pictures))
     print(f"seed {seed}: {dict(fates)}")  # noqa: T201 -- a failure is run again by its seed
     assert fates.total() == COUNT

@@ -20,7 +20,7 @@ _PIECE = 262_144
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with started(tmp_path) as found:
+    with started(tmp_path, 100_000_000) as found:
         yield found
 
 
