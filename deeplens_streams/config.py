@@ -204,7 +204,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Pixels of one picture, at the most, and of all that one process decodes at once; checked
     before decoding, which takes up to 4 bytes for each. Where a kind of picture takes more (WebP
-    16, AVIF 10, HEIC and PNG with transparency 8, progressive JPEG 8, JPEG 2000 22 and more), fewer
+    16, AVIF 10, HEIC and PNG with transparency 8, progressive JPEG 8, JPEG 2000 21 and more), fewer
     are let in."""
     max_uploads: int = Field(default=256, ge=1)
     """Uploads that one process has in hand at once, from their first byte to their answer, and
