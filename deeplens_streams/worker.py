@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
 import structlog
@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from mode import Service, ServiceT
 from yarl import URL
 
+from deeplens_streams import __version__
 from deeplens_streams.broker.partition_watch import PartitionWatch
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
@@ -139,9 +140,15 @@ class DeepLensWorker(faust.Worker):
         self._refusal = sentence
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _say(self, msg: str, file: IO[Any] | None = None, end: str = "\n", **kwargs: Any) -> None:
+        """Tell people what Faust does; elsewhere each line is one of the log."""
+        if (self.stdout if file is None else file).isatty():
+            super()._say(msg, file=file, end=end, **kwargs)
+
     def execute_from_commandline(self) -> NoReturn:
         settings = self.role_app.settings
         logging.config.dictConfig(logging_config(settings))
+        log.info("worker begins", version=__version__, pid=os.getpid(), roles=settings.roles)
         try:
             advice = "give each worker its own DEEPLENS_STATE_DIR"
             with FolderLock(settings.state_path, advice) as lock:

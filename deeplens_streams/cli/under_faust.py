@@ -1,9 +1,11 @@
 """What Faust's own program finds in ``faust -A deeplens_streams …``."""
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 from faust.cli.faust import cli
+from faust.cli.worker import worker as worker_command
 
 from deeplens_streams.application import build_from_environment
 from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
@@ -21,10 +23,17 @@ def app_for_faust() -> "RoleApp":
     """
     for name in OUR_COMMANDS:
         cli.add_command(_Ours(name))
+    worker_command.on_worker_created = _show_banner  # type: ignore[assignment]
     try:
         return build_from_environment()
     except DeepLensError as error:
         raise SystemExit(f"deeplens: {error.message}") from None
+
+
+def _show_banner(command: worker_command, worker: Any) -> None:
+    """Show Faust's table of what it runs on to people; elsewhere each line is one of the log."""
+    if sys.stdout.isatty():
+        command.say(command.banner(worker))
 
 
 class _Ours(click.Command):

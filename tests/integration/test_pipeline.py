@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
@@ -156,6 +157,14 @@ async def test_a_worker_that_is_stopped_at_work_loses_nothing(crowded: System) -
     worker.start()
     await worker.until_ready()
     assert set((await client.until_final(list(ids))).values()) == {"completed"}
+
+
+async def test_each_line_that_a_worker_says_is_one_of_its_log(system: System) -> None:
+    worker = await system.started()
+    await asyncio.to_thread(worker.stop)
+    lines = [orjson.loads(line) for line in worker.log().splitlines()]
+    assert lines[0]["event"] == "worker begins"
+    assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
 
 
 async def test_workers_that_come_and_go_at_work_lose_nothing(crowded: System) -> None:
