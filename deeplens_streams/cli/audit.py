@@ -43,8 +43,8 @@ def audit(
     total: Raw | None = None
     wrong = 0
     with connect(url) as api:
-        lines = api.audit(tenant=tenant, repair=repair, checksums=checksums, outdated=outdated)
-        for line in lines:
+        # Not in a variable: an error would keep it until behind the connection's end.
+        for line in api.audit(tenant=tenant, repair=repair, checksums=checksums, outdated=outdated):
             if as_json:
                 console.print_json(line)
             if line["type"] == "error":
