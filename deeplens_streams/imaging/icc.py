@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 #: Bytes of a profile, at the most: those of printing presses have up to three million.
-_LARGEST: Final = 4 * 1024 * 1024
+LARGEST_PROFILE: Final = 4 * 1024 * 1024
 #: Profiles that are remembered: one of a press takes about half a megabyte.
 _REMEMBERED: Final = 16
 #: Levels of 255 by which no colour may be off for a profile to be sRGB in effect.
@@ -78,7 +78,7 @@ def icc_transform(profile: bytes) -> IccTransform | None:
     None where the profile is damaged, too large, or of a kind that says nothing of a picture's
     colours: it is as if there were none.
     """
-    return _remembered.of(profile) if len(profile) <= _LARGEST else None
+    return _remembered.of(profile) if len(profile) <= LARGEST_PROFILE else None
 
 
 def _made_of(data: bytes) -> IccTransform | None:

@@ -9,12 +9,16 @@ from typing import Final
 
 from PIL import ImageFile, PngImagePlugin
 
+from deeplens_streams.imaging.icc import LARGEST_PROFILE
 from deeplens_streams.imaging.png_space import NUMBERS
 
 _TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
+_PROFILE: Final = b"iCCP"
 #: Pixels, and those of an animation, which are ancillary by name only.
 _PIXELS: Final = b"IDAT"
 _LATER_PIXELS: Final = b"fdAT"
+#: The only way in which a profile may be packed.
+_DEFLATE: Final = b"\0"
 #: Chunks without which there is no picture have a capital letter in front.
 _ANCILLARY: Final = 0x20
 
@@ -36,6 +40,7 @@ class LenientStream(PngImagePlugin.PngStream):
         super().__init__(fp)  # type: ignore[arg-type] # Pillow hands on what it was given
         self.notes: dict[str, None] = {}
         self._begun = False
+        self._profile_met = False
 
     def call(self, cid: bytes, pos: int, length: int) -> bytes:
         if self.fp is not None and self._begun and cid in {_PIXELS, _LATER_PIXELS}:
@@ -56,6 +61,8 @@ class LenientStream(PngImagePlugin.PngStream):
             if length == NUMBERS[cid]:
                 self.im_info.setdefault(cid.decode(), body)
             return body
+        if cid == _PROFILE:
+            return self._read_profile(ImageFile._safe_read(self.fp, length))  # noqa: SLF001
         if cid not in _TEXTS:
             return super().call(cid, pos, length)
         if self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
@@ -65,6 +72,23 @@ class LenientStream(PngImagePlugin.PngStream):
                 self.fp.seek(pos)
         self.notes[LONG_TEXT] = None
         return ImageFile._safe_read(self.fp, length)  # noqa: SLF001
+
+    def _read_profile(self, body: bytes) -> bytes:
+        """Unpack the first profile, if it is no longer than one is obeyed; Pillow takes 1 MiB."""
+        if self._begun or self._profile_met:
+            return body  # one counts, and it lies in front of the pixels
+        self._profile_met = True
+        _name, _, packed = body.partition(b"\0")
+        try:
+            if packed[:1] != _DEFLATE:
+                raise zlib.error
+            profile = zlib.decompressobj().decompress(packed[1:], LARGEST_PROFILE + 1)
+        except zlib.error:
+            self.notes[DAMAGED_CHUNK] = None
+            return body
+        if len(profile) <= LARGEST_PROFILE:
+            self.im_info["icc_profile"] = profile
+        return body
 
     def crc(self, cid: bytes, data: bytes) -> None:
         if cid[0] & _ANCILLARY:

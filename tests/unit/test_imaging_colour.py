@@ -131,7 +131,7 @@ def test_a_profile_that_is_too_large_or_damaged_is_none(monkeypatch: pytest.Monk
     profile = rgb_profile(P3)
     assert icc_transform(profile[:200]) is None
     assert icc_transform(b"") is None
-    monkeypatch.setattr(icc, "_LARGEST", len(profile) - 1)
+    monkeypatch.setattr(icc, "LARGEST_PROFILE", len(profile) - 1)
     assert icc_transform(profile) is None
 
 

@@ -8,9 +8,11 @@ from PIL import Image, PngImagePlugin
 
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.icc import LARGEST_PROFILE
 from deeplens_streams.imaging.lenient_png import DAMAGED_CHUNK, LONG_TEXT
 from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved
+from tests.support.profiles import grey_profile
 
 HEADER_BYTES = 33
 PLAIN = saved(quadrants(), "PNG")
@@ -137,3 +139,47 @@ def test_frames_that_nobody_looks_at_may_be_out_of_order() -> None:
     end = len(chunk(b"IEND", b""))
     data = beside(control)
     assert (decoded(data[:-end] + later + data[-end:]) == UPRIGHT).all()
+
+
+def profile(unpacked: int, *, packing: bytes = b"\0") -> bytes:
+    """Return the chunk of a profile that makes grey lighter, and is padded to so many bytes."""
+    whole = grey_profile(1.0).ljust(unpacked, b"\0")
+    return chunk(b"iCCP", b"any\0" + packing + zlib.compress(whole))
+
+
+def grey_of(*chunks: bytes) -> int:
+    data = saved(Image.new("L", (64, 64), 100), "PNG")
+    return int(decoded(data[:HEADER_BYTES] + b"".join(chunks) + data[HEADER_BYTES:])[9, 9, 0])
+
+
+@pytest.mark.parametrize("unpacked", [0, 1_100_000, LARGEST_PROFILE])
+def test_a_profile_is_used_up_to_the_length_that_is_told(unpacked: int) -> None:
+    assert abs(grey_of(profile(unpacked)) - 167) <= 1
+    assert told(beside(profile(unpacked))) == []
+
+
+@pytest.mark.parametrize("unpacked", [LARGEST_PROFILE + 1, 5_000_000])
+def test_a_longer_profile_is_passed_over(unpacked: int) -> None:
+    assert grey_of(profile(unpacked)) == 100
+    assert told(beside(profile(unpacked))) == []
+
+
+def test_the_first_profile_counts_and_no_other_is_unpacked() -> None:
+    assert abs(grey_of(profile(0), profile(5_000_000)) - 167) <= 1
+    assert grey_of(profile(5_000_000), profile(0)) == 100
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        profile(0, packing=b"\7"),
+        chunk(b"iCCP", b"any\0\0what no profile is packed into"),
+        chunk(b"iCCP", b"any\0"),
+        chunk(b"iCCP", b"any"),
+        chunk(b"iCCP", b""),
+    ],
+    ids=["packed in an unknown way", "not packed", "no way of packing", "a name", "nothing"],
+)
+def test_a_profile_that_cannot_be_unpacked_is_left_out(damaged: bytes) -> None:
+    assert grey_of(damaged) == 100
+    assert told(beside(damaged)) == [DAMAGED_CHUNK]
