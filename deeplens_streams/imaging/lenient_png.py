@@ -1,6 +1,6 @@
 """A PNG's chunks beside its pixels, taken as browsers take them: a damaged one is left out.
 
-Pillow refuses the whole picture for one wrong checksum, or one long text, in front of the pixels.
+Pillow refuses the whole picture for one wrong checksum, one short chunk or one long text.
 """
 
 import struct
@@ -17,6 +17,12 @@ _PROFILE: Final = b"iCCP"
 #: Pixels, and those of an animation, which are ancillary by name only.
 _PIXELS: Final = b"IDAT"
 _LATER_PIXELS: Final = b"fdAT"
+#: One for each colour of a palette; Pillow finds too many only when it converts the pixels.
+_ALPHA: Final = b"tRNS"
+_COLOURS: Final = 256
+_FRAME: Final = b"fcTL"
+#: What Pillow raises at a chunk that is too short, or holds what it may not.
+_MALFORMED: Final = (ValueError, SyntaxError, IndexError, struct.error)
 #: The only way in which a profile may be packed.
 _DEFLATE: Final = b"\0"
 #: Chunks without which there is no picture have a capital letter in front.
@@ -53,24 +59,27 @@ class LenientStream(PngImagePlugin.PngStream):
 
     def _beside(self, cid: bytes, pos: int, length: int) -> bytes:
         assert self.fp is not None
-        if not self._is_whole(cid, length):
+        if not self._is_whole(cid, length) or (cid == _ALPHA and length > _COLOURS):
             self.notes[DAMAGED_CHUNK] = None
             return self.fp.read(length)  # less, where the file ends in it
         if cid in NUMBERS:
             body: bytes = ImageFile._safe_read(self.fp, length)  # noqa: SLF001
             if length == NUMBERS[cid]:
                 self.im_info.setdefault(cid.decode(), body)
+            else:
+                self.notes[DAMAGED_CHUNK] = None
             return body
         if cid == _PROFILE:
             return self._read_profile(ImageFile._safe_read(self.fp, length))  # noqa: SLF001
-        if cid not in _TEXTS:
-            return super().call(cid, pos, length)
-        if self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
+        text = cid in _TEXTS
+        if not text or self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
             try:
                 return super().call(cid, pos, length)
-            except (ValueError, SyntaxError):
+            except _MALFORMED:
+                if cid == _FRAME and not self._begun:
+                    raise  # it tells where the pixels belong
                 self.fp.seek(pos)
-        self.notes[LONG_TEXT] = None
+        self.notes[LONG_TEXT if text else DAMAGED_CHUNK] = None
         return ImageFile._safe_read(self.fp, length)  # noqa: SLF001
 
     def _read_profile(self, body: bytes) -> bytes:

@@ -183,3 +183,42 @@ def test_the_first_profile_counts_and_no_other_is_unpacked() -> None:
 def test_a_profile_that_cannot_be_unpacked_is_left_out(damaged: bytes) -> None:
     assert grey_of(damaged) == 100
     assert told(beside(damaged)) == [DAMAGED_CHUNK]
+
+
+SHORT = {
+    b"gAMA": 3,
+    b"cHRM": 31,
+    b"sRGB": 0,
+    b"pHYs": 8,
+    b"tRNS": 5,
+    b"acTL": 7,
+    b"iCCP": 2,
+    b"cICP": 3,
+}
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_chunk_that_is_too_short_is_left_out(kind: bytes) -> None:
+    for length in {0, SHORT[kind]}:
+        data = beside(chunk(kind, b"\1" * length))
+        assert (decoded(data) == UPRIGHT).all()
+        assert told(data) == [DAMAGED_CHUNK]
+
+
+@pytest.mark.parametrize("kind", [*SHORT, b"fcTL"])
+def test_behind_the_pixels_it_is_too(kind: bytes) -> None:
+    data = PLAIN[:-12] + chunk(kind, b"\1" * SHORT.get(kind, 25)) + PLAIN[-12:]
+    assert (decoded(data) == UPRIGHT).all()
+
+
+@pytest.mark.parametrize("entries", [0, 9, 300])
+def test_transparency_of_another_number_of_colours_is_no_damage(entries: int) -> None:
+    data = saved(quadrants().quantize(8), "PNG")
+    at = data.index(b"IDAT") - 4
+    opaque = chunk(b"tRNS", b"\xff" * entries)
+    assert (decoded(data[:at] + opaque + data[at:]) == decoded(data)).all()
+
+
+def test_where_the_pixels_belong_may_not_be_damaged() -> None:
+    with pytest.raises(UndecodableImage):
+        decoded(beside(chunk(b"fcTL", b"\1" * 25)))
