@@ -95,6 +95,16 @@ def test_a_png_cut_short_has_no_late_exif(keep: int) -> None:
     assert file.tell() == 7
 
 
+def test_late_exif_of_a_wrong_checksum_is_passed_over() -> None:
+    data = behind_pixels(saved(quadrants(), "PNG"), b"eXIf", exif(6))
+    at = data.index(b"eXIf") + 4 + len(exif(6))
+    broken = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+    assert sizes(broken) == ((320, 240), (320, 240))
+    assert (decoded(broken) == UPRIGHT).all()
+    again = behind_pixels(broken, b"eXIf", exif(6))
+    assert late_exif(io.BytesIO(again), 1000) == exif(6)
+
+
 def test_late_exif_of_too_many_bytes_is_passed_over() -> None:
     data = behind_pixels(saved(quadrants(), "PNG"), b"eXIf", bytes(1001))
     assert late_exif(io.BytesIO(data), 1000) is None
