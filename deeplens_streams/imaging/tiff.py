@@ -8,15 +8,17 @@ and `tiff_samples` makes of it what it is.
 from typing import Any, Final
 
 from PIL import TiffImagePlugin
-from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import OPEN_INFO, TiffImageFile
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR = 0, 1, 6
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-_PLANES: Final = 2
+PLANES: Final = 2
+#: Modes whose second band Pillow does not find if it is a plane of its own.
+ONE_BAND_AND_ALPHA: Final = {"LA", "La", "PA"}
+#: Compressions: none, and one that libtiff decodes (which one it is, it reads for itself).
+_NONE, _ANY = 1, 5
 #: Pillow looks for the number of a BigTIFF on the side where little-endian files have it.
 BIG_BIG: Final = b"MM\0+"
-_BYTE: Final = 8
 
 #: Pillow's mode and how to read it, by sample format and bits, for either order of bytes.
 _GREY: Final = {
@@ -59,28 +61,30 @@ class Tiff(TiffImageFile):
         super()._open()
 
     def _setup(self) -> None:
+        planes = are_apart(self)
+        plain = self.tag_v2.get(TiffImagePlugin.COMPRESSION, _NONE) == _NONE
+        if plain and (planes or photometric(self) == YCBCR):
+            self.tag_v2[TiffImagePlugin.COMPRESSION] = _ANY  # which Pillow leaves to libtiff
         super()._setup()
-        planes = self.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == _PLANES
-        bits = max(self.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+        if plain:
+            self.tag_v2[TiffImagePlugin.COMPRESSION] = _NONE
+        if planes and self.mode in ONE_BAND_AND_ALPHA:
+            raise SyntaxError("alpha in a plane beside one band")
         if self.use_load_libtiff:
-            self._read_native()
-        elif photometric(self) == YCBCR:
-            self._mode = "RGB"
-            self._read_by_libtiff("RGBX")
-        elif planes and bits > _BYTE and self.mode in {"RGB", "RGBA", "CMYK"}:
-            self._read_by_libtiff(f"{self.mode};16N")
+            self._read_native(planes)
 
-    def _read_native(self) -> None:
+    def _read_native(self, planes: bool) -> None:
         for number, tile in enumerate(self.tile):
             arguments: Any = tile.args
             raw = _NATIVE.get(arguments[0], arguments[0])
+            if planes and self.mode == "RGBA":
+                raw = raw.rstrip("X")  # a plane that is no colour is not read
             self.tile[number] = tile._replace(args=(raw, *arguments[1:]))
 
-    def _read_by_libtiff(self, raw: str) -> None:
-        width, height = self._tile_size
-        arguments = raw, False, self.tag_v2.offset
-        self.tile = [_Tile("libtiff", (0, 0, width, height), 0, arguments)]
-        self.use_load_libtiff = True
+
+def are_apart(image: TiffImageFile) -> bool:
+    """Tell whether each kind of sample is in a plane of its own."""
+    return bool(image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == PLANES)
 
 
 def photometric(image: TiffImageFile) -> Any:

@@ -6,7 +6,7 @@ not know, so its words are not looked at, but what the file's own header declare
 
 import struct
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL, OPEN_INFO
 
@@ -44,7 +44,6 @@ _PLANES, _EXTRA, _SAMPLE_FORMAT = 284, 338, 339
 #: Compressions that Pillow has a name for and its libtiff no decoder.
 _WEBP: Final = 50001
 _OLD_JPEG: Final = 6
-_APART: Final = 2
 #: Colours by meaning: RGB, ink, YCbCr and Lab; of all else there is one.
 _OF_MEANING: Final = {2: 3, 5: 4, 6: 3, 8: 3}
 
@@ -118,8 +117,10 @@ def _tiff(file: BinaryIO) -> str | None:
     compression = first.number(_COMPRESSION, 1)
     if compression not in COMPRESSION_INFO or compression == _WEBP:
         return f"compression {compression}"
-    if _key(order[:2], first, compression) in OPEN_INFO:
-        return None
+    known: dict[Any, tuple[str, str]] = OPEN_INFO
+    if mode := known.get(_key(order[:2], first, compression)):
+        apart = first.number(_PLANES, 1) == tiff.PLANES and mode[0] in tiff.ONE_BAND_AND_ALPHA
+        return "alpha in a plane of its own beside one band" if apart else None
     told = f"bits {first.numbers.get(_BITS, (1,))}, sample format {first.number(_SAMPLE_FORMAT, 1)}"
     return f"photometric {first.number(_MEANING)}, {told}"
 
@@ -132,7 +133,7 @@ def _key(order: bytes, first: Directory, compression: int) -> object:
     samples = first.number(_SAMPLES, _OF_MEANING[meaning] if compression == _OLD_JPEG else 1)
     if samples > MAX_SAMPLESPERPIXEL:
         return None
-    if first.number(_PLANES, 1) == _APART and extra and not any(extra):
+    if first.number(_PLANES, 1) == tiff.PLANES and extra and not any(extra):
         bits, samples, extra = bits[: -len(extra)], samples - len(extra), ()
     if len(bits) == 1:
         bits *= samples
