@@ -14,11 +14,20 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
-from deeplens_streams.imaging.tiff import FLOAT, SIGNED, UNSIGNED, WHITE_IS_ZERO, photometric
+from deeplens_streams.imaging.tiff import (
+    FLOAT,
+    SIGNED,
+    UNSIGNED,
+    WHITE_IS_ZERO,
+    are_apart,
+    photometric,
+)
 
 #: Rows that are worked on at once: in between a sample takes eight bytes.
 _ROWS: Final = 64
 _WHITE: Final = 255
+#: Of a signed byte, as it is stored, one that goes from 0 to 255.
+_FROM_SIGNED: Final = [each ^ 128 for each in range(256)]
 
 Samples = npt.NDArray[Any]
 
@@ -28,6 +37,10 @@ def settled(image: TiffImageFile) -> Image.Image:
     if image.mode == "La":
         grey, alpha = image.split()
         return ImageChops.add(grey, ImageChops.invert(alpha))  # on white
+    if image.mode == "LAB" and are_apart(image):
+        # As planes they are copied, where Pillow's own mode has the two colours from 0 to 255.
+        light, *colours = image.split()
+        return Image.merge("LAB", [light, *(each.point(_FROM_SIGNED) for each in colours)])
     form = int(image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (UNSIGNED,))[0])
     bits = int(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0])
     signed_byte = image.mode == "L" and form == SIGNED and bits == 8  # noqa: PLR2004 -- bits of a byte

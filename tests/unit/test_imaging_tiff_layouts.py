@@ -132,3 +132,21 @@ def test_one_plane_is_the_same_as_none(
     strip = content * (SIDE * SIDE * bits // 8 // len(content))
     data = strips(strip, bits=bits, meaning=meaning, planar=planar)
     assert shown(data) == [[grey] * 3]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("lab", "colour"),
+    [
+        # By the formulas of CIE Lab at D50, brought to sRGB's white by Bradford's matrix.
+        ((128, 0, 0), (119, 119, 119)),
+        ((100, 20, -20), (112, 81, 125)),
+        ((150, -40, 30), (70, 159, 85)),
+    ],
+)
+def test_planes_of_lab_have_signs(
+    lab: tuple[int, ...], colour: tuple[int, ...], compression: str | None
+) -> None:
+    stored = (each % 256 for each in lab)
+    (found,) = shown(planes(*stored, photometric="cielab", compression=compression))
+    assert np.abs(np.array(found) - colour).max() <= 2
