@@ -50,6 +50,7 @@ from deeplens_streams.imaging.late_exif import late_exif
 from deeplens_streams.imaging.lenient_png import LenientStream
 from deeplens_streams.imaging.raw_files import RawFile, raw_file
 from deeplens_streams.imaging.tiff import Tiff
+from deeplens_streams.imaging.whole_png import WholePng
 
 # Pillow's own limit is a constant of its makers', and half of it only warns: the limit of the
 # settings is checked when the header is read, before any pixel is decoded.
@@ -74,7 +75,7 @@ _MORE_NUMBERS: Final[dict[int, int]] = {
 #: Bytes of an EXIF block, at the most: in a JPEG, which has most of them, it is 64 KiB.
 EXIF_BYTES: Final = 256 * 1024
 #: Readers of ours, in place of those that Pillow has.
-_OPENERS: Final = {TIFF: Tiff, JP2: Jpeg2000, J2C: Jpeg2000}
+_OPENERS: Final = {TIFF: Tiff, PNG: WholePng, JP2: Jpeg2000, J2C: Jpeg2000}
 #: Where Pillow has a picture's XMP.
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
 #: Types of tags that are kept as they are.
