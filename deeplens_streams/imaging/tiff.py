@@ -5,6 +5,7 @@ compressed, knows the rest as well. What Pillow has no mode for is read as one o
 and `tiff_samples` makes of it what it is.
 """
 
+import math
 from typing import Any, Final
 
 from PIL import TiffImagePlugin
@@ -72,6 +73,14 @@ class Tiff(TiffImageFile):
             raise SyntaxError("alpha in a plane beside one band")
         if self.use_load_libtiff:
             self._read_native(planes)
+        elif not self._is_covered():
+            raise SyntaxError("fewer strips or tiles than the size needs")
+
+    def _is_covered(self) -> bool:
+        """Tell whether each pixel is in a strip or a tile; libtiff looks for itself."""
+        boxes = [each.extents for each in self.tile if each.extents]
+        covered = sum((right - left) * (low - top) for left, top, right, low in boxes)
+        return covered >= math.prod(self._tile_size)
 
     def _read_native(self, planes: bool) -> None:
         for number, tile in enumerate(self.tile):

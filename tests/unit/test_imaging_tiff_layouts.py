@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from deeplens_streams.errors import UnsupportedKind
+from deeplens_streams.errors import UndecodableImage, UnsupportedKind
 from deeplens_streams.features.pictures import inspect
 from tests.support.pictures import LIMIT, decoded
 
@@ -27,12 +27,12 @@ def planes(*values: int, scale: int = 1, **options: object) -> bytes:
 
 
 def strips(*parts: bytes, bits: int = 8, meaning: int = _BLACK_IS_ZERO, **told: Any) -> bytes:
-    """Return an uncompressed picture of these strips.
+    """Return an uncompressed picture of these strips, or tiles.
 
     Parameters
     ----------
-    told : `side`, `rows` of a strip, `samples`, and 1 or 2 for how they are `planar`; `colours`,
-        the entries of a palette.
+    told : `side`, `rows` of a strip or side of a `tile`, `samples`, and 1 or 2 for how they are
+        `planar`; `extra`, what the last sample is, and `colours`, the entries of a palette.
     """
     side, samples = told.get("side", SIDE), told.get("samples", 1)
     places = np.cumsum([8, *map(len, parts)])[:-1].tolist()
@@ -50,7 +50,11 @@ def strips(*parts: bytes, bits: int = 8, meaning: int = _BLACK_IS_ZERO, **told: 
         320: (_SHORT, told.get("colours", ())),
         338: (_SHORT, (told["extra"],) if "extra" in told else ()),
     }
-    tags = {tag: each for tag, each in tags.items() if each[1]}
+    if "tile" in told:
+        tags |= dict.fromkeys((322, 323), (_LONG, (told["tile"],)))
+        tags |= {324: tags.pop(273), 325: tags.pop(279)}
+        del tags[278]
+    tags = {tag: each for tag, each in sorted(tags.items()) if each[1]}
     body = b"".join(parts)
     entries, behind = b"", b""
     after = 8 + len(body) + 2 + 12 * len(tags) + 4
@@ -150,3 +154,26 @@ def test_planes_of_lab_have_signs(
     stored = (each % 256 for each in lab)
     (found,) = shown(planes(*stored, photometric="cielab", compression=compression))
     assert np.abs(np.array(found) - colour).max() <= 2
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("rows", [8, 12, 31])
+def test_a_table_of_fewer_strips_than_the_size_needs_is_damage(rows: int, planar: int) -> None:
+    strip = b"\x64" * (rows * SIDE)
+    needed = -(-SIDE // rows)
+    assert shown(strips(*[strip] * needed, rows=rows, planar=planar)) == [[100] * 3]
+    with pytest.raises(UndecodableImage):
+        decoded(strips(*[strip] * (needed - 1), rows=rows, planar=planar))
+
+
+@pytest.mark.parametrize("rows", [SIDE, SIDE + 1, 2**32 - 1])
+def test_one_strip_may_be_of_more_rows_than_there_are(rows: int) -> None:
+    assert shown(strips(b"\x64" * (SIDE * SIDE), rows=rows)) == [[100] * 3]
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+def test_a_table_of_fewer_tiles_than_the_size_needs_is_damage(planar: int) -> None:
+    tile = b"\x64" * (16 * 16)
+    assert shown(strips(*[tile] * 4, tile=16, planar=planar)) == [[100] * 3]
+    with pytest.raises(UndecodableImage):
+        decoded(strips(*[tile] * 3, tile=16, planar=planar))
