@@ -8,7 +8,7 @@ and `tiff_samples` makes of it what it is.
 import math
 from typing import Any, Final
 
-from PIL import TiffImagePlugin
+from PIL import ImagePalette, TiffImagePlugin
 from PIL.TiffImagePlugin import OPEN_INFO, TiffImageFile
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR = 0, 1, 6
@@ -18,6 +18,8 @@ PLANES: Final = 2
 ONE_BAND_AND_ALPHA: Final = {"LA", "La", "PA"}
 #: Compressions: none, and one that libtiff decodes (which one it is, it reads for itself).
 _NONE, _ANY = 1, 5
+#: The most that an old writer put into a palette, whose entries should be of 16 bits.
+_BYTE: Final = 255
 #: Pillow looks for the number of a BigTIFF on the side where little-endian files have it.
 BIG_BIG: Final = b"MM\0+"
 
@@ -75,6 +77,14 @@ class Tiff(TiffImageFile):
             self._read_native(planes)
         elif not self._is_covered():
             raise SyntaxError("fewer strips or tiles than the size needs")
+        if self.mode in {"P", "PA"}:
+            self._read_bytes_of_palette()
+
+    def _read_bytes_of_palette(self) -> None:
+        """Take a palette of no more than a byte an entry as it is, as libtiff's own tools do."""
+        entries = self.tag_v2[TiffImagePlugin.COLORMAP]
+        if max(entries) <= _BYTE:
+            self.palette = ImagePalette.raw("RGB;L", bytes(entries))
 
     def _is_covered(self) -> bool:
         """Tell whether each pixel is in a strip or a tile; libtiff looks for itself."""

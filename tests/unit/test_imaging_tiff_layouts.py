@@ -177,3 +177,27 @@ def test_a_table_of_fewer_tiles_than_the_size_needs_is_damage(planar: int) -> No
     assert shown(strips(*[tile] * 4, tile=16, planar=planar)) == [[100] * 3]
     with pytest.raises(UndecodableImage):
         decoded(strips(*[tile] * 3, tile=16, planar=planar))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("entries", "colour"),
+    [
+        ((10, 100, 255), [10, 100, 255]),  # bytes
+        ((10 * 257, 100 * 257, 255 * 257), [10, 100, 255]),
+        ((10, 100, 256), [0, 0, 1]),  # 16 bits, and nearly black
+    ],
+)
+def test_a_palette_of_bytes_is_taken_as_it_is(
+    entries: tuple[int, ...], colour: list[int], bits: int
+) -> None:
+    colours = [each for entry in entries for each in [0] * 5 + [entry] + [0] * (2**bits - 6)]
+    pixels = (b"\5" if bits == 8 else b"\x55") * (SIDE * SIDE * bits // 8)
+    assert shown(strips(pixels, bits=bits, meaning=_PALETTE, colours=colours)) == [colour]
+
+
+def test_a_palette_of_bytes_may_have_alpha_beside_it() -> None:
+    colours = (10,) * 256 + (100,) * 256 + (255,) * 256
+    options = {"meaning": _PALETTE, "samples": 2, "extra": 2, "colours": colours}
+    (found,) = shown(strips(b"\5\xff" * (SIDE * SIDE), **options))
+    assert found == [10, 100, 255]
