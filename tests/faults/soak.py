@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
+from yarl import URL
 
+from deeplens_streams.config import Settings
 from tests.faults.parts import small_pictures
 from tests.faults.uploads import TENANT, Uploader
 from tests.integration.system import Client, System, Worker, until
@@ -23,6 +25,9 @@ MORE = 2
 #: Files of one partition of a table: where RocksDB slows writers down, because they do not get
 #: merged as fast as they come.
 MOST_TABLE_FILES = 20
+#: Connections to the extraction service: one for each picture that is in hand at once, which are
+#: more or fewer as others leave this machine to the worker, and one that asks if it is there.
+MOST_TO_EXTRACTOR = Settings().extract_concurrency + 1
 #: Looks, a second apart, below which there is nothing to compare.
 LEAST_LOOKS = 40
 
@@ -30,8 +35,16 @@ LEAST_LOOKS = 40
 class Held:
     """What a process held, again and again."""
 
-    def __init__(self, name: str, process: psutil.Process, *, maps_vectors: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: psutil.Process,
+        *,
+        maps_vectors: bool = False,
+        extractor_url: str = "",
+    ) -> None:
         self.name, self._process = name, process
+        self._extractor = URL(extractor_url).port if extractor_url else None
         #: Vectors are mapped files, which the system drops when it wants the room.
         self._maps_vectors = maps_vectors
         self.memory: list[int] = []
@@ -40,6 +53,8 @@ class Held:
         #: By folder of a table's partition: the most files that it had at once. They gather and
         #: are merged, so at any moment there are more or fewer.
         self.tables: Counter[Path] = Counter()
+        #: The most connections to the extraction service.
+        self.to_extractor = 0
 
     def look(self) -> None:
         with self._process.oneshot():
@@ -52,7 +67,9 @@ class Held:
             tables = Counter(path.parent for path in files.values() if path.suffix == ".sst")
             self.tables |= tables
             files = {fd: path for fd, path in files.items() if path.suffix != ".sst"}
-            left = files.keys() - {end.fd for end in ends if end.raddr in ours}
+            asking = {e.fd for e in ends if e.raddr and e.raddr.port == self._extractor}
+            self.to_extractor = max(self.to_extractor, len(asking))
+            left = files.keys() - {end.fd for end in ends if end.raddr in ours} - asking
             sockets = left & {end.fd for end in ends}
             self.others.append((len(left), self._process.num_threads(), len(sockets)))
 
@@ -75,6 +92,8 @@ class Held:
             for folder, count in self.tables.items()
             if count > MOST_TABLE_FILES
         ]
+        if self.to_extractor > MOST_TO_EXTRACTOR:
+            grown.append(f"{self.name}: {self.to_extractor} connections to the extraction service")
         return grown + [
             f"{self.name}: {name} {change}"
             for name, change in zip(names, others, strict=True)
@@ -108,7 +127,10 @@ async def soak(system: System, pictures: int, *, batch: int = 1000, in_step: boo
     """
     worker = await system.started("one", roles="api,process,extract")
     index = await system.started("two", roles="index")
-    held = [Held("worker", _process(worker)), Held("index", _process(index), maps_vectors=True)]
+    held = [
+        Held("worker", _process(worker), extractor_url=system.extractor_url),
+        Held("index", _process(index), maps_vectors=True),
+    ]
     held += [Held("model", each) for each in _process(worker).children(recursive=True)]
     client = system.client(worker, TENANT)
 
