@@ -77,8 +77,8 @@ class Assignor(PartitionAssignor):
 class Consumer(aiokafka.Consumer):
     """Reads in bunches; commits and goes back so that no event is left out."""
 
-    #: By partition: the offsets of events in hand, and the one after the last handed on.
-    _in_hand: defaultdict[TP, set[int]]
+    #: By partition: the events in hand by their offsets, and the offset after the last handed on.
+    _in_hand: defaultdict[TP, dict[int, Message]]
     _next: dict[TP, int]
 
     def on_init(self) -> None:
@@ -86,7 +86,7 @@ class Consumer(aiokafka.Consumer):
         self._forget()
 
     def _forget(self) -> None:
-        self._in_hand, self._next = defaultdict(set), {}
+        self._in_hand, self._next = defaultdict(dict), {}
 
     # Committing --------------------------------------------------------------------------
 
@@ -95,7 +95,10 @@ class Consumer(aiokafka.Consumer):
         if message.acked:
             return False
         message.acked = True
-        self._in_hand[message.tp].discard(message.offset)
+        in_hand = self._in_hand[message.tp]
+        # One that was read before a rebalance says nothing of the same one, read again behind it.
+        if in_hand.get(message.offset) is message:
+            del in_hand[message.offset]
         return True
 
     def _filter_tps_with_pending_acks(self, topics: TPorTopicSet | None = None) -> Iterator[TP]:
@@ -144,7 +147,7 @@ class Consumer(aiokafka.Consumer):
             if read is not None and message.offset < read:
                 continue
             if self.app.topics.acks_enabled_for(message.topic):
-                self._in_hand[tp].add(message.offset)
+                self._in_hand[tp][message.offset] = message
                 self._next[tp] = message.offset + 1
             await self.callback(message)
             self._read_offset[tp] = message.offset

@@ -138,6 +138,21 @@ async def test_an_event_is_acknowledged_once() -> None:
     assert not consumer.ack(consumer.messages[A, 0])
 
 
+async def test_an_event_of_before_a_rebalance_does_not_acknowledge_one_read_again() -> None:
+    consumer = Fetched([(A, 0), (A, 1)])
+    await drain(consumer)
+    before = consumer.messages[A, 0]
+    consumer._forget()
+    consumer._read_offset.clear()
+    consumer._fetches = [[(A, 0), (A, 1)]]
+    consumer._stopped.clear()
+    await drain(consumer)
+    assert consumer.ack(before)
+    assert consumer.committable() == {}
+    consumer.acknowledge(A, 0)
+    assert consumer.committable() == {A: 1}
+
+
 async def test_what_a_table_reads_to_recover_is_not_committed() -> None:
     consumer = Fetched([(A, 0), (B, 0)])
     consumer.app.topics.acks_enabled_for = lambda topic: False  # type: ignore[method-assign]
