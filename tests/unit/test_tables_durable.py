@@ -100,6 +100,15 @@ async def begin(table: DurableTable) -> "asyncio.Task[None]":
     return settling
 
 
+async def be_refused(table: DurableTable) -> None:
+    """Have Kafka refuse a row."""
+    table[b"a"] = 1
+    settling = await begin(table)
+    producer(table).refuse()
+    with pytest.raises(BrokerUnavailable):
+        await settling
+
+
 async def test_it_is_settled_at_once_without_a_change(table: DurableTable) -> None:
     await table.settled()
     assert producer(table).taken == []
@@ -205,11 +214,7 @@ async def test_a_removal_is_said_as_one(table: DurableTable) -> None:
 
 
 async def test_what_another_worker_has_by_now_is_not_said_again(table: DurableTable) -> None:
-    table[b"a"] = 1
-    settling = await begin(table)
-    producer(table).refuse()
-    with pytest.raises(BrokerUnavailable):
-        await settling
+    await be_refused(table)
     cast(FakeAssignor, table.app.assignor).active.clear()
     await table.settled()
     assert len(producer(table).taken) == 1
@@ -237,11 +242,7 @@ async def revoke(table: DurableTable) -> None:
 async def test_a_partition_that_comes_back_can_be_opened_though_a_change_was_refused(
     table: DurableTable,
 ) -> None:
-    table[b"a"] = 1
-    settling = await begin(table)
-    producer(table).refuse()
-    with pytest.raises(BrokerUnavailable):
-        await settling
+    await be_refused(table)
     held = table._unsettled[b"a"]
     await revoke(table)
     assert table.store.put(0, b"a", b"2") is not held.written_to
@@ -250,11 +251,7 @@ async def test_a_partition_that_comes_back_can_be_opened_though_a_change_was_ref
 async def test_a_refused_change_does_not_undo_what_another_worker_changed_meanwhile(
     table: DurableTable,
 ) -> None:
-    table[b"a"] = 1
-    settling = await begin(table)
-    producer(table).refuse()
-    with pytest.raises(BrokerUnavailable):
-        await settling
+    await be_refused(table)
     await revoke(table)
     table.store.put(0, b"a", b"2")
     await table.settled()
