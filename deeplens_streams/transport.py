@@ -172,6 +172,17 @@ class Consumer(aiokafka.Consumer):
         for tp, offset in (await self.earliest_offsets(*untouched)).items():
             await self.seek(tp, offset)
 
+    async def _seek(self, partition: TP, offset: int) -> None:
+        """Seek in the client's own thread, where a read may have the partition's records in hand.
+
+        Faust does it from here, and a read that comes to them meanwhile ends the worker.
+        """
+
+        async def seek() -> None:
+            self._thread.seek(partition, offset)
+
+        await self._thread.call_thread(seek)
+
 
 class Producer(aiokafka.Producer):
     """Rests between its requests, and between its looks for a Kafka that is away.

@@ -1,6 +1,7 @@
 """What Kafka delivers reaches the agents once, in order; commits stop at what is in hand."""
 
 import asyncio
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from aiokafka.errors import RequestTimedOutError
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 from mode import Service
+from mode.threads import QueueServiceThread
 
 from deeplens_streams import transport
 from deeplens_streams.transport import Cluster, Consumer, Producer, keep_partitions
@@ -177,6 +179,22 @@ async def test_a_partition_that_went_to_another_worker_is_not_committed() -> Non
     consumer.acknowledge(A, 0, 1)
     consumer.acknowledge(B, 0)
     assert consumer.committable() == {B: 1}
+
+
+async def test_the_client_seeks_in_its_own_thread() -> None:
+    class Client(QueueServiceThread):
+        def seek(self, partition: TP, offset: int) -> None:
+            sought.append((partition, offset, threading.current_thread()))
+
+    sought: list[tuple[TP, int, threading.Thread]] = []
+    consumer = Fetched()
+    consumer._thread = Client()  # type: ignore[assignment]
+    async with consumer._thread:
+        await consumer.seek(A, 7)
+    ((partition, offset, thread),) = sought
+    assert (partition, offset) == (A, 7)
+    assert thread is not threading.current_thread()
+    assert consumer._read_offset[A] == 7
 
 
 async def test_a_rebalance_interrupts_and_what_is_left_counts_as_unread() -> None:
