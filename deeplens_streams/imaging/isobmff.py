@@ -52,6 +52,24 @@ def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise UndecodableImage
 
 
+def described_items(data: memoryview) -> dict[bytes, memoryview]:
+    """Return the boxes of a file that describe its items, by kind.
+
+    Raises
+    ------
+    UndecodableImage
+        There are too many.
+    """
+    return dict(boxes(dict(boxes(data)).get(b"meta", data[:0])[4:]))
+
+
+def primary_item(described: dict[bytes, memoryview]) -> int:
+    """Return the number of the item that is shown; `described` has its box, ``pitm``."""
+    told = described[b"pitm"]
+    number: int = struct.unpack_from(">I" if any(told[:1]) else ">H", told, 4)[0]
+    return number
+
+
 def primary_properties(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield kind and content of what belongs to the primary item, in the order of its links.
 
@@ -60,11 +78,10 @@ def primary_properties(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     UndecodableImage, struct.error
         What is told of the properties is damaged.
     """
-    meta = dict(boxes(dict(boxes(data)).get(b"meta", data[:0])[4:]))
+    meta = described_items(data)
     if not {b"pitm", b"iprp"} <= meta.keys():
         return
-    wide = any(meta[b"pitm"][:1])
-    primary = struct.unpack_from(">I" if wide else ">H", meta[b"pitm"], 4)[0]
+    primary = primary_item(meta)
     container: list[tuple[bytes, memoryview]] = []
     linked: list[int] = []
     for kind, body in boxes(meta[b"iprp"]):

@@ -7,7 +7,7 @@ import struct
 from typing import Final
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.imaging.isobmff import boxes
+from deeplens_streams.imaging.isobmff import boxes, described_items, primary_item
 
 AV1: Final = b"av01"
 HEVC: Final = b"hvc1"
@@ -33,11 +33,10 @@ _MAJOR, _COMPATIBLE = 8, 16
 def primary_coding(data: memoryview) -> bytes | None:
     """Return the coding, as the container names it; None if there is nothing that tells."""
     try:
-        meta = dict(boxes(dict(boxes(data)).get(b"meta", data[:0])[4:]))
+        meta = described_items(data)
         if not {b"pitm", b"iinf"} <= meta.keys():
             return None
-        wide = any(meta[b"pitm"][:1])
-        item = struct.unpack_from(">I" if wide else ">H", meta[b"pitm"], 4)[0]
+        item: int | None = primary_item(meta)
         kinds, made_of = _kinds(meta[b"iinf"]), _made_of(meta.get(b"iref", data[:0]))
     except (struct.error, UndecodableImage):
         return None
