@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
 	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-without-programs: $(VENV)/.dev ## Run the tests that need other programs where there are none: all are skipped.
-	@exec $(BIN)/python -m tests.without_programs
+	@exec $(BIN)/python -m tests.support.without_programs
 
 # Most of them wait, each on a Kafka of its own: five at once. Then those that need both cores. With
 # ARGS one of the two may find nothing to run, which pytest says with 5.

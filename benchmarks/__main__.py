@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.pictures import of_bytes, photographs
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import Client, System, Worker
+from tests.support.system import Client, System, Worker
 
 MEGABYTE = 1_000_000
 

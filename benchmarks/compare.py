@@ -24,7 +24,7 @@ from benchmarks.__main__ import MEGABYTE, bare_loop, percentile, searchable_afte
 from benchmarks.checkout import HERE, checked_out, commit_of
 from benchmarks.pictures import of_bytes, photographs
 from benchmarks.running import RunningVersion
-from tests.integration.system import Client
+from tests.support.system import Client
 
 _PATIENCE_S = 600
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 
 #: Colourful scenes of the test dependencies; line art would compress too well.
 _SCENES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower", "grace_hopper", "retina")

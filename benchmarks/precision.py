@@ -26,7 +26,7 @@ from deeplens_streams.features.engines.precision import cpu_multiplies_bfloat16
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.models import TRAINED, named
 from deeplens_streams.features.weights import find_weights
-from tests.photographs import photographs
+from tests.support.photographs import photographs
 
 #: What a precision has to keep of float32: the cosine of each picture, the ten nearest of it.
 WORST_COSINE, NEAREST_AGREE = 0.995, 0.98

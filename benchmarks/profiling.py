@@ -21,7 +21,7 @@ from benchmarks.checkout import HERE
 from benchmarks.compare import searchable
 from benchmarks.pictures import photographs
 from benchmarks.running import RunningVersion
-from tests.integration.system import Client
+from tests.support.system import Client
 
 #: Parts by what the path of a frame's file holds; the first that fits counts.
 PARTS = {

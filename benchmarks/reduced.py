@@ -23,7 +23,7 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.features import decoding
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
-from tests.photographs import photographs
+from tests.support.photographs import photographs
 
 _MARGINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _NONE = 1_000.0

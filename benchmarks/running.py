@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 
 from deeplens_streams.kafka.ports import free_port
-from tests.integration.system import Process
+from tests.support.system import Process
 
 _START_S = 180.0
 

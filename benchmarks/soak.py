@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.soak import LEAST_LOOKS, Held, Soaked, soak
-from tests.integration.system import System
+from tests.support.soak import LEAST_LOOKS, Held, Soaked, soak
+from tests.support.system import System
 
 #: Pictures that are sent before the next ones wait for them: the model always has some.
 BATCH = 250

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.__main__ import MEGABYTE, Limits, percentile, uploads_at_once
 from benchmarks.pictures import of_bytes
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import System
+from tests.support.system import System
 
 #: Times that the median and the 95th percentile may be those of a system that does not sync.
 LIMIT = 1.5

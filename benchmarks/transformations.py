@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from tests.photographs import photographs
+from tests.support.photographs import photographs
 
 #: The side of a tile in pixels.
 TILE = 256

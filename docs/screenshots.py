@@ -12,9 +12,9 @@ from pathlib import Path
 from playwright.async_api import Page, ViewportSize, async_playwright, expect
 
 from deeplens_streams.kafka.ports import free_port
-from tests.integration.system import Process
-from tests.photographs import cropped_copy, photograph
 from tests.support.browser import FLAGS
+from tests.support.photographs import cropped_copy, photograph
+from tests.support.system import Process
 
 TAKEN = Path(__file__).parent / "images" / "page.png"
 SIZE: ViewportSize = {"width": 1180, "height": 900}

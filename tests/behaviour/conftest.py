@@ -10,7 +10,7 @@ from deeplens_streams.vectors import VectorStore
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.vectors.server import ServerVectors
-from tests.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")

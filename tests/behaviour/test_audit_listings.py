@@ -7,7 +7,7 @@ import pytest
 
 from deeplens_streams.audit import kept_objects, pointers, settled
 from deeplens_streams.storage.objects import metadata_key_of
-from tests.behaviour.damaged_systems import KINDS, ManyImages
+from tests.support.damaged_systems import KINDS, ManyImages
 from tests.support.killed_systems import FusedBlobs
 
 #: Parts that are looked at together.

@@ -20,7 +20,7 @@ from models.deletion import PurgeStep, Tombstone
 from models.events import PictureFacts, ProcessingOptions, utc_now
 from models.images import StoredImage
 from models.status import ImageRow
-from tests.web_server import TENANT, row_of
+from tests.support.web_server import TENANT, row_of
 
 FEW, MANY = 800, 6_400
 AT = "2026-03-09T12:00:00.000Z"

@@ -19,7 +19,7 @@ from deeplens_streams.storage.objects import metadata_key_of, metadata_of
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage
-from tests.backups import (
+from tests.support.backups import (
     TENANTS,
     Killed,
     Mortal,

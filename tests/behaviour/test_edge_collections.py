@@ -26,7 +26,7 @@ from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.edge_damage import VectorsDamaged
 from tests.behaviour.test_collections import NAME, THERE, settled
 from tests.behaviour.test_vectors import HERE, point, unit
-from tests.web_server import until
+from tests.support.web_server import until
 
 
 def folders(below: Path) -> list[str]:

@@ -25,7 +25,7 @@ from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
-from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
+from tests.support.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

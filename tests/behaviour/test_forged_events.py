@@ -50,10 +50,10 @@ from models.events import (
 from models.images import StoredImage
 from models.status import Ending, ImageRow, ImageStatusChanged, Step, StepStatus
 from models.tenants import ChangeKind, Count, TenantChangeData
-from tests.keys import OPERATOR, ask, tenant_key
+from tests.support.api_keys import OPERATOR, ask, tenant_key
 from tests.support.killed_systems import BROKEN, PICTURE, Fuse, System, ledger
 from tests.support.stored_images import image as made_image
-from tests.web_server import SEARCH, Web, done_row, row_of, running
+from tests.support.web_server import SEARCH, Web, done_row, row_of, running
 
 STRANGER = "evil-corp"
 #: Of a picture that cannot be decoded.

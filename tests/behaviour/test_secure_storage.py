@@ -12,8 +12,8 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, StorageUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage import open_storage
-from tests.certificates import Authority
-from tests.s3_server import S3Server
+from tests.support.certificates import Authority
+from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.s3
 

@@ -10,9 +10,9 @@ import pytest
 from deeplens_streams.client import Client, Missing, NotReachable, NotReady, Refused, SyncClient
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, UndecodableImage
 from deeplens_streams.web import readiness
-from tests.photographs import cropped_copy, photograph
 from tests.support.dead_letters import fail
-from tests.web_server import TENANT, Web, running, until
+from tests.support.photographs import cropped_copy, photograph
+from tests.support.web_server import TENANT, Web, running, until
 
 NOBODY = "img_00000000-0000-4000-8000-000000000000"
 ROCKET = photograph("rocket").data

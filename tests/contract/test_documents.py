@@ -17,7 +17,7 @@ from deeplens_streams.web.access import Route
 from deeplens_streams.web.asyncapi import FLOWS, asyncapi_document
 from deeplens_streams.web.openapi import DOOR, OPERATIONS, document
 from models.events import Event
-from tests.web_server import running
+from tests.support.web_server import running
 
 HERE = Path(__file__).parent
 

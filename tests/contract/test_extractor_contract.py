@@ -28,7 +28,7 @@ from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.kafka.ports import free_port
-from tests.photographs import as_jpeg, photograph
+from tests.support.photographs import as_jpeg, photograph
 
 SETTINGS = Settings(weights="untrained", max_upload_bytes=300_000, max_pixels=1_000_000)
 PICTURE = as_jpeg(photograph("china").data)

@@ -15,7 +15,7 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.service import build_app
 from tests.contract.test_extractor_contract import SETTINGS, features, form
-from tests.web_server import until
+from tests.support.web_server import until
 
 
 @pytest.fixture

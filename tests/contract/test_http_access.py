@@ -17,9 +17,9 @@ from deeplens_streams.web import ROUTES, failures, hub
 from deeplens_streams.web.access import INTERNAL, INTERNAL_HEADER
 from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES
 from models.tenants import Scope
-from tests.keys import OPERATOR, ask, tenant_key, uploaded
-from tests.photographs import photograph
-from tests.web_server import SEARCH, TENANT, UPLOAD, Web, row_of, running
+from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, TENANT, UPLOAD, Web, row_of, running
 
 IMAGE = "img_11111111-1111-4111-8111-111111111111"
 #: What anybody may ask for: nothing in it is a tenant's or an operator's.

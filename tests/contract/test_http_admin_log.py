@@ -13,10 +13,10 @@ from deeplens_streams.letters import dead_letter, kept_as
 from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.storage.admin_log import AdminLog
 from models.status import Step, StepStatus
-from tests.keys import OPERATOR, ask, tenant_key, uploaded
-from tests.photographs import photograph
+from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
+from tests.support.photographs import photograph
 from tests.support.stage_messages import incoming
-from tests.web_server import Web, report, row_of, running
+from tests.support.web_server import Web, report, row_of, running
 
 LOG = "/api/v1/admin/log"
 TENANTS = "/api/v1/admin/tenants"

@@ -48,7 +48,7 @@ from tests.support.audits import (
 )
 from tests.support.dead_letters import fail
 from tests.support.odd_headers import small
-from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
+from tests.support.web_server import TENANT, Web, done_row, report, row_of, running, until
 
 
 @pytest.fixture(params=["collection", "shared"])

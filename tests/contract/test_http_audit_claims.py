@@ -13,7 +13,7 @@ from deeplens_streams.storage.claims import DuplicateClaims
 from deeplens_streams.web import intake
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, damage, remove, stored
-from tests.web_server import TENANT, Web, row_of, running, until
+from tests.support.web_server import TENANT, Web, row_of, running, until
 
 
 @pytest.fixture

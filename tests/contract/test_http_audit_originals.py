@@ -17,7 +17,7 @@ from deeplens_streams.web import intake
 from deeplens_streams.web.keys import CONTEXT
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, remove, stored
-from tests.web_server import TENANT, Web, running, until
+from tests.support.web_server import TENANT, Web, running, until
 
 HALVED = PICTURE[: len(PICTURE) // 2]
 #: As many bytes, and it can be decoded.

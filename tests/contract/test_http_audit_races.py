@@ -14,7 +14,7 @@ from deeplens_streams.storage.trash import Trash
 from deeplens_streams.storage.trash_entries import TrashEntry
 from tests.support.audits import PICTURE, audited, faults, remove, stored
 from tests.support.dead_letters import fail
-from tests.web_server import TENANT, Web, row_of, running
+from tests.support.web_server import TENANT, Web, row_of, running
 
 
 @pytest.fixture

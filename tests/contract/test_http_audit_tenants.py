@@ -11,7 +11,7 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.web import patient_rows
 from tests.support.audits import audited, completed, follow, stored
-from tests.web_server import TENANT, Web, running
+from tests.support.web_server import TENANT, Web, running
 
 TENANTS = "/api/v1/admin/tenants"
 KEPT = layout.registry_key(TENANT)

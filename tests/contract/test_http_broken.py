@@ -10,7 +10,7 @@ import pytest
 
 from deeplens_streams.logs import OnceInAWhile
 from deeplens_streams.web import ROUTES
-from tests.web_server import SEARCH, UPLOAD, Web, running
+from tests.support.web_server import SEARCH, UPLOAD, Web, running
 
 #: Routes that read a body whatever else is wrong with the request.
 READING = ("/api/v1/admin/tenants", "/api/v1/dead-letters/retry", UPLOAD, SEARCH)

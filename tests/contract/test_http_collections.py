@@ -13,8 +13,8 @@ from yarl import URL
 from deeplens_streams.vectors import VectorStore, edge_optimizing
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
-from tests.photographs import photograph
-from tests.web_server import SEARCH, TENANT, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, TENANT, Web, running, until
 
 COLLECTIONS = "/api/v1/admin/collections"
 

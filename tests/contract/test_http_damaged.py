@@ -13,9 +13,9 @@ from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.web import intake
 from models.images import StoredImage
-from tests.photographs import photograph
 from tests.support.audits import audited, faults, remove, stored
-from tests.web_server import SEARCH, TENANT, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, TENANT, Web, running, until
 
 PICTURE = photograph("rocket").data
 

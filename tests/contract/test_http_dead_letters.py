@@ -37,7 +37,7 @@ from models.letters import DeadLetter
 from models.status import Step, StepStatus
 from tests.support.dead_letters import LETTERS, PICTURE, call, fail
 from tests.support.stage_messages import incoming
-from tests.web_server import TENANT, Web, report, row_of, running
+from tests.support.web_server import TENANT, Web, report, row_of, running
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from deeplens_streams.web import deletion, intake
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
 from models.letters import DeadLetter
-from tests.photographs import photograph
 from tests.support.dead_letters import fail
-from tests.web_server import SEARCH, TENANT, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, TENANT, Web, running, until
 
 PICTURE = photograph("rocket").data
 

@@ -13,8 +13,8 @@ from deeplens_streams.storage import ObjectImages
 from deeplens_streams.web import intake
 from deeplens_streams.web.intake import Intake
 from models.status import Step, StepStatus
-from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, report, row_of, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, UPLOAD, Web, report, row_of, running, until
 
 PICTURE = photograph("rocket").data
 

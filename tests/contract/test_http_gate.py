@@ -11,8 +11,8 @@ from aiohttp import FormData
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull
 from deeplens_streams.web import gate
-from tests.photographs import photograph
-from tests.web_server import SEARCH, TENANT, UPLOAD, Pressure, Web, noise_jpeg, running
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, TENANT, UPLOAD, Pressure, Web, noise_jpeg, running
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 

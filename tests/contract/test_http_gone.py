@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.photographs import photograph
-from tests.web_server import SEARCH, UPLOAD, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import SEARCH, UPLOAD, Web, running, until
 
 ROCKET = photograph("rocket").data
 FORM = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from tests.photographs import photograph
-from tests.web_server import UPLOAD, Web, running
+from tests.support.photographs import photograph
+from tests.support.web_server import UPLOAD, Web, running
 
 SCRIPT = b"<html><script>alert(document.domain)</script></html>"
 ROCKET = photograph("rocket").data

@@ -10,9 +10,9 @@ import pytest
 
 from deeplens_streams.storage import ListPage
 from deeplens_streams.web import content, images
-from tests.photographs import photograph
 from tests.support.odd_headers import small
-from tests.web_server import TENANT, Web, running
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, Web, running
 
 ROCKET = photograph("rocket").data
 #: As browsers ask for a page.

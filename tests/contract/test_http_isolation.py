@@ -15,10 +15,10 @@ from deeplens_streams.web import ROUTES
 from deeplens_streams.web.access import INTERNAL, Route
 from models.status import Step
 from models.tenants import Scope
-from tests.keys import OPERATOR, ask, tenant_key, uploaded
-from tests.photographs import photograph
+from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
+from tests.support.photographs import photograph
 from tests.support.stage_messages import incoming
-from tests.web_server import SEARCH, Web, running
+from tests.support.web_server import SEARCH, Web, running
 
 HUB = "/hub/processing-status"
 #: Names that a careless rewriting would make one.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from deeplens_streams.errors import DeepLensError, UndecodableImage, UnsupportedKind
 from deeplens_streams.features.memory import MemoryFeatures
-from tests.mutations import MAX_PIXELS, Mutant, mutants
-from tests.stages import end_of
-from tests.web_server import TENANT, UPLOAD, Web, running
+from tests.support.damaged_images import MAX_PIXELS, Mutant, mutants
+from tests.support.pipeline_in_process import end_of
+from tests.support.web_server import TENANT, UPLOAD, Web, running
 
 COUNT = 300
 REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY_FRAMES")} | {

@@ -12,9 +12,9 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.web import HEALTH_ROUTES, ROUTES
 from tests.contract.test_http_access import filled
-from tests.keys import OPERATOR, tenant_key
-from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, running
+from tests.support.api_keys import OPERATOR, tenant_key
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, UPLOAD, Web, running
 
 SHOP, OTHER = "https://shop.example", "https://shop.example.evil.example"
 LISTING = "/api/v1/images?tenantId=demo"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web_server import running
+from tests.support.web_server import running
 
 TWICE = "tenantId=acme-corp&tenantId=demo"
 LETTERS = "/api/v1/dead-letters"

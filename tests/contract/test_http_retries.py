@@ -16,7 +16,7 @@ from deeplens_streams.storage.letters import is_recent
 from deeplens_streams.topics import EXTRACTION, Message
 from models.letters import DeadLetter
 from tests.support.dead_letters import LETTERS, call, fail
-from tests.web_server import TENANT, Web, row_of, running
+from tests.support.web_server import TENANT, Web, row_of, running
 
 ONE, OTHER = 0, 1
 

@@ -15,8 +15,8 @@ from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import search
-from tests.photographs import cropped_copy, photograph
-from tests.web_server import SEARCH, TENANT, Web, noise_jpeg, running, until
+from tests.support.photographs import cropped_copy, photograph
+from tests.support.web_server import SEARCH, TENANT, Web, noise_jpeg, running, until
 
 NAMES = ("rocket", "coffee", "chelsea", "china")
 ROCKET = photograph("rocket").data

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import FormData
 
 from deeplens_streams.web import bodies, intake, reading, upload
-from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
 HEAD = (
     f"POST {UPLOAD} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from deeplens_streams.web import hub, server
 from deeplens_streams.web.keys import DOWNLOADS, SOCKETS
-from tests.web_server import Web, noise_jpeg, row_of, running, until
+from tests.support.web_server import Web, noise_jpeg, row_of, running, until
 
 LARGE = noise_jpeg(9_900_000)
 

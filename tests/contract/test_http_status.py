@@ -15,8 +15,8 @@ from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
 from deeplens_streams.web.keys import FOLLOWERS, READINESS
 from models.status import ImageRow, Step, StepReport, StepStatus
-from tests.photographs import photograph
-from tests.web_server import TENANT, Web, done_row, report, row_of, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, Web, done_row, report, row_of, running, until
 
 HUB = "/hub/processing-status"
 ROCKET = photograph("rocket").data

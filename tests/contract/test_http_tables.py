@@ -8,7 +8,7 @@ import pytest
 
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.web.shares import Entry, Partition, Share, merged
-from tests.web_server import Web, done_row, running
+from tests.support.web_server import Web, done_row, running
 
 TABLE = "/tables/image_status"
 

@@ -21,10 +21,10 @@ from deeplens_streams.web import quotas, registry
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
-from tests.keys import OPERATOR, ask, tenant_key, uploaded
-from tests.photographs import photograph
+from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
+from tests.support.photographs import photograph
 from tests.support.stored_images import image as made_image
-from tests.web_server import UPLOAD, Web, row_of, running, until
+from tests.support.web_server import UPLOAD, Web, row_of, running, until
 
 TENANTS = "/api/v1/admin/tenants"
 

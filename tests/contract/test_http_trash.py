@@ -19,7 +19,7 @@ from models.deletion import TenantPurge
 from models.events import utc_now
 from tests.support.audits import audited, completed, remove, stored
 from tests.support.shells import Shell, shell, web
-from tests.web_server import TENANT, Web, row_of, running
+from tests.support.web_server import TENANT, Web, row_of, running
 
 __all__ = ["shell", "web"]  # fixtures
 

@@ -32,8 +32,8 @@ from deeplens_streams.topics import UPLOADED, Message
 from deeplens_streams.web import imports, intake, upload
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import INTAKE
-from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
 
 IMAGE_ID = re.compile(r"img_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

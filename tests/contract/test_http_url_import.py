@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.web import imports, public_addresses, reading, upload
-from tests.photographs import photograph
-from tests.web_server import TENANT, UPLOAD, Web, running, until
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
 ROCKET = photograph("rocket").data
 LIMIT = 200_000

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyvips
 
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 
 #: Name of the file, name of the picture, and libvips' options.
 Kind = tuple[str, str, dict[str, Any]]

@@ -11,7 +11,7 @@ from deeplens_streams.kafka.ports import free_port
 from tests.disasters.damage import copy
 from tests.disasters.home import Home
 from tests.disasters.past import Past
-from tests.faults.parts import StubExtractor, cut_short, small_pictures
+from tests.support.fault_injection import StubExtractor, cut_short, small_pictures
 
 TENANTS = ("acme-corp", "other-corp")
 #: Of each tenant, before and after the older copy.

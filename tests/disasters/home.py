@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 from deeplens_streams.kafka.ports import free_port
-from tests.integration.system import FINAL
+from tests.support.system import FINAL
 
 OPERATOR = "operator-" + "z" * 40
 DEEPLENS = [sys.executable, "-m", "deeplens_streams.cli.main"]

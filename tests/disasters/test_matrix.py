@@ -10,7 +10,7 @@ from tests.disasters.damage import Damage, copy, do
 from tests.disasters.home import Home
 from tests.disasters.matrix import CELLS, PARTS, SAMPLE, Part
 from tests.disasters.past import Past, originals
-from tests.faults.parts import StubExtractor
+from tests.support.fault_injection import StubExtractor
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

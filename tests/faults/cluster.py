@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deeplens_streams.kafka.ports import Ports, free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import until
+from tests.support.system import until
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 #: As docker/compose.yaml has it for production.

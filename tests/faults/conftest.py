@@ -9,10 +9,10 @@ import pytest
 
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.parts import StubExtractor
-from tests.integration.system import System
-from tests.s3_server import S3Server
+from tests.support.fault_injection import StubExtractor
 from tests.support.programs import program
+from tests.support.s3_server import S3Server
+from tests.support.system import System
 
 
 @pytest.fixture

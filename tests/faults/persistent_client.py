@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tests.integration.system import FINAL, Worker, until
+from tests.support.system import FINAL, Worker, until
 
 #: Seconds after which something is wrong, whatever happened to a worker.
 PATIENCE_S = 60.0

@@ -9,8 +9,8 @@ import aiohttp
 
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import until
 from tests.support.programs import program
+from tests.support.system import until
 
 
 class ProxiedKafka(KafkaServer):

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.parts import StubExtractor, small_pictures
-from tests.faults.uploads import TENANT, Book, Uploader
-from tests.integration.system import Client, System, until
-from tests.s3_server import S3Server
+from tests.support.fault_injection import StubExtractor, small_pictures
 from tests.support.operators import OPERATOR, admin
+from tests.support.s3_server import S3Server
+from tests.support.system import Client, System, until
+from tests.support.uploads import TENANT, Book, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.s3, pytest.mark.timeout(400)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deeplens_streams.audit import settled
-from tests.behaviour.damaged_systems import check
+from tests.support.damaged_systems import check
 
 #: It takes the time of one core, about a minute.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

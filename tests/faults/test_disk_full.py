@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.parts import StubExtractor, fill, small_pictures
 from tests.faults.test_outages import steps_of
-from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import System, until
+from tests.support.fault_injection import StubExtractor, fill, small_pictures
+from tests.support.system import System, until
+from tests.support.uploads import TENANT, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

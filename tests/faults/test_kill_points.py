@@ -20,10 +20,10 @@ from deeplens_streams import codec
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.crashing import Fuse, Point
-from tests.faults.parts import StubExtractor, cut_short, small_pictures
 from tests.faults.persistent_client import PATIENCE_S, PersistentClient
-from tests.integration.system import System, until
+from tests.support.fault_injection import StubExtractor, cut_short, small_pictures
 from tests.support.pipeline import read_all
+from tests.support.system import System, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

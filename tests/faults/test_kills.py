@@ -15,10 +15,10 @@ from deeplens_streams import codec
 from deeplens_streams.kafka.server import KafkaServer
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
-from tests.faults.parts import small_pictures
-from tests.faults.uploads import TENANT, Book, Onlooker, Uploader
-from tests.integration.system import System, Worker
+from tests.support.fault_injection import small_pictures
 from tests.support.pipeline import count_points, read_all
+from tests.support.system import System, Worker
+from tests.support.uploads import TENANT, Book, Onlooker, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(900)]
 

@@ -10,12 +10,12 @@ from deeplens_streams import codec
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
-from tests.faults.parts import StubExtractor, small_pictures
 from tests.faults.proxy import ProxiedKafka, Proxy
 from tests.faults.test_outages import MAX_LINES, STAGES, lines_of
-from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import System
+from tests.support.fault_injection import StubExtractor, small_pictures
 from tests.support.pipeline import count_points, read_all
+from tests.support.system import System
+from tests.support.uploads import TENANT, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

@@ -14,10 +14,10 @@ import pytest
 
 from deeplens_streams.errors import ExtractorUnavailable
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.parts import StubExtractor, fill, small_pictures
-from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import Client, System, Worker
-from tests.s3_server import S3Server
+from tests.support.fault_injection import StubExtractor, fill, small_pictures
+from tests.support.s3_server import S3Server
+from tests.support.system import Client, System, Worker
+from tests.support.uploads import TENANT, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

@@ -10,10 +10,10 @@ from deeplens_streams import codec
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.topics import INDEXING
 from models.events import VectorIndexingRequested
-from tests.faults.parts import StubExtractor, small_pictures
-from tests.faults.uploads import Uploader
-from tests.integration.system import System, Worker, until
+from tests.support.fault_injection import StubExtractor, small_pictures
 from tests.support.pipeline import ends_of, read_all
+from tests.support.system import System, Worker, until
+from tests.support.uploads import Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(600)]
 

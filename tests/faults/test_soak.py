@@ -3,8 +3,8 @@ not held in between."""
 
 import pytest
 
-from tests.faults.soak import soak
-from tests.integration.system import System
+from tests.support.soak import soak
+from tests.support.system import System
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(1200)]
 

@@ -10,12 +10,12 @@ import pytest
 from deeplens_streams import codec
 from deeplens_streams.topics import COMPLETED, FAILED
 from models.events import ProcessingCompleted, ProcessingFailed
-from tests.faults.parts import cut_short, small_pictures
-from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import FINAL, Client, System, Worker, until
 from tests.support import old_release
+from tests.support.fault_injection import cut_short, small_pictures
 from tests.support.operators import admin
 from tests.support.pipeline import count_points, read_all
+from tests.support.system import FINAL, Client, System, Worker, until
+from tests.support.uploads import TENANT, Uploader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

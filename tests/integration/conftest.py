@@ -10,8 +10,8 @@ import pytest
 
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.parts import StubExtractor
-from tests.integration.system import Extractor, System
+from tests.support.fault_injection import StubExtractor
+from tests.support.system import Extractor, System
 
 #: What a picture takes where there is no model: as with one, many are on their way at any moment.
 STUB_MS = 500.0

@@ -11,8 +11,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import load_settings
 from deeplens_streams.kafka.server import KafkaServer
-from tests.integration.system import Client, Extractor, System, Worker, until
 from tests.support.pipeline import small_picture
+from tests.support.system import Client, Extractor, System, Worker, until
 
 pytestmark = pytest.mark.kafka
 

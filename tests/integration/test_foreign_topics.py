@@ -26,9 +26,9 @@ from deeplens_streams.topics import (
     UPLOADED,
 )
 from models.events import ProcessingFailed
-from tests.integration.system import Client, System, until
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
+from tests.support.system import Client, System, until
 
 pytestmark = pytest.mark.kafka
 
@@ -82,7 +82,7 @@ async def audit(client: Client, **query: str) -> list[dict[str, Any]]:
 
 async def test_what_was_removed_unread_is_told_and_found_by_an_audit(system: System) -> None:
     worker = system.worker(roles="api,process,index")
-    worker._args = ["tests.hasty_audit", "worker", "-l", "info"]
+    worker._args = ["tests.support.impatient_worker", "worker", "-l", "info"]
     worker.start()
     await worker.until_ready()
     client = system.client(worker)

@@ -10,10 +10,10 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.services import Services, build_services
 from models.deletion import PurgeStep
 from models.events import wire_time
-from tests.integration.system import Client, System, until
 from tests.support.operators import OPERATOR, admin
 from tests.support.pipeline import small_picture
 from tests.support.stored_images import image as made_image
+from tests.support.system import Client, System, until
 
 
 async def answered(client: Client, path: str = "/api/v1/usage") -> tuple[int, Any]:
@@ -77,7 +77,7 @@ async def test_everything_of_tenants_comes_back_from_storage(system: System) -> 
     # Topics, groups, changelogs and state are new; images and vectors are the same.
     lost = {"ADMIN_KEY": OPERATOR, "NAMESPACE": f"{system.namespace}-2"}
     worker = system.worker("two", **lost)
-    worker._args = ["tests.hasty_audit", "worker", "-l", "info"]
+    worker._args = ["tests.support.impatient_worker", "worker", "-l", "info"]
     worker.start()
     await worker.until_ready()
     # The third is the operators' own.

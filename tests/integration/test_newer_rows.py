@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 from deeplens_streams import codec
 from deeplens_streams.topics import CHANGELOGS, PROGRESS, STATUS, Topic
 from models.status import ImageProgress, ImageProgressData, StepReport, StepStatus
-from tests.integration.system import System, until
 from tests.support.pipeline import read_all, small_picture
+from tests.support.system import System, until
 
 pytestmark = pytest.mark.kafka
 

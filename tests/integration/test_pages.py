@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.integration.system import until
-from tests.keys import OPERATOR, tenant_key, uploaded
-from tests.photographs import cropped_copy, photograph
+from tests.support.api_keys import OPERATOR, tenant_key, uploaded
 from tests.support.browser import chromium
-from tests.web_server import Web, done_row, running
+from tests.support.photographs import cropped_copy, photograph
+from tests.support.system import until
+from tests.support.web_server import Web, done_row, running
 
 pytestmark = pytest.mark.browser
 # A deadline, not a measure: the machine may be busy.

@@ -30,9 +30,9 @@ from deeplens_streams.topics import (
     UPLOADED,
     Topic,
 )
-from tests.integration.system import Client, System, Worker, until
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
+from tests.support.system import Client, System, Worker, until
 
 pytestmark = pytest.mark.kafka
 

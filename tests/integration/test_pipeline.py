@@ -25,9 +25,9 @@ from deeplens_streams.topics import (
     UPLOADED,
 )
 from models.events import ProcessingCompleted, ProcessingFailed
-from tests.integration.system import System, until
-from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
+from tests.support.photographs import as_jpeg, cropped_copy, photograph, photographs
 from tests.support.pipeline import count_points, read_all, small_picture
+from tests.support.system import System, until
 
 pytestmark = pytest.mark.kafka
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.system import System
+from tests.support.system import System
 
 pytestmark = pytest.mark.kafka
 

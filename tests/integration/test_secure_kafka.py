@@ -15,9 +15,9 @@ from deeplens_streams.kafka import KafkaServer
 from deeplens_streams.kafka.jars import kafka_jars
 from deeplens_streams.kafka.java import find_java
 from deeplens_streams.kafka.ports import free_port
-from tests.certificates import Authority
-from tests.integration.system import Extractor, System
-from tests.photographs import as_jpeg, photograph
+from tests.support.certificates import Authority
+from tests.support.photographs import as_jpeg, photograph
+from tests.support.system import Extractor, System
 
 pytestmark = pytest.mark.kafka
 

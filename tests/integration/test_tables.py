@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.system import Client, System, until
 from tests.support.pipeline import small_picture
+from tests.support.system import Client, System, until
 
 pytestmark = pytest.mark.kafka
 

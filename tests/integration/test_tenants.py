@@ -9,9 +9,9 @@ from collections import Counter
 import orjson
 
 from deeplens_streams.topics import CHANGELOGS, STATUS, TENANTS
-from tests.integration.system import Client, System, Worker, until
 from tests.support.operators import OPERATOR, admin
 from tests.support.pipeline import count_points, read_all, small_picture
+from tests.support.system import Client, System, Worker, until
 
 LIMIT = 100
 

@@ -15,7 +15,7 @@ from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
 from deeplens_streams.features.weights import have_weights
 from deeplens_streams.imaging.colour import _as_it_is
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 from tests.support.pictures import LIMIT, saved
 from tests.support.profiles import (
     ADOBE,

@@ -17,7 +17,7 @@ from deeplens_streams.features.models import (
     RESNET50,
 )
 from deeplens_streams.features.weights import check_weights, find_weights
-from tests.photographs import photograph, photographs
+from tests.support.photographs import photograph, photographs
 
 #: Photographs of which nobody doubts what they show, and ImageNet's classes for it.
 CLASSES = {

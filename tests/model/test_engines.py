@@ -23,7 +23,7 @@ from deeplens_streams.features.engines.precision import choose_precision, cpu_mu
 from deeplens_streams.features.engines.runtime import openvino
 from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0, RESNET50, UNTRAINED
-from tests.photographs import photographs
+from tests.support.photographs import photographs
 from tests.support.weights import efficientnet_lite0_weights
 
 OPENVINO, TORCH = Settings(engine="openvino"), Settings(engine="torch", device="cpu")

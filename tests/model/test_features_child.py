@@ -15,7 +15,7 @@ from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage, Weig
 from deeplens_streams.features import open_features
 from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 
 
 def child(**limits: float) -> ChildFeatures:

@@ -20,7 +20,7 @@ from deeplens_streams.features.models import UNTRAINED
 from tests.model.hostile_process import FULL, GREEDY, HEAVY, HEAVY_ONCE, MUTE, NEEDY, picture
 from tests.model.test_features_child import until
 from tests.model.test_features_poison import a_vector, letter_of, over_http
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such limits")
 

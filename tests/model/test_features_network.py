@@ -17,7 +17,7 @@ from deeplens_streams.features.base import Precision
 from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines.torch_engine import TorchEngine, open_torch
 from deeplens_streams.features.models import RESNET50, RESNET50_WEIGHTS, UNTRAINED
-from tests.photographs import as_jpeg, cropped_copy, photograph, photographs
+from tests.support.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 LIMIT = 100_000_000
 

@@ -11,7 +11,7 @@ from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
 from deeplens_streams.features.weights import have_weights
-from tests.photographs import cropped_copy, photographs
+from tests.support.photographs import cropped_copy, photographs
 
 Vectors = Callable[[Sequence[bytes]], np.ndarray]
 

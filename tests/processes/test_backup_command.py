@@ -12,7 +12,7 @@ import pytest
 
 from deeplens_streams.config import Settings
 from deeplens_streams.storage import Blobs, blobs_at
-from tests.backups import World, contents, shown
+from tests.support.backups import World, contents, shown
 
 COUNT = 400
 COMMAND = [sys.executable, "-m", "deeplens_streams.cli.main"]

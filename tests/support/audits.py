@@ -11,9 +11,9 @@ from deeplens_streams.topics import PROGRESS
 from models.images import StoredImage
 from models.status import ImageProgress
 from tables import image_status
-from tests.described import breaches_of
-from tests.photographs import photograph
-from tests.web_server import TENANT, Web
+from tests.support.openapi_answers import breaches_of
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, Web
 
 AUDIT = "/api/v1/admin/audit"
 PICTURE = photograph("rocket").data

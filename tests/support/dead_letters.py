@@ -12,9 +12,9 @@ from models.events import (
     utc_now,
 )
 from models.status import Step, StepStatus
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 from tests.support.stage_messages import incoming
-from tests.web_server import TENANT, Web, report, row_of
+from tests.support.web_server import TENANT, Web, report, row_of
 
 LETTERS = "/api/v1/dead-letters"
 PICTURE = photograph("rocket").data

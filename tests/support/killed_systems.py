@@ -40,10 +40,10 @@ from models.status import ImageRow
 from models.tenants import Scope, Tenant, TenantChanged, Usage
 from tables import image_status
 from tables import tenants as tenants_table
-from tests.photographs import as_jpeg, photograph
-from tests.registered import Stream, registered
+from tests.support.photographs import as_jpeg, photograph
+from tests.support.registered_agents import Stream, registered
 from tests.support.stored_images import image as made_image
-from tests.web_server import Feed, Pressure, Rows, Tables
+from tests.support.web_server import Feed, Pressure, Rows, Tables
 
 TENANT = "acme-corp"
 PICTURE = as_jpeg(photograph("coffee").data, pixels=20_000)

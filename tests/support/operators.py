@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.integration.system import Client
+from tests.support.system import Client
 
 OPERATOR = "operator-" + "y" * 40
 

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer
 from deeplens_streams.config import load_settings
 from deeplens_streams.topics import Topic
 from deeplens_streams.vectors import open_vectors
-from tests.integration.system import System
-from tests.photographs import as_jpeg, photograph
+from tests.support.photographs import as_jpeg, photograph
+from tests.support.system import System
 
 MODEL = "resnet50-untrained"
 

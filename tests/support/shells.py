@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 
 from deeplens_streams.cli.main import main
-from tests.web_server import Web, running
+from tests.support.web_server import Web, running
 
 NOBODY = "img_00000000-0000-4000-8000-000000000000"
 

@@ -29,7 +29,7 @@ from models.status import Ending, ImageProgress, ImageRow, Step, StepStatus
 from tests.support.killed_systems import PICTURE, TENANT, Fuse, Killed, System
 from tests.support.status_tracking import process
 from tests.support.stored_images import image as made_image
-from tests.web_server import until
+from tests.support.web_server import until
 
 NOW = datetime.now(UTC)
 AGO = timedelta(days=91)

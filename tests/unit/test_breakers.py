@@ -20,7 +20,7 @@ from deeplens_streams.errors import (
     UndecodableImage,
     VectorsUnavailable,
 )
-from tests.web_server import until
+from tests.support.web_server import until
 
 
 class Dependency:

@@ -14,7 +14,7 @@ from deeplens_streams.broker_security import broker_security, client_options, fa
 from deeplens_streams.cli.up import up
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
-from tests.certificates import Authority, Pair, openssl
+from tests.support.certificates import Authority, Pair, openssl
 
 PASSWORD = "a-very-secret-password"
 LOGIN = {

@@ -6,9 +6,9 @@ import pytest
 
 from deeplens_streams.audit import settled
 from deeplens_streams.web import audit as web_audit
-from tests.photographs import photograph
+from tests.support.photographs import photograph
 from tests.support.shells import Shell, shell, web
-from tests.web_server import TENANT, Web
+from tests.support.web_server import TENANT, Web
 
 __all__ = ["shell", "web"]  # fixtures
 

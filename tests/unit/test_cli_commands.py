@@ -15,9 +15,9 @@ from deeplens_streams.client import Client, Missing, NotReady
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.web.hub import close_all
 from models.status import Step, StepStatus
-from tests.photographs import as_jpeg, cropped_copy, photograph
+from tests.support.photographs import as_jpeg, cropped_copy, photograph
 from tests.support.shells import NOBODY, Shell, shell, web
-from tests.web_server import Web, report, row_of, until
+from tests.support.web_server import Web, report, row_of, until
 
 __all__ = ["shell", "web"]  # fixtures
 

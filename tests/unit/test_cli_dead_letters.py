@@ -7,10 +7,10 @@ import pytest
 from deeplens_streams.audit import settled
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.web import deletion
-from tests.photographs import photograph
 from tests.support.dead_letters import fail
+from tests.support.photographs import photograph
 from tests.support.shells import NOBODY, Shell, shell, web
-from tests.web_server import TENANT, Web, until
+from tests.support.web_server import TENANT, Web, until
 
 __all__ = ["shell", "web"]  # fixtures
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from tests.keys import OPERATOR
+from tests.support.api_keys import OPERATOR
 from tests.support.shells import Shell
-from tests.web_server import Web, running
+from tests.support.web_server import Web, running
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from deeplens_streams.cli import upload_files
 from deeplens_streams.cli.upload_files import find_files, shown
-from tests.photographs import as_jpeg, photograph
+from tests.support.photographs import as_jpeg, photograph
 from tests.support.shells import Shell, shell, web
-from tests.web_server import Web
+from tests.support.web_server import Web
 
 __all__ = ["shell", "web"]  # fixtures
 

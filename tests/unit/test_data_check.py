@@ -27,7 +27,7 @@ from deeplens_streams.storage.objects import metadata_key_of
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.vectors.edge import EdgeVectors
 from models.images import StoredImage
-from tests.backups import World
+from tests.support.backups import World
 
 TABLE = "state/api/v1/tables/image_status-3.db"
 TOPIC = "kafka/data/deeplens.images.uploaded-0"

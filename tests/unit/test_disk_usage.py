@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.host.disk_usage import DiskUsage, parts, used
-from tests.web_server import until
+from tests.support.web_server import until
 
 
 def test_what_is_written_is_measured_and_holes_are_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.notes import NO_END
-from tests.photographs import photographs
+from tests.support.photographs import photographs
 from tests.support.pictures import LIMIT, decoded, difference, saved
 
 KINDS: dict[str, dict[str, object]] = {

@@ -22,8 +22,8 @@ from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging import codestream
 from deeplens_streams.imaging.codestream import read_codestream
 from deeplens_streams.imaging.jpeg2000 import Jpeg2000
-from tests.photographs import photograph
 from tests.support.odd_headers import box, boxes, small
+from tests.support.photographs import photograph
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved, sizes
 
 PLAIN = saved(quadrants(), "JPEG2000")

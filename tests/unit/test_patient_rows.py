@@ -11,7 +11,7 @@ from deeplens_streams.web.context import RowSource, TableSource
 from deeplens_streams.web.patient_rows import PatientRows
 from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
 from models.status import ImageRow
-from tests.web_server import row_of
+from tests.support.web_server import row_of
 
 #: Who has the second partition, in which state, and how many messages of its changelog it lacks.
 Moment = tuple[str | None, str, int | None]

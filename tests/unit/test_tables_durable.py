@@ -15,7 +15,7 @@ from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
 from deeplens_streams.transport import heard
 from tables.durable import DurableTable
-from tests.complaints import complaints_of
+from tests.support.asyncio_complaints import complaints_of
 
 CHANGELOG = "t-rows-changelog"
 

@@ -23,7 +23,7 @@ from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.registry_reader import RegistryReader
 from models.tenants import ApiKey, Tenant, TenantState
 from tests.support.tenant_changes import NOW, tenant
-from tests.web_server import until
+from tests.support.web_server import until
 
 
 async def publish(*_messages: Message) -> None: ...

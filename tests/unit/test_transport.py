@@ -20,7 +20,7 @@ from mode.threads import QueueServiceThread
 
 from deeplens_streams import transport
 from deeplens_streams.transport import Cluster, Consumer, Producer, keep_partitions
-from tests.complaints import complaints_of
+from tests.support.asyncio_complaints import complaints_of
 
 A, B = TP("a", 0), TP("a", 1)
 

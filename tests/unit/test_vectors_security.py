@@ -22,7 +22,7 @@ from deeplens_streams.errors import ConfigurationError, VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint, VectorStore, open_vectors
 from deeplens_streams.vectors.client import connect
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}
 KEY = "a-very-secret-key"

@@ -6,7 +6,7 @@ from typing import Any
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.times import parse_time
 from models.events import wire_time
-from tests.web_server import row_of
+from tests.support.web_server import row_of
 
 
 def done(

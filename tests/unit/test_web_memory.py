@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.web_process import started
-from tests.web_server import TENANT, UPLOAD, noise_jpeg
+from tests.support.web_process import started
+from tests.support.web_server import TENANT, UPLOAD, noise_jpeg
 
 UPLOADS = 50
 BYTES = 10_000_000

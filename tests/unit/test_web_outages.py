@@ -11,7 +11,7 @@ from deeplens_streams.web import outages
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.outages import FORGET_S, Outages
 from models.status import ImageRow, ImageStatusChanged, Step, StepReport, StepStatus
-from tests.web_server import report, row_of
+from tests.support.web_server import report, row_of
 
 MODEL = "resnet50"
 EXTRACTION = (Step.FEATURE_EXTRACTION.value, MODEL)

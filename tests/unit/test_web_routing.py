@@ -20,7 +20,7 @@ from deeplens_streams.web.inspection import FaustTables
 from deeplens_streams.web.keys import CONTEXT
 from models.status import ImageRow
 from tables import image_status
-from tests.web_server import row_of
+from tests.support.web_server import row_of
 
 HERE = "http://127.0.0.1:8123"
 

@@ -12,7 +12,7 @@ from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.features.weights import find_weights
-from tests.photographs import cropped_copy, photographs
+from tests.support.photographs import cropped_copy, photographs
 
 
 @pytest.fixture(scope="module")

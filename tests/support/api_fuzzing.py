@@ -25,10 +25,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from deeplens_streams.web.openapi.operation import FORM
-from tests.described import described
-from tests.photographs import photograph
 from tests.support.dead_letters import fail
-from tests.web_server import TENANT, Web, running
+from tests.support.openapi_answers import described
+from tests.support.photographs import photograph
+from tests.support.web_server import TENANT, Web, running
 
 CHECKS = [
     not_a_server_error,

@@ -1,4 +1,4 @@
-"""The web layer as a process of its own: ``python -m tests.web_process FOLDER MAX_PIXELS``."""
+"""The web layer as a process: ``python -m tests.support.web_process FOLDER MAX_PIXELS``."""
 
 import asyncio
 import subprocess
@@ -16,17 +16,17 @@ from deeplens_streams.logs import configure_logging
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import Runner, server_options
-from tests.web_server import Web
+from tests.support.web_server import Web
 
 
 @contextmanager
 def started(folder: Path, max_pixels: int) -> Iterator[subprocess.Popen[str]]:
     """Run this program; the first line that it prints is its port."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.web_process", str(folder), str(max_pixels)],
+        [sys.executable, "-m", "tests.support.web_process", str(folder), str(max_pixels)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         text=True,
     ) as found:
         try:

@@ -59,7 +59,7 @@ from models.tenants import (
     TenantChangeData,
 )
 from tables import image_status
-from tests.described import breaches
+from tests.support.openapi_answers import breaches
 
 UPLOAD = "/api/v1/images/upload"
 SEARCH = "/api/v1/images/search"

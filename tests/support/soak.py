@@ -14,9 +14,9 @@ import psutil
 from yarl import URL
 
 from deeplens_streams.config import Settings
-from tests.faults.parts import small_pictures
-from tests.faults.uploads import TENANT, Uploader
-from tests.integration.system import Client, System, Worker, until
+from tests.support.fault_injection import small_pictures
+from tests.support.system import Client, System, Worker, until
+from tests.support.uploads import TENANT, Uploader
 
 #: How much more the last quarter may hold than the second.
 GROWTH = 1.10

@@ -1,4 +1,4 @@
-"""A worker that waits for nothing but work: ``python -m tests.hasty_audit worker``.
+"""A worker that waits for nothing but work: ``python -m tests.support.impatient_worker worker``.
 
 An audit judges what moved more than two minutes before all was read, and what was deleted long ago
 is looked for after five; a test would wait for them.

@@ -4,8 +4,8 @@ from typing import Any
 
 from aiohttp import FormData
 
-from tests.photographs import photograph
-from tests.web_server import UPLOAD, Web
+from tests.support.photographs import photograph
+from tests.support.web_server import UPLOAD, Web
 
 OPERATOR = "operator-" + "x" * 40
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.integration.system import Process
+from tests.support.system import Process
 
 
 class StubExtractor(Process):
     """The extraction service without a model."""
 
     def __init__(self, folder: Path, port: int, *, sleep_ms: float = 0.0) -> None:
-        args = ["tests.faults.stub_extractor", "--port", str(port), "--sleep-ms", str(sleep_ms)]
+        args = ["tests.support.stub_extractor", "--port", str(port), "--sleep-ms", str(sleep_ms)]
         super().__init__(folder, port, args, {})
 
     async def until_ready(self) -> None:

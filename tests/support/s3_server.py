@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from deeplens_streams.kafka.ports import free_port
-from tests.certificates import Pair
+from tests.support.certificates import Pair
 from tests.support.programs import program
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_S = 20
 KEYS = {"ROOT_ACCESS_KEY": "of-the-tests", "ROOT_SECRET_KEY": "secret-of-the-tests"}
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from pillow_heif import register_heif_opener
 
-from tests.photographs import photographs
 from tests.support.odd_headers import odd_headers
+from tests.support.photographs import photographs
 
 register_heif_opener()
 

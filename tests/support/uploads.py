@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from tests.integration.system import Worker
+from tests.support.system import Worker
 
 TENANT = "acme-corp"
 

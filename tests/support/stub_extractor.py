@@ -1,4 +1,4 @@
-"""An extraction service without a model: ``python -m tests.faults.stub_extractor --port N``.
+"""An extraction service without a model: ``python -m tests.support.stub_extractor --port N``.
 
 It speaks the service's contract. A vector follows from the picture's bytes, so that tests of
 everything around the model need none.
