@@ -22,10 +22,7 @@ from deeplens_streams.vectors import (
     server_collections,
 )
 from deeplens_streams.vectors.server import ServerVectors
-from tests.behaviour.test_vectors import DIMENSION, HERE, point, unit
-
-NAME = "tenant_acme-corp_resnet50_vectors"
-THERE = {"tenant": "acmecorp", "model": "resnet50"}
+from tests.support.vector_points import DIMENSION, HERE, NAME, THERE, point, settled, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -221,17 +218,6 @@ async def test_optimizing_changes_nothing_that_anybody_sees(vectors: VectorStore
     assert await vectors.count(**HERE) == 20
     (hit,) = await vectors.search(unit(3), **HERE, limit=1, threshold=0.9)
     assert hit.payload == stored[3].payload
-
-
-async def settled(vectors: VectorStore, seconds: float = 120) -> None:
-    """Wait until the collection is not yellow any more."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = await vectors.describe(**HERE)
-            assert found is not None
-            if found.status is not CollectionStatus.YELLOW:
-                return
-            await asyncio.sleep(0.05)
 
 
 # Qdrant server -------------------------------------------------------------------------------

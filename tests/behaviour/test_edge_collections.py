@@ -24,8 +24,7 @@ from deeplens_streams.vectors import (
 )
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.edge_damage import VectorsDamaged
-from tests.behaviour.test_collections import NAME, THERE, settled
-from tests.behaviour.test_vectors import HERE, point, unit
+from tests.support.vector_points import HERE, NAME, THERE, point, settled, unit
 from tests.support.web_server import until
 
 

@@ -29,23 +29,16 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.kafka.ports import free_port
-from deeplens_streams.vectors import SearchFilter, VectorPoint, VectorStore, open_vectors
+from deeplens_streams.vectors import SearchFilter, VectorStore, open_vectors
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.conditions import TERMS, stored_payload
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.vectors.places import place_of
 from deeplens_streams.vectors.server import ServerVectors
-
-DIMENSION = 32
-HERE = {"tenant": "acme-corp", "model": "resnet50"}
+from tests.support.vector_points import DIMENSION, HERE, point, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-
-def unit(seed: int, dimension: int = DIMENSION) -> npt.NDArray[np.float32]:
-    row = np.random.default_rng(seed).normal(size=dimension)
-    return (row / np.linalg.norm(row)).astype(np.float32)
 
 
 def toward(axis: int, cosine: float) -> npt.NDArray[np.float32]:
@@ -56,25 +49,6 @@ def toward(axis: int, cosine: float) -> npt.NDArray[np.float32]:
 
 
 AHEAD = toward(1, 1.0)
-
-
-def point(vector: npt.NDArray[np.float32], **payload: Any) -> VectorPoint:
-    image_id = payload.pop("imageId", None) or new_image_id()
-    return VectorPoint(
-        image_id,
-        vector,
-        {
-            "imageId": image_id,
-            "fileName": "a.jpg",
-            "contentType": "image/jpeg",
-            "uploadedBy": None,
-            "uploadedAt": "2025-03-09T12:00:00.000Z",
-            "tags": {},
-            "thumbnailUrl": f"/api/v1/images/{image_id}/thumbnail",
-            "metadata": {"width": 640, "exifData": {"Make": "Größe", "list": [1, 2.5, None]}},
-        }
-        | payload,
-    )
 
 
 async def names(vectors: VectorStore, where: SearchFilter) -> list[str]:

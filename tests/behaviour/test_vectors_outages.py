@@ -42,10 +42,10 @@ from models.events import (
 )
 from models.images import StoredImage
 from models.status import ImageProgress, StepStatus
+from tests.support.qdrant_answers import info
 from tests.support.registered_agents import Stream, registered
 from tests.support.stored_images import image as made_image
 from tests.support.web_server import until
-from tests.unit.test_vectors_server_collections import info
 
 MODEL = MemoryFeatures().model
 PLACE = f"/collections/tenant_acme-corp_{MODEL.name}_vectors"

@@ -18,7 +18,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
-from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
 from deeplens_streams.features.base import Extraction
 from deeplens_streams.features.failures import ExtractionFailed
@@ -28,33 +27,14 @@ from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.kafka.ports import free_port
-from tests.support.photographs import as_jpeg, photograph
-
-SETTINGS = Settings(weights="untrained", max_upload_bytes=300_000, max_pixels=1_000_000)
-PICTURE = as_jpeg(photograph("china").data)
-
-
-def features() -> MemoryFeatures:
-    return MemoryFeatures(max_pixels=SETTINGS.max_pixels, model=UNTRAINED)
+from tests.support.extractor_forms import PICTURE, SETTINGS, features, form
+from tests.support.photographs import as_jpeg
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[TestClient]:
     async with TestClient(TestServer(build_app(features(), SETTINGS))) as client:
         yield client
-
-
-def form(
-    data: bytes | None = PICTURE, *, image_id: str | None = "img_1", **fields: str
-) -> aiohttp.FormData:
-    built = aiohttp.FormData(default_to_multipart=True)
-    if data is not None:
-        built.add_field("file", data, filename="picture.jpg", content_type="image/jpeg")
-    if image_id is not None:
-        fields["image_id"] = image_id
-    for name, value in fields.items():
-        built.add_field(name, value)
-    return built
 
 
 async def test_features_without_metadata(client: TestClient) -> None:

@@ -14,7 +14,7 @@ from deeplens_streams.features.base import Extraction
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.service import build_app
-from tests.contract.test_extractor_contract import SETTINGS, features, form
+from tests.support.extractor_forms import SETTINGS, features, form
 from tests.support.web_server import until
 
 

@@ -19,9 +19,9 @@ from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES
 from models.tenants import Scope
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph
+from tests.support.route_paths import filled
 from tests.support.web_server import SEARCH, TENANT, UPLOAD, Web, row_of, running
 
-IMAGE = "img_11111111-1111-4111-8111-111111111111"
 #: What anybody may ask for: nothing in it is a tenant's or an operator's.
 OPEN = {
     ("GET", "/health/live"),
@@ -39,20 +39,6 @@ async def served(tmp_path: Path) -> AsyncIterator[Web]:
     async with running(tmp_path, admin_key=OPERATOR) as web:
         web.indexes = True
         yield web
-
-
-def filled(path: str) -> str:
-    return (
-        path.replace("{image_id}", IMAGE)
-        .replace("{tenant_id}", "acme")
-        .replace("{letter_id}", IMAGE[4:])
-        .replace("{key_id}", "dlk_000000000000")
-        .replace("/tables/{name}", "/tables/image_status")
-        .replace("{name}", "app.css")
-        .replace("{key}", IMAGE)
-        .replace("{model_name}", "resnet50")
-        .replace("{trash_id}", f"acme.{IMAGE[4:]}.1764500000000-{IMAGE[4:]}")
-    )
 
 
 async def test_every_route_needs_a_key_but_those_that_are_open(served: Web) -> None:

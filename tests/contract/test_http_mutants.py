@@ -6,21 +6,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from deeplens_streams.errors import DeepLensError, UndecodableImage, UnsupportedKind
+from deeplens_streams.errors import DeepLensError
 from deeplens_streams.features.memory import MemoryFeatures
-from tests.support.damaged_images import MAX_PIXELS, Mutant, mutants
+from tests.support.damaged_images import MAX_PIXELS, REFUSED, RESOLVED, Mutant, mutants
 from tests.support.pipeline_in_process import end_of
 from tests.support.web_server import TENANT, UPLOAD, Web, running
 
 COUNT = 300
-REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY_FRAMES")} | {
-    (415, "UNSUPPORTED_FORMAT"),
-    (415, "UNSUPPORTED_KIND"),
-}
-
-
-#: How a picture that was accepted may end. That no decoder knows its kind may show at its pixels.
-RESOLVED = {"completed", UndecodableImage.code, UnsupportedKind.code}
 
 
 async def fate(served: Web, mutant: Mutant) -> str:

@@ -11,9 +11,9 @@ from aiohttp import ClientResponse, FormData, WSServerHandshakeError
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.web import HEALTH_ROUTES, ROUTES
-from tests.contract.test_http_access import filled
 from tests.support.api_keys import OPERATOR, tenant_key
 from tests.support.photographs import photograph
+from tests.support.route_paths import filled
 from tests.support.web_server import TENANT, UPLOAD, Web, running
 
 SHOP, OTHER = "https://shop.example", "https://shop.example.evil.example"

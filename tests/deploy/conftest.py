@@ -10,30 +10,10 @@ import yaml
 
 from deeplens_streams.broker_security import broker_security
 from deeplens_streams.config import Settings, load_settings
-from tests.deploy.tools import CHART, DOCKER, SECRETS, run
+from tests.deploy.tools import CHART, KUBERNETES, NEEDED, Compose, compose_config, run
 from tests.support.programs import program
 
-Compose = dict[str, Any]
 Manifests = list[dict[str, Any]]
-
-#: The Kubernetes that Helm is told of where none is there to be asked.
-KUBERNETES = "1.33"
-
-#: What a release needs at the least.
-NEEDED = {
-    "DEEPLENS_BROKER": "kafka://kafka-0.kafka:9092;kafka://kafka-1.kafka:9092",
-    "DEEPLENS_STORAGE_URL": "s3://pictures/deeplens",
-    "DEEPLENS_QDRANT_URL": "http://qdrant:6333",
-}
-
-
-def compose_config(*options: str, files: tuple[str, ...] = ("compose.yaml",)) -> Compose:
-    """Return what Docker Compose makes of the files."""
-    named = [part for file in files for part in ("--file", file)]
-    # Without the .env that someone may have there.
-    asked = (program("docker-compose"), "--env-file", os.devnull, *named, "config", *options)
-    config: Compose = json.loads(run(*asked, "--format", "json", cwd=DOCKER, env=SECRETS))
-    return config
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from deeplens_streams import __version__
-from tests.deploy.conftest import KUBERNETES, NEEDED
 from tests.deploy.manifests import EVERYTHING, Manifests, of_kind
-from tests.deploy.tools import CHART, run
+from tests.deploy.tools import CHART, KUBERNETES, NEEDED, run
 from tests.support.programs import program
 
 Render = Callable[..., Manifests]

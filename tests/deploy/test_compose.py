@@ -10,8 +10,7 @@ import pytest
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.topics import EXTRACTION, INDEXING, UPLOADED
-from tests.deploy.conftest import compose_config
-from tests.deploy.tools import DOCKER, SECRETS
+from tests.deploy.tools import DOCKER, SECRETS, compose_config
 
 Services = dict[str, dict[str, Any]]
 Read = Callable[[Mapping[str, str]], Settings]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deeplens_streams.kafka.server import KafkaServer
-from tests.faults.test_outages import steps_of
+from tests.faults.outages import steps_of
 from tests.support.fault_injection import StubExtractor, fill, small_pictures
 from tests.support.system import System, until
 from tests.support.uploads import TENANT, Uploader

@@ -10,8 +10,8 @@ from deeplens_streams import codec
 from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
+from tests.faults.outages import MAX_LINES, STAGES, lines_of
 from tests.faults.proxy import ProxiedKafka, Proxy
-from tests.faults.test_outages import MAX_LINES, STAGES, lines_of
 from tests.support.fault_injection import StubExtractor, small_pictures
 from tests.support.pipeline import count_points, read_all
 from tests.support.system import System

@@ -1,11 +1,9 @@
 """A dependency is away for a minute: uploads go on, nothing is lost, no attempt is spent."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from deeplens_streams.errors import ExtractorUnavailable
 from deeplens_streams.kafka.server import KafkaServer
+from tests.faults.outages import MAX_LINES, STAGES, lines_of, steps_of
 from tests.support.fault_injection import StubExtractor, fill, small_pictures
 from tests.support.s3_server import S3Server
 from tests.support.system import Client, System, Worker
@@ -25,29 +24,6 @@ OUTAGE_S = 60
 KAFKA_OUTAGE_S = 45
 RETURN_S = 30
 SHOWN_S = 10
-#: Of one stage in one outage.
-MAX_LINES = 10
-STAGES = 4
-#: Lines that come with each picture, whatever else happens.
-PER_PICTURE = {"upload accepted", "picture completed", "upload is a duplicate"}
-
-
-def lines_of(worker: Worker, begin: int) -> Counter[str]:
-    """Count what was logged behind `begin`, but for what comes with each picture."""
-    said: Counter[str] = Counter()
-    for line in worker.log()[begin:].splitlines():
-        try:
-            event = json.loads(line)["event"]
-        except (ValueError, KeyError):
-            event = line[:80]
-        if event not in PER_PICTURE:
-            said[event] += 1
-    return said
-
-
-async def steps_of(client: Client, image_id: str) -> dict[str, dict[str, Any]]:
-    status = await client.status(image_id)
-    return {step["step"]: step for step in status["processingSteps"]}
 
 
 async def waiting_steps(client: Client, ids: list[str]) -> list[dict[str, Any]]:

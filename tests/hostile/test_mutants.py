@@ -20,8 +20,7 @@ from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors
-from tests.contract.test_http_mutants import REFUSED, RESOLVED
-from tests.support.damaged_images import MAX_PIXELS, Mutant, mutants, originals
+from tests.support.damaged_images import MAX_PIXELS, REFUSED, RESOLVED, Mutant, mutants, originals
 from tests.support.pipeline_in_process import end_of
 from tests.support.web_process import started
 from tests.support.web_server import TENANT, UPLOAD

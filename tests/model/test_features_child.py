@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from deeplens_streams.features import open_features
 from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
 from tests.support.photographs import photograph
+from tests.support.waiting import until
 
 
 def child(**limits: float) -> ChildFeatures:
@@ -28,12 +28,6 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 -- another process changes it
-            await asyncio.sleep(0.01)
 
 
 async def in_hand(features: ChildFeatures, other_than: int | None = None) -> int:

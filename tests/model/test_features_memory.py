@@ -17,10 +17,10 @@ from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.features import child as child_module
 from deeplens_streams.features.child import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
+from tests.model.hostile_features import a_vector, letter_of, over_http
 from tests.model.hostile_process import FULL, GREEDY, HEAVY, HEAVY_ONCE, MUTE, NEEDY, picture
-from tests.model.test_features_child import until
-from tests.model.test_features_poison import a_vector, letter_of, over_http
 from tests.support.photographs import photograph
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such limits")
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from pillow_heif import register_heif_opener
 
+from deeplens_streams.errors import UndecodableImage, UnsupportedKind
 from tests.support.odd_headers import odd_headers
 from tests.support.photographs import photographs
 
@@ -205,3 +206,14 @@ def _noise(dice: random.Random) -> bytes:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+#: How one that is refused at its upload is answered.
+REFUSED = {(400, "UNDECODABLE_IMAGE"), (413, "TOO_MANY_PIXELS"), (413, "TOO_MANY_FRAMES")} | {
+    (415, "UNSUPPORTED_FORMAT"),
+    (415, "UNSUPPORTED_KIND"),
+}
+
+
+#: How a picture that was accepted may end. That no decoder knows its kind may show at its pixels.
+RESOLVED = {"completed", UndecodableImage.code, UnsupportedKind.code}

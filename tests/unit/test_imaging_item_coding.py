@@ -10,8 +10,8 @@ from PIL import Image
 from deeplens_streams.errors import UnsupportedKind
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.item_coding import AV1, HEVC, primary_coding
+from tests.support.image_grids import SIDE, flat_grid
 from tests.support.pictures import LIMIT, decoded, quadrants, saved, sizes
-from tests.unit.test_imaging_isobmff import SIDE, flat_grid
 
 _AVIF = saved(quadrants(), "AVIF", quality=95)
 _HEIC = saved(quadrants(), "HEIF", quality=95)
