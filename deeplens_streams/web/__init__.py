@@ -10,6 +10,10 @@ from aiohttp import web
 
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import Settings
+from deeplens_streams.ingest.admission import Gate
+from deeplens_streams.ingest.body_rate import Reading
+from deeplens_streams.ingest.fetcher import Importer
+from deeplens_streams.ingest.spool import Spool
 from deeplens_streams.web import (
     admin_log,
     api_keys,
@@ -46,8 +50,6 @@ from deeplens_streams.web.context import (
 )
 from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.estimates import Estimates
-from deeplens_streams.web.gate import Gate
-from deeplens_streams.web.imports import Importer
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import (
     CONTEXT,
@@ -69,10 +71,8 @@ from deeplens_streams.web.keys import (
 from deeplens_streams.web.openapi import document
 from deeplens_streams.web.origins import ORIGINS, Origins
 from deeplens_streams.web.readiness import Readiness
-from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.server import Runner
-from deeplens_streams.web.spool import Spool
 from models.tenants import Scope
 
 __all__ = [

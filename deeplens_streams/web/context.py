@@ -8,9 +8,9 @@ from typing import Protocol
 
 from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.breakers import BreakerState
+from deeplens_streams.ingest import admission
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish
-from deeplens_streams.web import gate
 from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry
@@ -123,7 +123,7 @@ class HealthContext:
     stream_checks: Callable[[], Awaitable[Mapping[str, Check]]]
 
 
-class Backlog(gate.Backlog, Watermark, Protocol):
+class Backlog(admission.Backlog, Watermark, Protocol):
     """What stages have still to read."""
 
 

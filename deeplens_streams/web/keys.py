@@ -4,16 +4,16 @@ import asyncio
 
 from aiohttp import web
 
+from deeplens_streams.ingest.admission import Gate
+from deeplens_streams.ingest.body_rate import Reading
+from deeplens_streams.ingest.fetcher import Importer
+from deeplens_streams.ingest.spool import Spool
 from deeplens_streams.turns import Turns
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
-from deeplens_streams.web.gate import Gate
-from deeplens_streams.web.imports import Importer
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.readiness import Readiness
-from deeplens_streams.web.reading import Reading
-from deeplens_streams.web.spool import Spool
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
 HEALTH: web.AppKey[HealthContext] = web.AppKey("deeplens_health", HealthContext)

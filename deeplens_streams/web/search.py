@@ -23,6 +23,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.pictures import inspect
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.turns import Turns
@@ -34,7 +35,6 @@ from deeplens_streams.web.filters import parse_filters
 from deeplens_streams.web.keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.multipart import Form, read_form
-from deeplens_streams.web.spool import SpooledFile
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"

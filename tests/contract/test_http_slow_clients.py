@@ -11,7 +11,8 @@ import orjson
 import pytest
 from aiohttp import FormData
 
-from deeplens_streams.web import bodies, intake, reading, upload
+from deeplens_streams.ingest import body_rate
+from deeplens_streams.web import bodies, intake, upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
@@ -59,7 +60,7 @@ async def slow_clients(served: Web, count: int) -> AsyncIterator[list[asyncio.Ta
 
 
 async def test_two_hundred_slow_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "WINDOW_S", 4.0)
+    monkeypatch.setattr(body_rate, "WINDOW_S", 4.0)
     async with running(tmp_path) as served, slow_clients(served, 200) as slow:
         uploads = [served.upload(ROCKET, skipDuplicateCheck="true") for _ in range(20)]
         answers = await asyncio.gather(*uploads)
@@ -74,10 +75,10 @@ async def test_two_hundred_slow_clients(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_where_all_turns_are_taken_the_slowest_make_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "GRACE_S", 0.0)
-    monkeypatch.setattr(reading, "WINDOW_S", 3600.0)
+    monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
+    monkeypatch.setattr(body_rate, "WINDOW_S", 3600.0)
     async with running(tmp_path, max_uploads=10) as served, slow_clients(served, 10) as slow:
-        await until(lambda: all(each.rate < reading.SLOW_RATE for each in served.reading._paces))
+        await until(lambda: all(each.rate < body_rate.SLOW_RATE for each in served.reading._paces))
         for _ in range(3):
             await served.upload(ROCKET, skipDuplicateCheck="true")
         await until(lambda: any(each.done() for each in slow))
@@ -90,8 +91,8 @@ async def test_what_is_read_and_not_answered_has_its_turn_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Uploads that wait for storage are bounded, too, and make room for nobody."""
-    monkeypatch.setattr(reading, "GRACE_S", 0.0)
-    monkeypatch.setattr(reading, "SLOW_RATE", float("inf"))
+    monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
+    monkeypatch.setattr(body_rate, "SLOW_RATE", float("inf"))
     waiting, go_on = 0, asyncio.Event()
     accept = intake.Intake.accept
 
@@ -119,8 +120,8 @@ async def test_what_is_read_and_not_answered_has_its_turn_still(
 async def test_a_body_makes_room_where_others_wait_for_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "GRACE_S", 0.0)
-    monkeypatch.setattr(reading, "WINDOW_S", 3600.0)
+    monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
+    monkeypatch.setattr(body_rate, "WINDOW_S", 3600.0)
     waiting, go_on = 0, asyncio.Event()
     accept = intake.Intake.accept
 
@@ -135,7 +136,7 @@ async def test_a_body_makes_room_where_others_wait_for_storage(
         first = asyncio.create_task(served.upload(ROCKET, tenantId="a"))
         await until(lambda: waiting == 1)
         async with slow_clients(served, 1) as (slow,):
-            await until(lambda: all(e.rate < reading.SLOW_RATE for e in served.reading._paces))
+            await until(lambda: all(e.rate < body_rate.SLOW_RATE for e in served.reading._paces))
             await served.upload(ROCKET)
             status, answer = await slow
             assert (status, answer["errorCode"]) == (429, "TOO_MANY_UPLOADS")

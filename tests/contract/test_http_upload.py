@@ -24,12 +24,13 @@ from deeplens_streams.errors import (
     StorageUnavailable,
     UrlNotFetched,
 )
+from deeplens_streams.ingest import fetcher
 from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.files import NewFile
 from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.topics import UPLOADED, Message
-from deeplens_streams.web import imports, intake, upload
+from deeplens_streams.web import intake, upload
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import INTAKE
 from tests.support.photographs import photograph
@@ -537,7 +538,7 @@ async def test_a_tenant_over_its_rate_has_nothing_fetched(
         fetched.append(url)
         raise UrlNotFetched
 
-    monkeypatch.setattr(imports.Importer, "fetch", fetch)
+    monkeypatch.setattr(fetcher.Importer, "fetch", fetch)
     async with running(tmp_path, url_import=True, tenant_uploads_per_minute=2) as served:
         for _ in range(7):  # no two minutes have room for so many
             made = form(None, tenantId=TENANT, url="https://pictures.example/a.jpg")

@@ -15,7 +15,8 @@ from aiohttp.test_utils import TestServer
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.web import imports, public_addresses, reading, upload
+from deeplens_streams.ingest import body_rate, fetcher, private_networks
+from deeplens_streams.web import upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
@@ -97,8 +98,8 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def served(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Web]:
-    only_the_site = partial(public_addresses.PublicSockets, lambda each: each == "127.0.0.1")
-    monkeypatch.setattr(imports, "PublicSockets", only_the_site)
+    only_the_site = partial(private_networks.PublicSockets, lambda each: each == "127.0.0.1")
+    monkeypatch.setattr(fetcher, "PublicSockets", only_the_site)
     settings: dict[str, Any] = {"url_import": True, "url_import_ports": (site.server.port,)}
     async with running(tmp_path, max_upload_bytes=LIMIT, **settings) as found:
         yield found
@@ -134,9 +135,9 @@ async def test_a_picture_by_its_address(served: Web, site: Site) -> None:
 
 
 async def test_redirects_are_followed_a_few_times(served: Web, site: Site) -> None:
-    status, _ = await import_from(served, site.url(f"/loop/{imports.MAX_REDIRECTS - 1}"))
+    status, _ = await import_from(served, site.url(f"/loop/{fetcher.MAX_REDIRECTS - 1}"))
     assert status == 202
-    assert "redirects" in await refused_after(served, site.url(f"/loop/{imports.MAX_REDIRECTS}"))
+    assert "redirects" in await refused_after(served, site.url(f"/loop/{fetcher.MAX_REDIRECTS}"))
 
 
 async def refused_after(served: Web, url: str) -> str:
@@ -186,7 +187,7 @@ async def test_a_name_that_changes_its_mind(
         shape = {"hostname": host, "port": port, "family": 2, "proto": 0, "flags": 0}
         return [shape | {"host": address}]
 
-    monkeypatch.setattr(imports._Resolver, "resolve", resolve)
+    monkeypatch.setattr(fetcher._Resolver, "resolve", resolve)
     status, _ = await import_from(served, site.url("/picture", "rebind.example"))
     assert status == 202
     assert looked_up == ["rebind.example"]
@@ -211,7 +212,7 @@ async def test_a_silent_name_server_holds_up_nobody_else(
         answered.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
-    monkeypatch.setattr(imports.socket, "getaddrinfo", silent)
+    monkeypatch.setattr(fetcher.socket, "getaddrinfo", silent)
     url = site.url("/picture", "silent.example")
     waiting = [asyncio.create_task(import_from(served, url)) for _ in range(8)]
     try:
@@ -241,7 +242,7 @@ async def test_large_bodies_are_cut_off(served: Web, site: Site) -> None:
 
 
 async def test_servers_that_drip(served: Web, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "WINDOW_S", 0.2)
+    monkeypatch.setattr(body_rate, "WINDOW_S", 0.2)
     assert "slowly" in await refused(served, site.url("/silent"), "URL_NOT_FETCHED")
 
 

@@ -21,6 +21,7 @@ from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.memory import MemoryFeatures
+from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
@@ -45,7 +46,6 @@ from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
 from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
-from deeplens_streams.web.reading import Reading
 from deeplens_streams.web.registry import Registry, change_of
 from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
 from models.events import utc_now

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from deeplens_streams.web.public_addresses import NotPublic, PublicSockets, is_public
+from deeplens_streams.ingest.private_networks import NotPublic, PublicSockets, is_public
 
 
 @pytest.mark.parametrize(

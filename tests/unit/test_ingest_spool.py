@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from deeplens_streams.errors import StorageFull, StorageUnavailable, UndecodableImage
-from deeplens_streams.web import spool as spooling
-from deeplens_streams.web.spool import BLOCK_BYTES, Spool, SpooledFile
+from deeplens_streams.ingest import spool as spooling
+from deeplens_streams.ingest.spool import BLOCK_BYTES, Spool, SpooledFile
 
 SMALL, LARGE = BLOCK_BYTES - 1, 3 * BLOCK_BYTES + 7
 

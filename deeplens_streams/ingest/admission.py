@@ -9,7 +9,7 @@ from typing import Protocol
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BacklogFull, StorageFull
-from deeplens_streams.web.spool import BLOCK_BYTES
+from deeplens_streams.ingest.spool import BLOCK_BYTES
 
 #: Bounds of what a client is told to wait, in seconds, and what it is told while nothing drains.
 _SHORTEST_S, _LONGEST_S, _UNKNOWN_S = 1, 3600, 30

@@ -17,9 +17,9 @@ from yarl import URL
 from deeplens_streams import __version__
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import TooLarge, UploadTooSlow, UrlNotFetched, UrlRefused
-from deeplens_streams.web.public_addresses import PublicSockets
-from deeplens_streams.web.reading import Pace
-from deeplens_streams.web.spool import SpooledFile
+from deeplens_streams.ingest.body_rate import Pace
+from deeplens_streams.ingest.private_networks import PublicSockets
+from deeplens_streams.ingest.spool import SpooledFile
 
 MAX_REDIRECTS: Final = 3
 _MAX_URL: Final = 2048
