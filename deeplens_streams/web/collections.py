@@ -16,7 +16,7 @@ from deeplens_streams.vectors import Collection, VectorStore, collection_name
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.bodies import read_body
+from deeplens_streams.web.forms.json_body import read_body
 from deeplens_streams.web.keys import CONTEXT, QUOTAS
 
 MADE_BLANK: Final[dict[str, Any]] = {

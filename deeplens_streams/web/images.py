@@ -10,7 +10,7 @@ from deeplens_streams.web import links
 from deeplens_streams.web.access import DOOR, tenant_bound, tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.fields import whole_number
+from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.status import shown_state
 from models.images import StoredImage

@@ -9,8 +9,8 @@ from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import tables
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.bodies import read_raw
-from deeplens_streams.web.fields import whole_number
+from deeplens_streams.web.forms.fields import whole_number
+from deeplens_streams.web.forms.json_body import read_raw
 from deeplens_streams.web.keys import CONTEXT
 
 #: IDs of one question, at the most.

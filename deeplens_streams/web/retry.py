@@ -18,8 +18,8 @@ from deeplens_streams.storage.letters import DeadLetterStore, is_recent
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.bodies import flag, read_body
 from deeplens_streams.web.dead_letters import replay_of
+from deeplens_streams.web.forms.json_body import flag, read_body
 from deeplens_streams.web.keys import CONTEXT
 from deeplens_streams.web.status import find_row
 from models.letters import LetterState

@@ -28,13 +28,14 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.turns import Turns
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
-from deeplens_streams.web import fields, links
+from deeplens_streams.web import links
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.filters import parse_filters
+from deeplens_streams.web.forms import fields
+from deeplens_streams.web.forms.filters import parse_filters
+from deeplens_streams.web.forms.multipart import Form, read_form
 from deeplens_streams.web.keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
-from deeplens_streams.web.multipart import Form, read_form
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"

@@ -12,12 +12,13 @@ from deeplens_streams.errors import (
     TenantNotFound,
 )
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.web import admin_log, fields, provision
+from deeplens_streams.web import admin_log, provision
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.api_keys import living
-from deeplens_streams.web.bodies import allow_only, read_body, whole
 from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.forms import fields
+from deeplens_streams.web.forms.json_body import allow_only, read_body, whole
 from deeplens_streams.web.keys import CONTEXT, QUOTAS
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState, Usage
 

@@ -18,10 +18,12 @@ from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.storage.base import ImageStorage
-from deeplens_streams.web import fields, links
+from deeplens_streams.web import links
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.forms import fields
+from deeplens_streams.web.forms.multipart import Form, read_form
 from deeplens_streams.web.keys import (
     CONTEXT,
     ESTIMATES,
@@ -33,7 +35,6 @@ from deeplens_streams.web.keys import (
     SPOOL,
 )
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
-from deeplens_streams.web.multipart import Form, read_form
 from deeplens_streams.web.status import shown_state
 from models.events import ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage

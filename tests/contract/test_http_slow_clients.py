@@ -12,7 +12,8 @@ import pytest
 from aiohttp import FormData
 
 from deeplens_streams.ingest import body_rate
-from deeplens_streams.web import bodies, intake, upload
+from deeplens_streams.web import intake, upload
+from deeplens_streams.web.forms import json_body
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
@@ -148,7 +149,7 @@ async def test_a_body_makes_room_where_others_wait_for_storage(
 async def test_json_that_drips_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(bodies, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(json_body, "DEADLINE_S", 0.2)
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
     async with running(tmp_path) as served:
         status, answer = await drip(served, head.encode() + b'{"tenantId": "acme', every=0.02)

@@ -7,7 +7,7 @@ from typing import Final
 
 from deeplens_streams.errors import BadRequest, UnknownModel
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.web.multipart import Form
+from deeplens_streams.web.forms.multipart import Form
 from models.events import ProcessingOptions
 
 MAX_FILE_NAME: Final = 255

@@ -6,7 +6,7 @@ import orjson
 
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.vectors.base import SearchFilter
-from deeplens_streams.web.fields import TAG_KEY
+from deeplens_streams.web.forms.fields import TAG_KEY
 from deeplens_streams.web.times import parse_time
 from models.events import wire_time
 

@@ -7,8 +7,8 @@ import pytest
 
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.ingest.spool import Spool
-from deeplens_streams.web.fields import safe_file_name
-from deeplens_streams.web.multipart import _Reader
+from deeplens_streams.web.forms.fields import safe_file_name
+from deeplens_streams.web.forms.multipart import _Reader
 
 # What looks like the boundary, and is not, belongs to the picture.
 PICTURE = b"\r\n--limi\r\n--limit?\r\r\n\r\n----limit" + bytes(range(256)) + b"\r\n--"
