@@ -21,7 +21,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-retrieval bench-sync check-weights docs readme screenshots lock relock
+.PHONY: help run test test-without-programs test-faults test-disasters test-hostile check audit-packages bench bench-full bench-compare bench-retrieval bench-sync compare-openapi check-weights docs readme screenshots lock relock
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; \
@@ -77,6 +77,9 @@ bench-retrieval: $(VENV)/.dev ## Measure how well changed pictures are found aga
 
 bench-sync: $(VENV)/.dev ## Measure what it costs to survive a power cut; ARGS='--folder /mnt/disk'.
 	@exec $(BIN)/python -m benchmarks.synced $(ARGS)
+
+compare-openapi: $(VENV)/.dev ## List what the OpenAPI document lost and gained since another commit; BASE=v1.
+	@exec $(BIN)/python -m docs.compare_openapi $(BASE) $(ARGS)
 
 check-weights: $(VENV)/.dev ## Test search with the pretrained weights, where they are.
 	@exec $(BIN)/python -m pytest -q -rs tests/weights $(ARGS)
