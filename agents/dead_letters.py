@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from deeplens_streams.letters import kept_as
 from deeplens_streams.metrics import count_letter_read
+from deeplens_streams.pipeline.dead_letters import kept_as
+from deeplens_streams.pipeline.retry import note_retried
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.publisher import Publisher
-from deeplens_streams.replay import note_retried
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import FAILED, Message

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from agents.gone import dropped
 from deeplens_streams.errors import UnknownModel
+from deeplens_streams.pipeline.progress import progress, report, teller
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.publisher import Publisher
-from deeplens_streams.reports import progress, report, teller
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.topics import EXTRACTION, UPLOADED, Message
 from models.events import (
     ExtractionOptions,

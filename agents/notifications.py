@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from deeplens_streams.metrics import PROCESSING_SECONDS, known_or_other
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.topics import COMPLETED, Message
 from models.events import ProcessingCompleted
 

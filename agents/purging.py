@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.tenant import purge_tenant
 from deeplens_streams.metrics import DROPPED, PURGED
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.topics import DELETED, Message, Publish
 from models.deletion import ImageDeleted
 

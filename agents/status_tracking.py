@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from agents import announcements
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.stage import Stage
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import PROGRESS, STATUS, Message
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus

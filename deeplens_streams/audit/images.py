@@ -26,7 +26,7 @@ from deeplens_streams.audit.report import (
 from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.imaging.preprocessing import PREPROCESSING, version_of
-from deeplens_streams.letters import letter_id
+from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey

@@ -1,6 +1,6 @@
 """Having an image processed anew, as its next generation."""
 
-from deeplens_streams.reports import ending, progress, report
+from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.step_events import event_id, uploaded_event
 from deeplens_streams.topics import UPLOADED, Message, Publish
 from models.events import utc_now

@@ -12,8 +12,8 @@ import structlog
 
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
-from deeplens_streams.letters import letter_id
-from deeplens_streams.reports import ending
+from deeplens_streams.pipeline.dead_letters import letter_id
+from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout

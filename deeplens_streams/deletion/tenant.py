@@ -8,7 +8,7 @@ import structlog
 
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import DependencyUnavailable
-from deeplens_streams.reports import ending
+from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.topics import TENANT_CHANGES, Message, Publish

@@ -19,7 +19,7 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantSuspended,
 )
-from deeplens_streams.replay import Replay
+from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.storage.letters import LetterPage
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import CALLER, DOOR, tenant_bound

@@ -12,7 +12,7 @@ from deeplens_streams.errors import (
     RetryUnderWay,
 )
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.letters import letter_id
+from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage.letters import DeadLetterStore, is_recent
 from deeplens_streams.web import admin_log

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from deeplens_streams import stage
+from deeplens_streams.pipeline import stage
 from models.events import RetryPolicy
 from models.images import StoredImage
 from tests.support.killed_systems import BROKEN, PICTURE, Fuse, System, ledger

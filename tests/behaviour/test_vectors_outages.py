@@ -20,12 +20,13 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from agents import vector_indexing
-from deeplens_streams import breakers, codec, logs, stage
+from deeplens_streams import breakers, codec, logs
 from deeplens_streams.breakers import TRIES, Breakers
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message

@@ -9,7 +9,7 @@ import pytest
 from agents import dead_letters as keeper
 from deeplens_streams import api_keys
 from deeplens_streams.errors import StorageUnavailable
-from deeplens_streams.letters import dead_letter, kept_as
+from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
 from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.storage.admin_log import AdminLog
 from models.status import Step, StepStatus

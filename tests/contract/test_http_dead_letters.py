@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from agents import dead_letters as keeper
-from deeplens_streams import codec, letters
+from deeplens_streams import codec
 from deeplens_streams.errors import (
     AlreadyResolved,
     BrokerUnavailable,
@@ -20,8 +20,9 @@ from deeplens_streams.errors import (
     RetryUnderWay,
     UndecodableImage,
 )
-from deeplens_streams.letters import kept_as, unreadable
-from deeplens_streams.replay import Replay
+from deeplens_streams.pipeline import dead_letters as letters
+from deeplens_streams.pipeline.dead_letters import kept_as, unreadable
+from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage import letters as letter_store

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import FormData, WSMsgType
 
 from agents import dead_letters as keeper
-from deeplens_streams.letters import dead_letter, kept_as
+from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
 from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.web import ROUTES
 from deeplens_streams.web.access import INTERNAL, Route

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deeplens_streams.errors import BrokerUnavailable, RetryUnderWay
-from deeplens_streams.replay import CLAIM_S, Replay
+from deeplens_streams.pipeline.retry import CLAIM_S, Replay
 from deeplens_streams.storage.letters import is_recent
 from deeplens_streams.topics import EXTRACTION, Message
 from models.letters import DeadLetter

@@ -25,13 +25,13 @@ import rocksdict  # noqa: F401
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.cli import worker as _worker  # noqa: F401
 
-from deeplens_streams import replay
 from deeplens_streams.audit import settled
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.lag import group_id
+from deeplens_streams.pipeline import retry
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
@@ -249,7 +249,7 @@ def _wire_tables(fuse: Fuse) -> None:
 
 def _shorten_waits() -> None:
     intake.PENDING_S = PENDING_S
-    replay.CLAIM_S = 0.0
+    retry.CLAIM_S = 0.0
     # Nothing is excused because it is young.
     settled.GRACE_S = 0.0
 

@@ -15,7 +15,7 @@ from deeplens_streams.features.base import FeatureExtractor
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
-from deeplens_streams.stage import Stage
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.topics import COMPLETED, Message
 from models.events import FeatureExtractionRequested, ProcessingFailed
 from tests.model.hostile_process import picture

@@ -18,7 +18,7 @@ from deeplens_streams.backup.restore import Way, restore
 from deeplens_streams.backup.run import Wanted, back_up
 from deeplens_streams.backup.verify import verify
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.letters import letter_id
+from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.services import Services
 from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import Blobs, ObjectImages

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from agents import dead_letters as keeper
-from deeplens_streams.letters import dead_letter, kept_as
+from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
 from models.events import (
     FeatureExtractionData,
     FeatureExtractionRequested,

@@ -22,7 +22,7 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.features.memory import MemoryFeatures
-from deeplens_streams.replay import Replay
+from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs import Write

@@ -16,7 +16,7 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.ageing import Ageing, Timings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError
 from deeplens_streams.metrics import AGED
-from deeplens_streams.reports import progress, report
+from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.local import LocalBlobs

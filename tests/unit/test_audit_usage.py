@@ -16,7 +16,7 @@ from deeplens_streams.audit.report import Fault, Found, Ledger
 from deeplens_streams.audit.settled import Stillness
 from deeplens_streams.audit.usage import UsageRecount, progress_partition
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.reports import progress, report
+from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
 from models.events import wire_time
 from models.images import StoredImage

@@ -34,7 +34,7 @@ def test_what_differs_is_heard() -> None:
 def test_our_own_lines_and_grave_ones_are_always_heard() -> None:
     heard = OnceInAWhile()
     for _ in range(3):
-        assert heard.filter(line("deeplens_streams.stage", "one"))
+        assert heard.filter(line("deeplens_streams.pipeline.stage", "one"))
         assert heard.filter(line("faust.app", "one", level=logging.CRITICAL))
 
 

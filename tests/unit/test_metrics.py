@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from agents import dead_letters, notifications
-from deeplens_streams import stage
 from deeplens_streams.application import build_apps
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.metrics import STAGES, count_letter_read
+from deeplens_streams.pipeline import stage
 from models.events import (
     ProcessingCompleted,
     ProcessingCompletedData,

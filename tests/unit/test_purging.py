@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from agents import dead_letters, purging
-from deeplens_streams import letters
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import UndecodableImage
+from deeplens_streams.pipeline import dead_letters as letters
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import breakers, codec, stage
+from deeplens_streams import breakers, codec
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.errors import (
     BrokerUnavailable,
@@ -18,8 +18,9 @@ from deeplens_streams.errors import (
     UndecodableImage,
     VectorsUnavailable,
 )
-from deeplens_streams.reports import progress, report
-from deeplens_streams.stage import Stage
+from deeplens_streams.pipeline import stage
+from deeplens_streams.pipeline.progress import progress, report
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.topics import COMPLETED, FAILED, Message
 from models.events import (
     FeatureExtractionRequested,

@@ -11,7 +11,7 @@ from faust.streams import current_event
 from deeplens_streams import codec
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.lanes import NotNow
-from deeplens_streams.stage import Stage
+from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.topics import PROGRESS, Message
 from deeplens_streams.transport import set_current_event
 from models.status import ImageProgress, ImageProgressData

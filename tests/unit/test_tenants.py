@@ -7,7 +7,7 @@ from agents.announcements import together
 from agents.status_tracking import process as track
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
-from deeplens_streams.reports import ending, progress, report
+from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.topics import STATUS, TENANT_CHANGES, TENANTS, Message
 from models.deletion import TenantPurge

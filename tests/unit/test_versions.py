@@ -12,8 +12,8 @@ from agents.dead_letters import _letter as kept_letter
 from deeplens_streams import codec
 from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.json_schemas import nested_records
-from deeplens_streams.letters import dead_letter, unreadable
-from deeplens_streams.reports import progress
+from deeplens_streams.pipeline.dead_letters import dead_letter, unreadable
+from deeplens_streams.pipeline.progress import progress
 from deeplens_streams.web.api_keys import shown
 from deeplens_streams.web.inspection import _wire
 from models.admin import AdminAction

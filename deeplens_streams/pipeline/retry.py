@@ -13,8 +13,8 @@ from deeplens_streams.errors import (
     NotRetryable,
     RetryUnderWay,
 )
-from deeplens_streams.letters import letter_id
-from deeplens_streams.reports import progress, report
+from deeplens_streams.pipeline.dead_letters import letter_id
+from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.services import Services
 from deeplens_streams.step_events import FailedStep, event_id, failed_step, unread_message
 from deeplens_streams.storage.letters import is_claimed

@@ -17,12 +17,13 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from deeplens_streams import codec, letters
+from deeplens_streams import codec
 from deeplens_streams.breakers import Breakers
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
 from deeplens_streams.lanes import Lanes, NotNow
-from deeplens_streams.letters import Incoming
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
+from deeplens_streams.pipeline import dead_letters
+from deeplens_streams.pipeline.dead_letters import Incoming
 from deeplens_streams.topics import Message, Publish
 from deeplens_streams.transport import set_current_event
 from models.events import Event, RetryPolicy
@@ -189,7 +190,7 @@ class _Work(Generic[E]):
                 event = codec.decode(self.stage.record, self.incoming.value)
             except DeepLensError as error:
                 self._count("unreadable")
-                return [letters.unreadable(self.stage.name, self.incoming, error)]
+                return [dead_letters.unreadable(self.stage.name, self.incoming, error)]
             event.place = (self.incoming.message.partition, self.incoming.message.offset)
             self._event = event
             self._policy = getattr(event, "retryPolicy", None) or POLICY
@@ -219,7 +220,7 @@ class _Work(Generic[E]):
 
     async def _failed(self, event: E, error: Exception) -> list[Message] | None:
         stage, attempt = self.stage, self._attempt
-        known = letters.known_error(error)
+        known = dead_letters.known_error(error)
         final = isinstance(error, DeepLensError) and not error.retryable
         if not final and attempt < min(self._policy.maxAttempts, MAX_ATTEMPTS):
             ATTEMPTS.labels(stage.name, "again").inc()
@@ -228,7 +229,7 @@ class _Work(Generic[E]):
             return None
         ATTEMPTS.labels(stage.name, "given_up").inc()
         self._count("failed")
-        letter = letters.dead_letter(stage.name, event, error, attempt, self.incoming)
+        letter = dead_letters.dead_letter(stage.name, event, error, attempt, self.incoming)
         return [letter, *stage.tell(event, StepStatus.FAILED, known, attempt)]
 
     async def _waits(self, error: DependencyUnavailable) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.stage import Tell
+from deeplens_streams.pipeline.stage import Tell
 from deeplens_streams.topics import PROGRESS, Message
 from models.deletion import Tombstone
 from models.events import Event, utc_now

@@ -1,0 +1,1 @@
+"""What a stage is made of: its loop, what it reports, and what becomes of what failed."""
