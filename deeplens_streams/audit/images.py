@@ -27,7 +27,7 @@ from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.imaging.preprocessing import PREPROCESSING, version_of
 from deeplens_streams.pipeline.dead_letters import letter_id
-from deeplens_streams.step_events import event_id
+from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.measured import measured

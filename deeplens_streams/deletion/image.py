@@ -14,8 +14,8 @@ from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import ending
+from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
-from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import DELETED, Message, Publish

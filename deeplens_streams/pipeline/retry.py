@@ -15,8 +15,8 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import progress, report
+from deeplens_streams.pipeline.requests import FailedStep, event_id, failed_step, unread_message
 from deeplens_streams.services import Services
-from deeplens_streams.step_events import FailedStep, event_id, failed_step, unread_message
 from deeplens_streams.storage.letters import is_claimed
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.topics import Message, Publish

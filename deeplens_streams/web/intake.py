@@ -19,7 +19,7 @@ from deeplens_streams.errors import (
     RowMoving,
     StorageUnavailable,
 )
-from deeplens_streams.step_events import uploaded_event
+from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
 from deeplens_streams.storage.objects import DamagedMetadata

@@ -20,8 +20,8 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import NotRetryable
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import ending, progress, report
+from deeplens_streams.pipeline.requests import event_id, uploaded_event
 from deeplens_streams.pipeline.retry import Replay
-from deeplens_streams.step_events import event_id, uploaded_event
 from deeplens_streams.topics import (
     EXTRACTION,
     FAILED,

@@ -10,7 +10,7 @@ from aiohttp import FormData, WSMsgType
 
 from agents import dead_letters as keeper
 from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
-from deeplens_streams.step_events import uploaded_event
+from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.web import ROUTES
 from deeplens_streams.web.access import INTERNAL, Route
 from models.status import Step

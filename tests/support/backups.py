@@ -19,8 +19,8 @@ from deeplens_streams.backup.run import Wanted, back_up
 from deeplens_streams.backup.verify import verify
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.pipeline.dead_letters import letter_id
+from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
-from deeplens_streams.step_events import event_id
 from deeplens_streams.storage import Blobs, ObjectImages
 from deeplens_streams.storage.blobs import Listed, Write
 from deeplens_streams.storage.claims import DuplicateClaims

@@ -7,9 +7,9 @@ from agents import dead_letters, feature_extraction, image_processing, vector_in
 from deeplens_streams import codec
 from deeplens_streams.pipeline.dead_letters import kept_as
 from deeplens_streams.pipeline.progress import teller
+from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
-from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.topics import EXTRACTION, FAILED, INDEXING, PROGRESS, UPLOADED, Message, Topic
 from models.events import (
     Event,

@@ -8,8 +8,8 @@ import pytest
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.pipeline.progress import ending, progress, teller
+from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.services import Services
-from deeplens_streams.step_events import uploaded_event
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES
