@@ -5,8 +5,9 @@ from functools import partial
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged, unless_damaged
-from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger
+from deeplens_streams.audit.report import PAGE, Found, Ledger
 from deeplens_streams.vectors import VectorStore
+from models.audit import Fault
 
 
 class DamagedCollections:

@@ -9,7 +9,6 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.pointers import pointer_fault
 from deeplens_streams.audit.report import (
     UNKNOWN,
-    Fault,
     Found,
     Ledger,
     Repair,
@@ -22,6 +21,7 @@ from deeplens_streams.deletion.lost import tombstone_of
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from models.audit import Fault
 from models.deletion import Tombstone
 from models.status import ImageRow, ImageState
 from models.trash import TrashKind

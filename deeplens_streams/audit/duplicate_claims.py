@@ -1,8 +1,9 @@
 """What an audit looks at of each image's claim: its bytes, uploaded again, are a duplicate."""
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.report import Fault, Found
+from deeplens_streams.audit.report import Found
 from deeplens_streams.storage import layout
+from models.audit import Fault
 from models.images import StoredImage
 from models.status import Ending, ImageRow, ImageState
 from models.trash import TrashKind

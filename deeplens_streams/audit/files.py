@@ -7,12 +7,13 @@ from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Fault, Found, Ledger
+from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.measured import measured
+from models.audit import Fault
 from models.status import ImageState
 
 

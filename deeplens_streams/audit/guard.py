@@ -5,9 +5,10 @@ from typing import TypeVar
 
 import structlog
 
-from deeplens_streams.audit.report import Fault, Found
+from deeplens_streams.audit.report import Found
 from deeplens_streams.errors import DeepLensError, DependencyUnavailable
 from deeplens_streams.services import Services
+from models.audit import Fault
 
 log = structlog.get_logger()
 

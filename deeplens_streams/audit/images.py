@@ -14,7 +14,6 @@ from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import (
     IN_FLIGHT,
     UNKNOWN,
-    Fault,
     Found,
     Ledger,
     Mended,
@@ -32,6 +31,7 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.measured import measured
 from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from models.audit import Fault
 from models.images import StoredImage
 from models.status import FINAL_STATES, Ending, ImageRow, ImageState, Step, StepStatus
 from models.trash import TrashKind

@@ -4,12 +4,13 @@ from collections.abc import AsyncGenerator, Awaitable, Collection
 from dataclasses import replace
 
 from deeplens_streams.audit.guard import judged
-from deeplens_streams.audit.report import Fault, Found, Ledger, Repair
+from deeplens_streams.audit.report import Found, Ledger, Repair
 from deeplens_streams.audit.usage import Registry
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
+from models.audit import Fault
 from models.tenants import SYSTEM, Tenant, record_of
 
 

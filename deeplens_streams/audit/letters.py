@@ -8,13 +8,14 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Fault, Found, Ledger, NotRepaired
+from deeplens_streams.audit.report import Found, Ledger, NotRepaired
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.letters import parsed_letter
 from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from models.audit import Fault
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.status import ImageState

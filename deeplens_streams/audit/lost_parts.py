@@ -7,13 +7,20 @@ from typing import Any
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.lost_original import Lost
 from deeplens_streams.audit.rebuild import Rebuilding
-from deeplens_streams.audit.report import IN_FLIGHT, UNKNOWN, Fault, Found, Ledger, Mended
+from deeplens_streams.audit.report import (
+    IN_FLIGHT,
+    UNKNOWN,
+    Found,
+    Ledger,
+    Mended,
+)
 from deeplens_streams.audit.sightings import Part
 from deeplens_streams.deletion.lost import find_original, models_of
 from deeplens_streams.errors import InvalidTenantId
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata
+from models.audit import Fault
 from models.status import ImageRow, ImageState
 
 

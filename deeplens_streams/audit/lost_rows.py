@@ -9,7 +9,6 @@ from deeplens_streams.audit.lost_original import Lost
 from deeplens_streams.audit.rebuild import Rebuilding, ThereByNow
 from deeplens_streams.audit.report import (
     UNKNOWN,
-    Fault,
     Found,
     Ledger,
     Mended,
@@ -20,6 +19,7 @@ from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.storage.objects import DamagedMetadata
+from models.audit import Fault
 from models.deletion import TenantPurge
 from models.status import Ending, ImageRow, ImageState
 

@@ -10,12 +10,13 @@ from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import PAGE, Fault, Found, Ledger
+from deeplens_streams.audit.report import PAGE, Found, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.claims import Claim, read_claim
 from deeplens_streams.vectors import VectorStore
+from models.audit import Fault
 from models.status import ImageState
 from models.trash import TrashKind
 

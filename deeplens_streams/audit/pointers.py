@@ -7,13 +7,14 @@ from contextlib import aclosing
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Fault, Found, Ledger, pages_of
+from deeplens_streams.audit.report import Found, Ledger, pages_of
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import AT_ONCE, COLLECTED, Sighting
 from deeplens_streams.deletion.lost import find_original, models_of
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.layout import DatedKey
 from deeplens_streams.storage.objects import DamagedMetadata, Pointer
+from models.audit import Fault
 from models.status import ImageState
 from models.trash import TrashKind
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+from models.audit import Fault
 from models.status import FINAL_STATES, ImageRow, ImageState
 
 T = TypeVar("T")
@@ -15,64 +15,6 @@ T = TypeVar("T")
 PAGE = 200
 #: Columns beside those that are called as the state at which a row ended.
 ACCEPTED, IN_FLIGHT, UNKNOWN = "accepted", "inFlight", "unknown"
-
-
-class Fault(StrEnum):
-    """What an audit finds."""
-
-    STUCK = "stuck"
-    """Accepted and not at its end, and nothing is under way that would bring it there."""
-    METADATA_MISSING = "metadata_missing"
-    """Its row, its original or its vector is there, and neither metadata object nor tombstone."""
-    METADATA_DAMAGED = "metadata_damaged"
-    """Its metadata object or its tombstone cannot be read."""
-    POINTER_MISSING = "pointer_missing"
-    """It is there, and its ID alone does not lead to it."""
-    POINTER_DAMAGED = "pointer_damaged"
-    """It is there, and its ID leads elsewhere, or to nothing that can be read."""
-    COLLECTION_DAMAGED = "collection_damaged"
-    """The vector engine has put vectors aside whose files are damaged; searches are refused."""
-    VECTOR_MISSING = "vector_missing"
-    """Completed, and the vector engine does not have it."""
-    THUMBNAIL_MISSING = "thumbnail_missing"
-    """Its thumbnail was made, and is not in storage."""
-    THUMBNAIL_DAMAGED = "thumbnail_damaged"
-    """Its thumbnail is empty, cut, or no JPEG."""
-    ORIGINAL_MISSING = "original_missing"
-    """Its bytes are not in storage; nothing here can bring them back."""
-    ORIGINAL_DAMAGED = "original_damaged"
-    """Its bytes are others than were uploaded; nothing here can bring them back."""
-    LETTER_MISSING = "letter_missing"
-    """Failed, and no dead letter says why."""
-    PURGE_UNFINISHED = "purge_unfinished"
-    """Deleted, and something of it is left, or its row does not say so."""
-    ROW_ORPHANED = "row_orphaned"
-    """The status table has it, and it went with its tenant."""
-    VECTOR_ORPHANED = "vector_orphaned"
-    """The vector engine has it, and the image was deleted."""
-    LETTER_ORPHANED = "letter_orphaned"
-    """A dead letter waits whose image is gone or has moved on."""
-    LETTER_DAMAGED = "letter_damaged"
-    """A dead letter that cannot be read."""
-    FILE_ORPHANED = "file_orphaned"
-    """An original or a thumbnail of an image that was deleted, or never accepted."""
-    WRITE_UNFINISHED = "write_unfinished"
-    """A killed process left a file, whole or in part, that no listing shows."""
-    CLAIM_MISSING = "claim_missing"
-    """Nothing that can be read says whose its bytes are: uploaded again, they are another image."""
-    CLAIM_ORPHANED = "claim_orphaned"
-    """Bytes are said to be an image's that is gone, or nobody can tell whose."""
-    POINTER_ORPHANED = "pointer_orphaned"
-    """An image ID leads to an image that there never was: its upload was killed."""
-    USAGE_WRONG = "usage_wrong"
-    """The registry counts for a tenant what is not there, or not all that is."""
-    REGISTRY_DAMAGED = "registry_damaged"
-    """What storage keeps of a tenant's limits and keys is not there, or cannot be read; or of its
-    deletion."""
-    OUTDATED = "outdated"
-    """Its vector, or what is told of it, is of an older preprocessing. Found only if asked for."""
-    UNREADABLE = "unreadable"
-    """Something that could not be looked at, whatever is in it; the walk went on behind it."""
 
 
 _OUTCOMES = (*sorted(state.value for state in ImageState if state in FINAL_STATES), IN_FLIGHT)

@@ -4,7 +4,6 @@ from deeplens_streams.config import Settings
 from deeplens_streams.credentials import secret
 from deeplens_streams.vectors.base import (
     Collection,
-    CollectionStatus,
     Hit,
     PointPage,
     SearchFilter,
@@ -15,7 +14,6 @@ from deeplens_streams.vectors.base import (
 
 __all__ = [
     "Collection",
-    "CollectionStatus",
     "Hit",
     "PointPage",
     "SearchFilter",

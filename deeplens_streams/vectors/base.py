@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from models.collections import CollectionStatus
 
 
 def collection_name(*, tenant: str, model: str) -> str:
@@ -77,17 +78,6 @@ class PointPage:
     images: list[tuple[str, str]]
     after: str | None
     damaged: tuple[str, ...] = ()
-
-
-class CollectionStatus(StrEnum):
-    """What a collection's state is called, as Qdrant calls it."""
-
-    GREEN = "green"
-    """All is well."""
-    YELLOW = "yellow"
-    """It is being optimized, or an optimization waits; everything works meanwhile."""
-    RED = "red"
-    """It cannot be read, or its last optimization failed."""
 
 
 @dataclass(frozen=True, slots=True)

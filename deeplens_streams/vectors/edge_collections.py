@@ -10,7 +10,7 @@ import structlog
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.vectors.base import Collection, CollectionStatus, collection_name
+from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
 from deeplens_streams.vectors.conditions import Conditions, all_points
 from deeplens_streams.vectors.edge_damage import VectorsDamaged
@@ -28,6 +28,7 @@ from deeplens_streams.vectors.places import (
     place_of,
     tenant_in,
 )
+from models.collections import CollectionStatus
 
 log = structlog.get_logger()
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import (
     Collection,
-    CollectionStatus,
     Hit,
     PointPage,
     SearchFilter,
@@ -49,6 +48,7 @@ from deeplens_streams.vectors.places import (
     tenant_in,
 )
 from deeplens_streams.vectors.scores import ranked
+from models.collections import CollectionStatus
 
 _Row = tuple[npt.NDArray[np.float32], dict[str, Any]]
 

@@ -11,7 +11,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.vectors.base import Collection, CollectionStatus, collection_name
+from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
 from deeplens_streams.vectors.client import Exists, Missing, faults, to_filter
 from deeplens_streams.vectors.conditions import (
@@ -32,6 +32,7 @@ from deeplens_streams.vectors.places import (
     place_of,
     tenant_in,
 )
+from models.collections import CollectionStatus
 
 #: The level of a server's telemetry at which it tells each shard's figures.
 _DETAILS = 3

@@ -23,12 +23,12 @@ from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.shares import (
     Entry,
     Partition,
-    PartitionState,
     Share,
     TablePage,
     merged,
 )
 from models.records import WireRecord
+from models.tables import PartitionState
 from models.tenants import Tenant
 
 log = structlog.get_logger()

@@ -10,9 +10,10 @@ from deeplens_streams.audit.report import PAGE
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.identifiers import is_tenant_id
 from deeplens_streams.web.context import RowSource, TableSource
-from deeplens_streams.web.shares import PartitionState, TablePage
+from deeplens_streams.web.shares import TablePage
 from models.records import MalformedRecord
 from models.status import ImageRow
+from models.tables import PartitionState
 from tables import image_status
 
 #: Seconds in which something has to get better. A worker that dies without a word keeps its

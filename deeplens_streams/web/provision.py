@@ -13,9 +13,10 @@ from deeplens_streams.errors import (
     KeyNotFound,
     VectorsUnavailable,
 )
-from deeplens_streams.vectors import CollectionStatus, collection_name
+from deeplens_streams.vectors import collection_name
 from deeplens_streams.web import api_keys
 from deeplens_streams.web.context import WebContext
+from models.collections import CollectionStatus
 from models.tenants import ChangeKind, Tenant, TenantChangeData, TenantState
 
 

@@ -3,22 +3,9 @@
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any, Self
 
-
-class PartitionState(StrEnum):
-    """Whether a partition's rows can be read."""
-
-    READY = "ready"
-    RECOVERING = "recovering"
-    """Its changelog is being read."""
-    STANDBY = "standby"
-    """A copy, kept for the day that its owner is gone."""
-    MOVING = "moving"
-    """Nobody owns it at this moment."""
-    UNREACHABLE = "unreachable"
-    """Its owner does not answer."""
+from models.tables import PartitionState
 
 
 @dataclass(frozen=True, slots=True)

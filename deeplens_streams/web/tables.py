@@ -11,7 +11,7 @@ from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import TableInfo, TableSource
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
-from deeplens_streams.web.shares import PartitionState
+from models.tables import PartitionState
 from tables import image_status
 
 LIST_BLANK: Final[dict[str, Any]] = {

@@ -15,13 +15,9 @@ from deeplens_streams.errors import (
     UnknownModel,
 )
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.vectors import (
-    CollectionStatus,
-    VectorStore,
-    edge_collections,
-    server_collections,
-)
+from deeplens_streams.vectors import VectorStore, edge_collections, server_collections
 from deeplens_streams.vectors.server import ServerVectors
+from models.collections import CollectionStatus
 from tests.support.vector_points import DIMENSION, HERE, NAME, THERE, point, settled, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")

@@ -15,7 +15,6 @@ from deeplens_streams import allocator
 from deeplens_streams.breakers import TRIES, Breakers
 from deeplens_streams.errors import StorageFull, VectorsUnavailable
 from deeplens_streams.vectors import (
-    CollectionStatus,
     VectorPoint,
     VectorStore,
     edge_damage,
@@ -24,6 +23,7 @@ from deeplens_streams.vectors import (
 )
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.vectors.edge_damage import VectorsDamaged
+from models.collections import CollectionStatus
 from tests.support.vector_points import HERE, NAME, THERE, point, settled, unit
 from tests.support.web_server import until
 

@@ -7,11 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.vectors import (
-    CollectionStatus,
-    VectorPoint,
-    VectorStore,
-)
+from deeplens_streams.vectors import VectorPoint, VectorStore
+from models.collections import CollectionStatus
 
 DIMENSION = 32
 HERE = {"tenant": "acme-corp", "model": "resnet50"}

@@ -12,12 +12,13 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.report import Fault, Found, Ledger
+from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.audit.settled import Stillness
 from deeplens_streams.audit.usage import UsageRecount, progress_partition
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.topics import PROGRESS, TENANT_CHANGES, Message
+from models.audit import Fault
 from models.events import wire_time
 from models.images import StoredImage
 from models.status import ImageProgress, ImageProgressData, ImageRow, Step, StepStatus

@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.vectors import Collection, CollectionStatus, SearchFilter, VectorPoint
+from deeplens_streams.vectors import Collection, SearchFilter, VectorPoint
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.server import ServerVectors
+from models.collections import CollectionStatus
 from tests.support.qdrant_answers import info
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}

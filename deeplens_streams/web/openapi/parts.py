@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from deeplens_streams.audit.report import COLUMNS, Fault
+from deeplens_streams.audit.report import COLUMNS
 from deeplens_streams.errors import (
     BadRequest,
     BrokerUnavailable,
@@ -29,11 +29,12 @@ from deeplens_streams.json_schemas import (
     ref,
     written,
 )
-from deeplens_streams.vectors.base import CollectionStatus
 from deeplens_streams.web.openapi.operation import Parameter
-from deeplens_streams.web.shares import PartitionState
+from models.audit import Fault
+from models.collections import CollectionStatus
 from models.deletion import PurgeStep
 from models.status import ImageState, Step, StepStatus
+from models.tables import PartitionState
 from models.tenants import Scope, TenantState
 from models.trash import TrashKind
 
