@@ -15,7 +15,7 @@ from deeplens_streams.topics import PROGRESS, STATUS, Message
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
 from tables import image_status
 from tables.durable import DurableTable
-from tables.faults import table_faults
+from tables.errors import table_faults
 
 if TYPE_CHECKING:
     import faust

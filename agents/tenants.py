@@ -25,7 +25,7 @@ from models.tenants import (
 )
 from tables import tenants
 from tables.durable import DurableTable
-from tables.faults import table_faults
+from tables.errors import table_faults
 
 if TYPE_CHECKING:
     import faust

@@ -386,13 +386,9 @@ class DependencyUnavailable(DeepLensError):
     retryable = True
     #: Which part, as health checks and metrics call it.
     dependency: ClassVar[str] = "dependency"
-    #: Whether the dependency's circuit breaker has counted it.
-    noted = False
-    #: Whether its breaker refused it: then nothing was asked of the dependency.
-    untried = False
     #: Whether it may be the fault of one object, as far as the error tells: the dependency itself
     #: is asked before anybody else is refused for it.
-    doubtful = False
+    ambiguous = False
     #: What was being done, for the log.
     action: str | None = None
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model, open_features
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs

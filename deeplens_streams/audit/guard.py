@@ -69,7 +69,7 @@ async def reason_of(error: Exception, services: Services, *, key: str) -> str:
         It is no fault of the item's: what it needs is away.
     """
     if isinstance(error, DependencyUnavailable):
-        if not error.doubtful or not await _answers(error, services):
+        if not error.ambiguous or not await _answers(error, services):
             raise error
         return error.message
     if isinstance(error, DeepLensError):

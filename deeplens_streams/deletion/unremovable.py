@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.metrics import UNREMOVABLE
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from deeplens_streams import codec
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
 from deeplens_streams.lanes import Lanes, NotNow
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
@@ -148,12 +148,14 @@ class Stage(Generic[E]):
     async def _send(self, results: list[Message]) -> None:
         if results:
             messages = self.coalesce(results)
-            await self._surely(partial(self.breakers.patiently, partial(self.publish, *messages)))
+            await self._surely(
+                partial(self.breakers.wait_until_available, partial(self.publish, *messages))
+            )
 
     async def _settle(self) -> None:
         while True:
             try:
-                return await self.breakers.patiently(self.settled)
+                return await self.breakers.wait_until_available(self.settled)
             except NotNow as held:
                 await held.until_there()
 
@@ -200,8 +202,8 @@ class _Work(Generic[E]):
         )
         self._attempt += 1
         try:
-            results = await self.stage.breakers.patiently(
-                partial(self.stage.process, event), self._waits, may_be_at_fault=True
+            results = await self.stage.breakers.wait_until_available(
+                partial(self.stage.process, event), self._waits, give_up_if_ours=True
             )
         except NotNow:
             self._attempt -= 1

@@ -56,7 +56,7 @@ def _fault(error: Exception) -> StorageFull | StorageUnavailable:
     else:
         refusal = StorageUnavailable()
     # One object may be archived, have a key of its own, or lie on a bad part of a disk.
-    refusal.doubtful = True
+    refusal.ambiguous = True
     return refusal
 
 

@@ -129,7 +129,7 @@ def _fault(status: int, said: str | None) -> DeepLensError:
     if said and 400 <= status < 500 and status not in _LATER:  # noqa: PLR2004 -- a class of codes
         return VectorsRefused(f"The vector engine refuses this: {said[:_REASON]}")
     unavailable = VectorsUnavailable()
-    unavailable.doubtful = said is not None  # one collection may be damaged
+    unavailable.ambiguous = said is not None  # one collection may be damaged
     return unavailable
 
 

@@ -42,7 +42,7 @@ class VectorsDamaged(VectorsUnavailable):
     """Vectors are damaged and were put aside; ``deeplens audit --repair`` makes them anew."""
 
     #: The engine itself is well: no breaker opens for it.
-    doubtful = True
+    ambiguous = True
 
 
 def is_panic(error: BaseException) -> bool:

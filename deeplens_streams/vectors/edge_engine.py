@@ -112,5 +112,5 @@ def _faults() -> Iterator[None]:
                 f"The vector does not fit its collection: {reason.rpartition('error: ')[2]}."
             ) from error
         unavailable = VectorsUnavailable()
-        unavailable.doubtful = True  # one collection may be damaged
+        unavailable.ambiguous = True  # one collection may be damaged
         raise unavailable from error

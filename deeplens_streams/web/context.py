@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deeplens_streams.audit.settled import Watermark
-from deeplens_streams.breakers import BreakerState
+from deeplens_streams.circuit_breaker import BreakerState
 from deeplens_streams.ingest import admission
 from deeplens_streams.services import Services
 from deeplens_streams.topics import Publish

@@ -11,11 +11,11 @@ from typing import Any
 
 import structlog
 
+from deeplens_streams.circuit_breaker import was_refused
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
-    DependencyUnavailable,
     RowMoving,
     StorageUnavailable,
 )
@@ -175,7 +175,7 @@ class Intake:
         except AlreadyThere:  # by the first write: there is nothing to remove
             raise
         except BaseException as error:  # a cancelled request leaves nothing, either
-            untried = _is_untried(error)
+            untried = was_refused(error)
             if wrote or not untried:
                 await self._undo(image, sent=sent and not untried)
             raise
@@ -226,11 +226,11 @@ class Intake:
         try:
             # The metadata object goes first: without it, a stage drops the event.
             if not sent:
-                await self._breakers.patiently(partial(self._forget, image))
+                await self._breakers.wait_until_available(partial(self._forget, image))
                 return
             begin = partial(deletion.begin, image, self._services, refused=True)
-            tombstone = await self._breakers.patiently(begin)
-            await self._breakers.patiently(partial(self._remove_files, image))
+            tombstone = await self._breakers.wait_until_available(begin)
+            await self._breakers.wait_until_available(partial(self._remove_files, image))
         except Exception:
             log.exception("refused upload left behind", image_id=image.imageId)
         else:
@@ -252,13 +252,9 @@ class Intake:
     async def _purge(self, tombstone: Tombstone) -> None:
         try:
             announce = partial(deletion.announce, tombstone, self._services, self._publish)
-            await self._breakers.patiently(announce)
+            await self._breakers.wait_until_available(announce)
         except Exception:
             log.exception("refused upload left behind", image_id=tombstone.imageId)
-
-
-def _is_untried(error: BaseException) -> bool:
-    return isinstance(error, DependencyUnavailable) and error.untried
 
 
 def _is_older(at: str, seconds: float) -> bool:

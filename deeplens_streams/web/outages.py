@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deeplens_streams import errors
-from deeplens_streams.breakers import REMIND_S
+from deeplens_streams.circuit_breaker import REMIND_S
 from deeplens_streams.errors import DependencyUnavailable
 from models.status import ImageRow, Step, StepStatus
 

@@ -12,7 +12,7 @@ from itertools import count
 
 import pytest
 
-from deeplens_streams import breakers
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.topics import (
     DELETED,
@@ -76,7 +76,7 @@ class Meddler(Fuse):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.001)
 
 
 async def run(meddler: Meddler, deletion: "Deletion") -> tuple[System, StoredImage]:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from deeplens_streams import allocator
-from deeplens_streams.breakers import TRIES, Breakers
+from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.errors import StorageFull, VectorsUnavailable
 from deeplens_streams.vectors import (
     VectorPoint,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, StorageUnavailable
 from deeplens_streams.identifiers import new_image_id

@@ -20,8 +20,9 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from agents import vector_indexing
-from deeplens_streams import breakers, codec, logs
-from deeplens_streams.breakers import TRIES, Breakers
+from deeplens_streams import codec, logs
+from deeplens_streams.circuit_breaker import TRIES, Breakers
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.features.memory import MemoryFeatures
@@ -139,8 +140,8 @@ class Outbox:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.04)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.04)
     monkeypatch.setattr(client, "_TIMEOUT_S", 1)  # the client takes whole seconds
     monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
 

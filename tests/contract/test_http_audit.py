@@ -599,7 +599,7 @@ async def test_an_object_that_cannot_be_read_ends_no_walk(
 
 def broken(error: DependencyUnavailable) -> DependencyUnavailable:
     """Return an error that one object brings about."""
-    error.doubtful = True
+    error.ambiguous = True
     return error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 
+from deeplens_streams.circuit_breaker import CircuitOpen
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable
 from deeplens_streams.storage import ObjectImages
 from deeplens_streams.web import intake
@@ -207,9 +208,7 @@ async def test_a_claim_that_was_taken_over_in_vain_is_given_back(
     async def refuse(self: ObjectImages, *args: Any, **options: Any) -> None:
         if options["claim"] is not None:
             await put(self, *args, **options)
-        error = StorageUnavailable()
-        error.untried = error.noted = True  # as an open breaker does
-        raise error
+        raise StorageUnavailable from CircuitOpen  # as an open breaker does
 
     with monkeypatch.context() as away:
         away.setattr(ObjectImages, "put_image", refuse)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
-from deeplens_streams import breakers
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, RowMoving
 from deeplens_streams.web import hub, readiness, status
 from deeplens_streams.web.context import Check
@@ -541,10 +541,10 @@ async def test_not_ready_says_why(served: Web) -> None:
 async def test_an_open_breaker_is_not_ready_until_it_would_let_a_call_through(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 60.0)
     monkeypatch.setattr(readiness, "FRESH_S", 0.0)
     breaker = served.services.breakers["broker"]
-    for _ in range(breakers.TRIES):
+    for _ in range(circuit_breaker.TRIES):
         breaker.note(BrokerUnavailable())
     answer = await get(served, "/health/ready?only=broker", 503)
     assert answer["checks"]["broker"]["breaker"] == "open"

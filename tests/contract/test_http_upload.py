@@ -16,7 +16,7 @@ import pytest
 from aiohttp import FormData
 from PIL import Image
 
-from deeplens_streams import breakers
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
@@ -415,8 +415,8 @@ async def test_what_stages_made_of_a_refused_upload_goes_too(
 async def test_a_refused_upload_that_was_processed_is_deleted_when_kafka_is_back(
     tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.1)
     async with running(tmp_path, blobs=faulty) as served:
         served.purges = True
         served.broker_fault = BrokerUnavailable()
@@ -457,7 +457,7 @@ async def test_removal_goes_on_until_storage_answers(
     tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "_UNDO_PATIENCE_S", 0.05)
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.05)
     faulty.fault = ("delete_object", StorageUnavailable())
     async with running(tmp_path, blobs=faulty) as served:
         served.broker_fault = BrokerUnavailable()

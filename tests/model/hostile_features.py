@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deeplens_streams import codec
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.features.base import FeatureExtractor
 from deeplens_streams.features.models import UNTRAINED

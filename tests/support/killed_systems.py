@@ -11,7 +11,7 @@ from obstore.store import MemoryStore
 
 from agents import AGENTS
 from deeplens_streams import codec
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.errors import (

@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import KafkaError, ProducerClosed, RequestTimedOutError
 from faust.exceptions import NotReady, ProducerSendError
 
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.publisher import Publisher

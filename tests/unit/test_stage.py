@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import breakers, codec
-from deeplens_streams.breakers import Breakers
+from deeplens_streams import codec
+from deeplens_streams.circuit_breaker import Breakers
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
@@ -42,8 +43,8 @@ from tests.support.stage_messages import (
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.01)
 
 
 def failing(*errors: Exception) -> tuple[Any, list[int]]:
@@ -340,7 +341,7 @@ async def test_what_fails_for_one_event_alone_stops_none_of_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that cannot be read, in storage that works: an error of the item."""
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.01)
     known, outbox = Breakers(), Outbox()
 
     async def ping() -> None: ...
@@ -351,7 +352,7 @@ async def test_what_fails_for_one_event_alone_stops_none_of_the_others(
         if event.eventId != "bad":
             return [Message(COMPLETED, event)]
         error = StorageUnavailable()
-        error.doubtful = True
+        error.ambiguous = True
         raise error
 
     bad, good = uploaded(), uploaded()

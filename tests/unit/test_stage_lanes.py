@@ -9,7 +9,7 @@ from typing import Any
 from faust.streams import current_event
 
 from deeplens_streams import codec
-from deeplens_streams.breakers import Breakers
+from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.lanes import NotNow
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.topics import PROGRESS, Message

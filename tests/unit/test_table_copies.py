@@ -20,7 +20,7 @@ from models.tenants import Usage
 from tables.changelog import Changelogs, Extent, fault, safe_age_ms
 from tables.damage import KEPT, Reason, TableFolderUnusable, is_damage, put_aside, remove_old
 from tables.durable import Change, DurableTable
-from tables.faults import table_faults
+from tables.errors import table_faults
 from tables.rocksdb import PartitionStore
 
 DAY_MS = 86_400_000

@@ -277,7 +277,7 @@ async def test_so_many_are_named_and_no_more(
         with structlog.testing.capture_logs() as lines:
             for key in keys:
                 error = StorageUnavailable()
-                error.doubtful = True
+                error.ambiguous = True
                 await known.refused(key, error)
         return named(lines)
 

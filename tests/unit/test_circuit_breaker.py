@@ -10,8 +10,8 @@ import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import LogCapture, capture_logs
 
-from deeplens_streams import breakers
-from deeplens_streams.breakers import TRIES, Breakers, BreakerState
+from deeplens_streams.circuit_breaker import TRIES, Breakers, BreakerState, breakers, was_refused
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import (
     DependencyUnavailable,
     ExtractorUnavailable,
@@ -21,6 +21,8 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from tests.support.web_server import until
+
+FAILURES = ("deeplens_breaker_failures_total", {"dependency": "vectors"})
 
 
 class Dependency:
@@ -59,8 +61,8 @@ class Dependency:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.02)
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
     kept = LogCapture()
     level = structlog.make_filtering_bound_logger(logging.INFO)
     monkeypatch.setattr(
-        breakers, "log", structlog.wrap_logger(None, processors=[kept], wrapper_class=level)
+        circuit_breaker, "log", structlog.wrap_logger(None, processors=[kept], wrapper_class=level)
     )
     return kept
 
@@ -99,7 +101,7 @@ async def test_calls_go_through_until_some_have_failed() -> None:
 
 
 def test_a_wait_that_the_dependency_asks_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "LONGEST_WAIT_S", 5.0)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 5.0)
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     for given, kept in ((3, 3.0), (3600, 5.0)):
@@ -189,13 +191,11 @@ async def test_an_outage_is_a_line_at_its_beginning_and_one_at_its_end(
 ) -> None:
     known, real = Breakers(), Dependency()
     guarded = known.guard(real, "vectors")
-    counted = REGISTRY.get_sample_value
-    sample = ("deeplens_breaker_failures_total", {"dependency": "vectors"})
-    before = counted(*sample) or 0
+    before = REGISTRY.get_sample_value(*FAILURES) or 0
     for reason in ("the first", "the second", "the last"):
         real.error = VectorsUnavailable(reason)
         await fail(guarded, 1)
-    assert counted(*sample) == before + TRIES
+    assert REGISTRY.get_sample_value(*FAILURES) == before + TRIES
     (opened,) = logged.entries
     assert opened["event"] == "a dependency is away; waiting for it"
     assert (opened["dependency"], opened["code"]) == ("vectors", "VECTORS_UNAVAILABLE")
@@ -259,6 +259,26 @@ async def test_what_nobody_guards_is_waited_for_all_the_same() -> None:
     assert not space.is_open
 
 
+async def test_a_refusal_says_that_nothing_was_asked_and_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 60.0)
+    known, real = Breakers(), Dependency()
+    guarded = known.guard(real, "vectors")
+    real.error = VectorsUnavailable()
+    with pytest.raises(VectorsUnavailable) as asked:
+        await guarded.ask()
+    assert not was_refused(asked.value)
+    await fail(guarded, TRIES - 1)
+    failures = REGISTRY.get_sample_value(*FAILURES)
+    with pytest.raises(VectorsUnavailable) as refused:
+        await guarded.ask()
+    assert was_refused(refused.value)
+    known["vectors"].note(refused.value)
+    assert REGISTRY.get_sample_value(*FAILURES) == failures
+
+
 async def test_an_error_that_several_notice_counts_once() -> None:
     space, error = Breakers()["space"], StorageFull()
     for _ in range(2 * TRIES):
@@ -318,7 +338,7 @@ async def reasons_told(*errors: DependencyUnavailable) -> list[str]:
         told.append(error.code)
 
     async with asyncio.timeout(5):
-        await Breakers().patiently(work, tell)
+        await Breakers().wait_until_available(work, tell)
     return told
 
 
@@ -353,7 +373,7 @@ class Store:
         self.asked.append(name)
         if self.is_away or name == "bad":
             error = StorageUnavailable()
-            error.doubtful = True
+            error.ambiguous = True
             raise error
         return name
 
@@ -384,7 +404,7 @@ async def test_one_object_that_fails_takes_the_others_from_nobody() -> None:
 async def test_who_asks_for_it_is_at_fault_after_some_tries() -> None:
     real, guarded, known = stored()
     with pytest.raises(StorageUnavailable):
-        await known.patiently(lambda: guarded.get("bad"), may_be_at_fault=True)
+        await known.wait_until_available(lambda: guarded.get("bad"), give_up_if_ours=True)
     assert real.asked == ["bad"] * TRIES
 
 
@@ -392,7 +412,7 @@ async def test_nobody_is_at_fault_while_the_dependency_is_away() -> None:
     real, guarded, known = stored()
     real.is_away = True
     waiting = asyncio.create_task(
-        known.patiently(lambda: guarded.get("good"), may_be_at_fault=True)
+        known.wait_until_available(lambda: guarded.get("good"), give_up_if_ours=True)
     )
     async with asyncio.timeout(10):
         await until(lambda: known["storage"].is_open and len(real.asked) >= 3 * TRIES)
@@ -419,7 +439,7 @@ async def test_an_object_that_fails_does_not_keep_it_open() -> None:
 
 
 async def test_a_ping_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakers, "PING_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "PING_S", 0.01)
     _, guarded, known = stored()
     known["storage"].ping = asyncio.Event().wait  # type: ignore[assignment]
     for _ in range(TRIES):

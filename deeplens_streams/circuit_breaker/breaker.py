@@ -1,22 +1,13 @@
-"""Circuit breakers: one for each dependency of a process, shared by all who use it.
-
-While a dependency is away, those who need it are told so at once instead of each finding out,
-and one call at a time, later and later, finds out whether it is back.
-
-A call may also fail because of what it asks for: a file with a disk error, a damaged collection.
-Where an error does not tell, the dependency is pinged: if it answers, its breaker stays closed,
-and the failure is that one caller's.
-"""
+"""The circuit breaker of one dependency: opens, lets one call find out, and closes."""
 
 import asyncio
-import inspect
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
+from weakref import WeakSet
 
 import structlog
 
@@ -24,8 +15,6 @@ from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.metrics import BREAKER_FAILURES, BREAKER_OPEN, BREAKER_OPENED
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 #: Failures without a success between them after which a breaker opens, and those of one call,
 #: while the dependency answers a ping, after which the call is what is wrong.
@@ -35,8 +24,6 @@ PING_S = 5.0
 #: Seconds until the first call that finds out, doubling up to the second figure.
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
-#: Seconds after which it is said again what is waited for.
-REMIND_S = 60.0
 
 
 class BreakerState(StrEnum):
@@ -48,8 +35,17 @@ class BreakerState(StrEnum):
     """That one is under way."""
 
 
+class CircuitOpen(Exception):
+    """Cause of an error with which an open breaker refused a call: the dependency was not asked."""
+
+
+def was_refused(error: BaseException) -> bool:
+    """Tell whether an open breaker raised it, so that nothing was asked of the dependency."""
+    return isinstance(error.__cause__, CircuitOpen)
+
+
 class Breaker:
-    """Of one dependency.
+    """Circuit breaker of one dependency.
 
     Attributes
     ----------
@@ -62,6 +58,8 @@ class Breaker:
         self.ping: Callable[[], Awaitable[None]] | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._failures = 0
+        #: Failures that were told already: several who meet one each tell it.
+        self._counted: WeakSet[DependencyUnavailable] = WeakSet()
         self._error: DependencyUnavailable | None = None
         self._opened_at = self._next_at = 0.0
         self._wait = FIRST_WAIT_S
@@ -107,8 +105,7 @@ class Breaker:
             if self.refuses:
                 refusal = type(self._error)(self._error.message)
                 refusal.retry_after = self._error.retry_after
-                refusal.noted = refusal.untried = True
-                raise refusal
+                raise refusal from CircuitOpen(f"The breaker of {self.name} is open.")
             self._asking = True
         try:
             yield
@@ -166,11 +163,11 @@ class Breaker:
 
     def note(self, error: DependencyUnavailable) -> None:
         """Count a failure, once however many notice it."""
-        if error.noted:
+        if error in self._counted or was_refused(error):
             return
-        error.noted = True
+        self._counted.add(error)
         BREAKER_FAILURES.labels(self.name).inc()
-        if not error.doubtful or self.ping is None:
+        if not error.ambiguous or self.ping is None:
             self._count(error)
         elif self._pinging is None or self._pinging.done():
             self._pinging = asyncio.create_task(self._find_out(error, self.ping))
@@ -239,99 +236,6 @@ class Breaker:
             self._closed.set()
             BREAKER_OPEN.labels(self.name).set(0)
         self._failures = 0
-
-
-class Breakers:
-    """The breakers of one process."""
-
-    def __init__(self) -> None:
-        self._all: dict[str, Breaker] = {}
-
-    def __getitem__(self, dependency: str) -> Breaker:
-        if dependency not in self._all:
-            self._all[dependency] = Breaker(dependency)
-        return self._all[dependency]
-
-    async def patiently(
-        self,
-        work: Callable[[], Awaitable[T]],
-        on_wait: Callable[[DependencyUnavailable], Awaitable[None]] | None = None,
-        *,
-        may_be_at_fault: bool = False,
-    ) -> T:
-        """Do `work`; while a dependency is away, wait behind its breaker and do it again.
-
-        Parameters
-        ----------
-        on_wait : called with the reason to wait: the first one, when another dependency is the
-            reason, and every `REMIND_S`.
-        may_be_at_fault : whether to give up where the dependency answers everybody else.
-
-        Raises
-        ------
-        DependencyUnavailable
-            It answers everybody else.
-        """
-        breaker, told, told_at = None, "", 0.0
-        alone = 0
-        while True:
-            try:
-                if breaker is None:
-                    return await work()
-                async with breaker.turn(alone):
-                    return await work()
-            except DependencyUnavailable as error:
-                breaker = self[error.dependency]
-                alone = alone + 1 if await self.is_alone(error) else 0
-                if may_be_at_fault and alone == TRIES:
-                    raise
-                now = time.monotonic()
-                is_news = error.dependency != told or now - told_at >= REMIND_S
-                if on_wait is not None and is_news:
-                    told, told_at = error.dependency, now
-                    await on_wait(error)
-
-    async def is_alone(self, error: DependencyUnavailable) -> bool:
-        """Tell whether a dependency that failed one caller answers others, as it may."""
-        breaker = self[error.dependency]
-        breaker.note(error)
-        return error.doubtful and await breaker.answers()
-
-    def known(self) -> dict[str, Breaker]:
-        """Return every breaker that was ever asked for, by dependency."""
-        return dict(self._all)
-
-    def guard(self, target: T, dependency: str) -> T:
-        """Return `target` with every coroutine method behind the dependency's breaker.
-
-        All but ``ping`` and what begins and ends the target's life: a health check is to ask.
-        """
-        return cast(T, _Guarded(target, self[dependency]))
-
-
-class _Guarded:
-    def __init__(self, target: object, breaker: Breaker) -> None:
-        self._target, self._breaker = target, breaker
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if name in _UNGUARDED or not inspect.iscoroutinefunction(found):
-            return found
-        guarded = _behind(self._breaker, found)
-        setattr(self, name, guarded)
-        return guarded
-
-
-_UNGUARDED = frozenset({"ping", "start", "ready", "close"})
-
-
-def _behind(breaker: Breaker, method: Callable[..., Awaitable[Any]]) -> Any:
-    @wraps(method)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        with breaker.call():
-            return await method(*args, **kwargs)
-
-    return call
 
 
 def _jitter() -> float:
