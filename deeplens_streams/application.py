@@ -15,15 +15,16 @@ from mode import Service
 from yarl import URL
 
 from agents import AGENTS
-from deeplens_streams import topics, web
+from deeplens_streams import web
 from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker.partitions import fixed_counts
+from deeplens_streams.broker.topology import FAILED, TABLE_PARTITIONS, group_id
 from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.trash import EmptyingTrash
-from deeplens_streams.lag import LagReader, group_id
+from deeplens_streams.lag import LagReader
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services, build_services
@@ -128,11 +129,11 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
         # a table have none.
         table_standby_replicas=settings.standby_replicas if serves_web else 0,
         topic_replication_factor=settings.replication,
-        topic_partitions=topics.TABLE_PARTITIONS,
+        topic_partitions=TABLE_PARTITIONS,
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
         broker_commit_interval=1.0,
-        producer_max_request_size=topics.FAILED.max_bytes,
+        producer_max_request_size=FAILED.max_bytes,
         producer_compression_type=None if settings.compression == "none" else settings.compression,
         producer_request_timeout=30.0,
         producer_linger_ms=UPLOAD_REST_MS if serves_web else STAGE_REST_MS,

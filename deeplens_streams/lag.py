@@ -16,31 +16,20 @@ from mode import Service
 
 from deeplens_streams.broker.described import partition_counts
 from deeplens_streams.broker.offsets import RemovedUnread, positions
-from deeplens_streams.broker.readers import READERS, ROLES, group_id
+from deeplens_streams.broker.topology import READERS, STAGES, STEP_STAGES, group_id
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.metrics import CONSUMER_LAG, REMOVED_UNREAD
-from deeplens_streams.topics import (
-    DELETED,
-    EXTRACTION,
-    FAILED,
-    INDEXING,
-    PROGRESS,
-    TENANT_CHANGES,
-    UPLOADED,
-    Topic,
-)
+from deeplens_streams.topics import Topic
 from deeplens_streams.watermark import Watermark
-
-__all__ = ["READERS", "ROLES", "LagReader", "group_id"]
 
 log = structlog.get_logger()
 
-#: Where pictures wait on their way, each in one of them.
-_PIPELINE = (UPLOADED, EXTRACTION, INDEXING)
-#: What becomes of a picture depends on these alone, and what its tenant has on the last.
-_OF_PICTURES = (*_PIPELINE, DELETED, PROGRESS, FAILED, TENANT_CHANGES)
+#: Where pictures wait on their way, each in one of them; behind the last one they are indexed.
+_PIPELINE = tuple(stage.topic for stage in STEP_STAGES.values())
+#: What becomes of a picture, and what its tenant has, depends on these alone.
+_OF_PICTURES = tuple(stage.topic for stage in STAGES if stage.is_decisive)
 _EVERY_S = 2.0
 #: The drain rate is measured over this long.
 _WINDOW_S = 30.0
@@ -125,7 +114,7 @@ class LagReader(Service):
 
     async def _reading(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> _Reading:
         namespace = self._settings.namespace
-        counts = await partition_counts(admin, ROLES, namespace)
+        counts = await partition_counts(admin, READERS, namespace)
         partitions = {
             TopicPartition(topic.name(namespace), number): (topic, number)
             for topic, count in counts.items()
@@ -143,7 +132,7 @@ class LagReader(Service):
         of_pictures = [tp for tp, (topic, _) in partitions.items() if topic in _OF_PICTURES]
         self._watermark.note(at, ends={tp: ends[tp] for tp in of_pictures}, read=read)
         lag = {place: ends[tp] - read[tp] for tp, place in partitions.items()}
-        indexed = sum(read[tp] for tp, (topic, _) in partitions.items() if topic is INDEXING)
+        indexed = sum(read[tp] for tp, (topic, _) in partitions.items() if topic is _PIPELINE[-1])
         return _Reading(time.monotonic(), lag, indexed)
 
     def _tell_removed(
@@ -163,7 +152,7 @@ class LagReader(Service):
                 count=removed.count,
                 committed=removed.committed,
                 beginning=removed.beginning,
-                role=ROLES[topic].value,
+                role=READERS[topic].role.value,
             )
 
     def _note(self, reading: _Reading) -> None:
@@ -171,4 +160,4 @@ class LagReader(Service):
         while reading.at - self._readings[0].at > _WINDOW_S:
             self._readings.popleft()
         for (topic, number), count in reading.lag.items():
-            CONSUMER_LAG.labels(ROLES[topic].value, topic.base, str(number)).set(count)
+            CONSUMER_LAG.labels(READERS[topic].role.value, topic.base, str(number)).set(count)

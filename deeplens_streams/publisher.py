@@ -8,10 +8,11 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import NotReady, ProducerSendError
 
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
-from deeplens_streams.topics import TOPICS, Message, Topic
+from deeplens_streams.topics import Message, Topic
 
 if TYPE_CHECKING:
     import faust

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from deeplens_streams.topics import PROGRESS
+from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.web.context import Check
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every topic, declared once, in pipeline order, and what is sent to them."""
+"""What a topic is, and what is sent to one; which there are says the topology."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -32,6 +32,8 @@ class Topic:
     max_bytes : of one message.
     dirty_ratio : of a compacted topic, how much of it may be old records before they are removed.
     purpose : one line for an operator.
+    event : what it carries; None for Faust's own.
+    written_by : in words, who writes to it beside the stages whose results go there.
     is_fixed : whether the number of partitions may not change, since a key's row, or the only
         record that may be left of it, is on one of them. Others may have more than declared.
     """
@@ -39,6 +41,8 @@ class Topic:
     base: str
     partitions: int
     purpose: str
+    event: "type[Event] | None" = None
+    written_by: str = ""
     retention: str | None = "retention_days"
     max_bytes: int = 1_048_588
     dirty_ratio: float = 0.5
@@ -65,73 +69,6 @@ class Topic:
             }
         days: int = getattr(settings, self.retention)
         return config | {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
-
-
-#: Partitions of the status table, and so of the topic that feeds it.
-TABLE_PARTITIONS = 6
-#: The same, of the table of tenants.
-TENANT_PARTITIONS = 2
-
-UPLOADED = Topic("deeplens.images.uploaded", 6, "uploads that were answered")
-EXTRACTION = Topic("deeplens.features.extraction", 4, "one request for each picture and model")
-INDEXING = Topic(
-    "deeplens.vectors.indexing", 4, "vectors to be stored", retention="vector_retention_days"
-)
-DELETED = Topic("deeplens.images.deleted", 4, "deleted pictures that are to be purged")
-PROGRESS = Topic(
-    "deeplens.images.progress", TABLE_PARTITIONS, "what each stage reports", is_fixed=True
-)
-STATUS = Topic(
-    "deeplens.images.status",
-    TABLE_PARTITIONS,
-    "each picture's present row",
-    retention=None,
-    is_fixed=True,
-)
-COMPLETED = Topic("deeplens.processing.completed", 2, "pictures that reached their end")
-FAILED = Topic(
-    "deeplens.processing.failed",
-    2,
-    "dead letters",
-    retention="failed_retention_days",
-    # A dead letter carries the whole message that failed, base64 in the worst case.
-    max_bytes=8_388_608,
-)
-
-TENANT_CHANGES = Topic(
-    "deeplens.tenants.changes", TENANT_PARTITIONS, "what is to change of tenants", is_fixed=True
-)
-TENANTS = Topic(
-    "deeplens.tenants",
-    1,
-    "each tenant as it is now",
-    retention=None,
-    # It is small, rewritten all the time, and every api process reads it whole before it answers.
-    dirty_ratio=0.1,
-    is_fixed=True,
-)
-
-TOPICS = (
-    *(UPLOADED, EXTRACTION, INDEXING, DELETED, PROGRESS, STATUS, COMPLETED, FAILED),
-    *(TENANT_CHANGES, TENANTS),
-)
-
-#: Faust would create it, too, but after its producer has read which topics there are: until the
-#: next look, minutes later, rows could not be written.
-CHANGELOGS = tuple(
-    Topic(
-        f"deeplens-api-{table}-changelog",
-        partitions,
-        purpose,
-        retention=None,
-        separator="-",
-        is_fixed=True,
-    )
-    for table, partitions, purpose in (
-        ("image_status", TABLE_PARTITIONS, "the status table, to recover it from"),
-        ("tenants", TENANT_PARTITIONS, "the registry of tenants, to recover it from"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from deeplens_streams.broker.topology import STATUS_TABLE, TABLE_PARTITIONS
 from deeplens_streams.errors import MalformedEvent, NewerVersion
-from deeplens_streams.topics import TABLE_PARTITIONS
 from models.events import derived_id, utc_now
 from models.status import (
     FINAL_STATES,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import faust
     from faust.types import TableT
 
-NAME = "image_status"
+NAME = STATUS_TABLE
 
 #: RocksDB's own defaults (a 2 GiB cache and 90 % of the file descriptors for each partition)
 #: are meant for one database in a process; here there is one for each partition.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from deeplens_streams.topics import TENANT_PARTITIONS
+from deeplens_streams.broker.topology import TENANT_PARTITIONS, TENANT_TABLE
 from models.events import wire_time
 from models.tenants import (
     SYSTEM,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import faust
     from faust.types import TableT
 
-NAME = "tenants"
+NAME = TENANT_TABLE
 
 #: Why a change was refused, as `Tenant.outcomes` says it; `rooms.FULL` is another reason.
 EXISTS, UNKNOWN, TOO_FAST, GOING = "exists", "unknown", "too fast", "deleting"

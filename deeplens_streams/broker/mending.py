@@ -29,12 +29,12 @@ from deeplens_streams.broker.aside import Aside, Manifest, Record
 from deeplens_streams.broker.described import Described, describe_topics, set_overrides
 from deeplens_streams.broker.offsets import positions
 from deeplens_streams.broker.partitions import count_fault, mark_of
-from deeplens_streams.broker.readers import ROLES, group_id
 from deeplens_streams.broker.topic_settings import corrected, deviations
+from deeplens_streams.broker.topology import FAILED, READERS, group_id
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.topics import FAILED, Topic
+from deeplens_streams.topics import Topic
 
 log = structlog.get_logger()
 
@@ -131,8 +131,8 @@ async def _put_aside(
         beginnings = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
         first = beginnings
-        if topic in ROLES:
-            group = group_id(ROLES[topic], settings.namespace)
+        if topic in READERS:
+            group = group_id(READERS[topic].role, settings.namespace)
             committed = await admin.list_consumer_group_offsets(group)
             known = {tp: each.offset for tp, each in committed.items() if each.offset >= 0}
             first = positions(known, beginnings, ends)
@@ -205,8 +205,8 @@ async def _make_again(
         filled = {tp: RecordsToDelete(offset) for tp, offset in first.items() if offset}
         if filled:
             await admin.delete_records(filled)
-        if topic in ROLES:
-            await _commit(settings, group_id(ROLES[topic], settings.namespace), first)
+        if topic in READERS:
+            await _commit(settings, group_id(READERS[topic].role, settings.namespace), first)
         # 4. What was aside comes back.
         written = await _write_back(producer, topic, name, aside.records())
     finally:

@@ -8,10 +8,10 @@ from mode import Service
 
 from deeplens_streams.broker.described import partition_counts
 from deeplens_streams.broker.partitions import count_fault
+from deeplens_streams.broker.topology import CHANGELOGS, TOPICS
 from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.topics import CHANGELOGS, TOPICS
 
 #: Seconds between two looks.
 EVERY_S = 10.0

@@ -8,10 +8,11 @@ import orjson
 import structlog
 
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import FAILED
 from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS
-from deeplens_streams.topics import FAILED, Message
+from deeplens_streams.topics import Message
 from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id
 
 log = structlog.get_logger()

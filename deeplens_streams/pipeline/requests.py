@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from deeplens_streams import codec
-from deeplens_streams.errors import DeepLensError, NotRetryable
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     COMPLETED,
     DELETED,
     EXTRACTION,
@@ -13,9 +12,9 @@ from deeplens_streams.topics import (
     PROGRESS,
     TENANT_CHANGES,
     UPLOADED,
-    Message,
-    Topic,
 )
+from deeplens_streams.errors import DeepLensError, NotRetryable
+from deeplens_streams.topics import Message, Topic
 from models.deletion import ImageDeleted, Tombstone
 from models.events import (
     Event,

@@ -3,23 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deeplens_streams import __version__, topics
+from deeplens_streams import __version__
+from deeplens_streams.broker.topology import TOPICS, readers, writers
 from deeplens_streams.config import Settings
 from deeplens_streams.json_schemas import STRING, Schema, nested_records, record_schema, ref
 from deeplens_streams.topics import Topic
 from deeplens_streams.web import status
 from deeplens_streams.web.openapi import parts, success_schema
-from models.deletion import ImageDeleted
-from models.events import (
-    Event,
-    FeatureExtractionRequested,
-    ImageUploaded,
-    ProcessingCompleted,
-    ProcessingFailed,
-    VectorIndexingRequested,
-)
-from models.status import ImageProgress, ImageStatusChanged
-from models.tenants import TenantChange, TenantChanged
+from models.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +23,12 @@ class Flow:
     read_by: str
 
 
-FLOWS: Final = (
-    Flow(topics.UPLOADED, ImageUploaded, "the upload endpoint", "image_processing"),
-    Flow(
-        topics.EXTRACTION,
-        FeatureExtractionRequested,
-        "image_processing",
-        "feature_extraction",
-    ),
-    Flow(topics.INDEXING, VectorIndexingRequested, "feature_extraction", "vector_indexing"),
-    Flow(topics.DELETED, ImageDeleted, "the delete endpoints", "purging"),
-    Flow(topics.PROGRESS, ImageProgress, "every stage", "status_tracking"),
-    Flow(topics.STATUS, ImageStatusChanged, "status_tracking", "every api process"),
-    Flow(topics.COMPLETED, ProcessingCompleted, "status_tracking", "notifications"),
-    Flow(topics.FAILED, ProcessingFailed, "any stage", "dead_letters"),
-    Flow(
-        topics.TENANT_CHANGES,
-        TenantChange,
-        "the admin endpoints, status_tracking and purging",
-        "tenants",
-    ),
-    Flow(topics.TENANTS, TenantChanged, "tenants", "every api process"),
-)
+def _flow(topic: Topic) -> Flow:
+    assert topic.event is not None, "Faust's own topics are no interface"
+    return Flow(topic, topic.event, writers(topic), readers(topic))
+
+
+FLOWS: Final = tuple(_flow(topic) for topic in TOPICS)
 
 _HEADERS: Final[Schema] = {
     "type": "object",

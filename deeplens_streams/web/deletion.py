@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.broker.topology import DELETED
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import DELETED, Message
+from deeplens_streams.topics import Message
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext

@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Collection
 
 import structlog
 
+from deeplens_streams.broker.topology import TENANT_CHANGES
 from deeplens_streams.errors import (
     DeepLensError,
     RegistryUnavailable,
     TenantDeleting,
     TenantNotFound,
 )
-from deeplens_streams.topics import TENANT_CHANGES, Message, Publish
+from deeplens_streams.topics import Message, Publish
 from deeplens_streams.transport import TAKEN_OVER_S
 from models.events import utc_now
 from models.tenants import (

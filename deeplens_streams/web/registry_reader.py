@@ -10,11 +10,11 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import PROGRESS, TENANTS
 from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, RegistryUnavailable
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.topics import PROGRESS, TENANTS
 from deeplens_streams.web.registry import Registry
 from models.tenants import Tenant, TenantChanged
 

@@ -12,9 +12,7 @@ from itertools import count
 
 import pytest
 
-from deeplens_streams.circuit_breaker import breaker as circuit_breaker
-from deeplens_streams.errors import DependencyUnavailable
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     DELETED,
     EXTRACTION,
     INDEXING,
@@ -22,6 +20,8 @@ from deeplens_streams.topics import (
     TENANT_CHANGES,
     UPLOADED,
 )
+from deeplens_streams.circuit_breaker import breaker as circuit_breaker
+from deeplens_streams.errors import DependencyUnavailable
 from models.images import StoredImage
 from tests.support.killed_systems import PICTURE, Fuse, Killed, System, ledger
 

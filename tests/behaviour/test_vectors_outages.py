@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from agents import vector_indexing
 from deeplens_streams import codec, logs
+from deeplens_streams.broker.topology import FAILED, INDEXING, PROGRESS
 from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.config import load_settings
@@ -30,7 +31,7 @@ from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
-from deeplens_streams.topics import FAILED, INDEXING, PROGRESS, Message
+from deeplens_streams.topics import Message
 from deeplens_streams.vectors import client
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.server import ServerVectors

@@ -9,9 +9,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate
 
 from deeplens_streams import codec, errors
+from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.topics import TOPICS
 from deeplens_streams.web import ROUTES
 from deeplens_streams.web.access import Route
 from deeplens_streams.web.asyncapi import FLOWS, asyncapi_document

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from deeplens_streams.audit import lost_original, orphans, settled, sightings
 from deeplens_streams.audit import report as ledger
+from deeplens_streams.broker.topology import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
     DependencyUnavailable,
@@ -25,7 +26,6 @@ from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.web import audit as web_audit
 from deeplens_streams.web import intake, patient_rows

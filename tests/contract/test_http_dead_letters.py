@@ -11,6 +11,7 @@ import pytest
 
 from agents import dead_letters as keeper
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import EXTRACTION, PROGRESS, TENANT_CHANGES
 from deeplens_streams.errors import (
     AlreadyResolved,
     BrokerUnavailable,
@@ -27,7 +28,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage import letters as letter_store
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import EXTRACTION, PROGRESS, TENANT_CHANGES, Message
+from deeplens_streams.topics import Message
 from deeplens_streams.web import dead_letters as views
 from models.events import (
     FeatureExtractionRequested,

@@ -12,13 +12,13 @@ from aiohttp import FormData
 
 from agents import dead_letters as keeper
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import DELETED, PROGRESS
 from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.deletion import resume
 from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import DELETED, PROGRESS
 from deeplens_streams.web import deletion, intake
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed

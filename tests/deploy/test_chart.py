@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from deeplens_streams.application import build_apps
+from deeplens_streams.broker.topology import READERS
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.lag import READERS
 from deeplens_streams.web import HEALTH_ROUTES, ROUTES
 from tests.deploy.manifests import (
     COMPONENTS,
@@ -27,7 +27,10 @@ from tests.deploy.manifests import (
 Render = Callable[..., Manifests]
 Read = Callable[[Mapping[str, str]], Settings]
 
-TOPICS = {stage: [topic for role, topic in READERS if role.value == stage] for stage in STAGES}
+TOPICS = {
+    role: [topic for topic, reader in READERS.items() if reader.role.value == role]
+    for role in STAGES
+}
 
 
 def test_there_is_a_workload_for_each_component(render: Render) -> None:

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from deeplens_streams import codec
-from deeplens_streams.topics import COMPLETED
+from deeplens_streams.broker.topology import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.crashing import Fuse, Point
 from tests.faults.persistent_client import PATIENCE_S, PersistentClient

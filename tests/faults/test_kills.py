@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import COMPLETED
 from deeplens_streams.kafka.server import KafkaServer
-from deeplens_streams.topics import COMPLETED
 from models.events import ProcessingCompleted
 from tests.support.fault_injection import small_pictures
 from tests.support.pipeline import count_points, read_all

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from deeplens_streams import codec
-from deeplens_streams.topics import COMPLETED, FAILED
+from deeplens_streams.broker.topology import COMPLETED, FAILED
 from models.events import ProcessingCompleted, ProcessingFailed
 from tests.support import old_release
 from tests.support.fault_injection import cut_short, small_pictures

@@ -12,12 +12,7 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 
 from deeplens_streams import codec
 from deeplens_streams.broker.described import describe_topics
-from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.kafka.server import KafkaServer
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     EXTRACTION,
     FAILED,
     INDEXING,
@@ -25,6 +20,11 @@ from deeplens_streams.topics import (
     STATUS,
     UPLOADED,
 )
+from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.topic_creation import DECLARED, ensure_topics
 from models.events import ProcessingFailed
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture

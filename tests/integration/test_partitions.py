@@ -11,12 +11,7 @@ from aiokafka.admin import NewPartitions
 
 from deeplens_streams.broker import mending
 from deeplens_streams.broker.described import describe_topics, partition_counts
-from deeplens_streams.broker.readers import ROLES, group_id
-from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     CHANGELOGS,
     COMPLETED,
     DELETED,
@@ -24,12 +19,18 @@ from deeplens_streams.topics import (
     FAILED,
     INDEXING,
     PROGRESS,
+    READERS,
     STATUS,
     TENANT_CHANGES,
     TENANTS,
     UPLOADED,
-    Topic,
+    group_id,
 )
+from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.topic_creation import DECLARED, ensure_topics
+from deeplens_streams.topics import Topic
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
 from tests.support.system import Client, System, Worker, until
@@ -50,7 +51,7 @@ async def grow(settings: Settings, counts: dict[Topic, int]) -> None:
 
 
 async def committed(settings: Settings, topic: Topic) -> dict[int, int]:
-    group = group_id(ROLES[topic], settings.namespace)
+    group = group_id(READERS[topic].role, settings.namespace)
     async with admin_client(settings) as admin:
         offsets = await admin.list_consumer_group_offsets(group)
     name = topic.name(settings.namespace)

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deeplens_streams import codec
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     COMPLETED,
     DELETED,
     EXTRACTION,

@@ -8,7 +8,7 @@ from collections import Counter
 
 import orjson
 
-from deeplens_streams.topics import CHANGELOGS, STATUS, TENANTS
+from deeplens_streams.broker.topology import CHANGELOGS, STATUS, TENANTS
 from tests.support.operators import OPERATOR, admin
 from tests.support.pipeline import count_points, read_all, small_picture
 from tests.support.system import Client, System, Worker, until

@@ -5,9 +5,9 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.storage import objects
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import PROGRESS
 from models.images import StoredImage
 from models.status import ImageProgress
 from tables import image_status

@@ -11,6 +11,7 @@ from obstore.store import MemoryStore
 
 from agents import AGENTS
 from deeplens_streams import codec
+from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES, TENANTS
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as begun_deletions
@@ -26,7 +27,7 @@ from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES, TENANTS, Message, Topic
+from deeplens_streams.topics import Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import deletion, intake
 from deeplens_streams.web.access import CALLER, DOOR, Caller, Door

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from deeplens_streams.broker.topology import TABLE_PARTITIONS, TOPICS
 from deeplens_streams.config import ALL_ROLES, Role, load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.storage.local import LocalBlobs
-from deeplens_streams.topics import TABLE_PARTITIONS, TOPICS
 from deeplens_streams.web import intake
 
 

@@ -13,19 +13,21 @@ from aiokafka import TopicPartition
 from prometheus_client import generate_latest
 
 from deeplens_streams import lag
-from deeplens_streams.config import load_settings
-from deeplens_streams.kafka.ports import free_port
-from deeplens_streams.lag import LagReader, _Reading
-from deeplens_streams.metrics import REMOVED_UNREAD
-from deeplens_streams.topics import (
+from deeplens_streams.broker.topology import (
     COMPLETED,
     EXTRACTION,
     FAILED,
     PROGRESS,
+    READERS,
     TENANT_CHANGES,
     UPLOADED,
-    Topic,
+    group_id,
 )
+from deeplens_streams.config import load_settings
+from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.lag import LagReader, _Reading
+from deeplens_streams.metrics import REMOVED_UNREAD
+from deeplens_streams.topics import Topic
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ class Kafka:
     """
 
     def __init__(self) -> None:
-        self.partitions = {topic.base: topic.partitions for topic in lag.ROLES}
+        self.partitions = {topic.base: topic.partitions for topic in READERS}
         self.beginnings: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.read: dict[str, int] = {}
@@ -108,8 +110,8 @@ class Kafka:
     async def list_consumer_group_offsets(self, group: str) -> dict[TopicPartition, Any]:
         return {
             TopicPartition(topic.base, 0): SimpleNamespace(offset=self.read[topic.base])
-            for topic, role in lag.ROLES.items()
-            if topic.base in self.read and group == lag.group_id(role, "")
+            for topic, stage in READERS.items()
+            if topic.base in self.read and group == group_id(stage.role, "")
         }
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
@@ -198,7 +200,7 @@ async def test_a_topic_that_is_gone_counts_for_nothing(reader: LagReader) -> Non
     kafka.ends[COMPLETED.base] = kafka.ends[FAILED.base] = 5
     await look(reader, kafka)
     del kafka.partitions[FAILED.base], kafka.partitions[COMPLETED.base]
-    assert {topic for topic, _ in (await look(reader, kafka)).lag} == set(lag.ROLES) - {
+    assert {topic for topic, _ in (await look(reader, kafka)).lag} == set(READERS) - {
         FAILED,
         COMPLETED,
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.pipeline.progress import ending, progress, teller
@@ -12,7 +13,6 @@ from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import COMPLETED, STATUS, TENANT_CHANGES
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage
