@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from deeplens_streams.errors import DeepLensError, UndecodableImage
-from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.colours import to_8_bits
 from deeplens_streams.features.costs import (
     DecodingBudget,
@@ -51,6 +51,18 @@ _TRANSPOSE = {
 }
 
 
+class InputSizes(Protocol):
+    """What decoding has to know of a model."""
+
+    @property
+    def resize_size(self) -> int:
+        """Pixels of the shorter side before the crop."""
+
+    @property
+    def input_size(self) -> int:
+        """Pixels of a side after the crop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A picture ready for the model.
@@ -72,7 +84,7 @@ class Decoded:
 
 def decode(
     data: bytes,
-    model: ModelSpec,
+    model: InputSizes,
     *,
     max_pixels: int,
     thumbnail_px: int | None = None,
@@ -121,7 +133,7 @@ def decode(
 
 
 def _leaving_nothing(
-    data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None
+    data: bytes, model: InputSizes, max_pixels: int, thumbnail_px: int | None
 ) -> Decoded:
     """Decode in a call of its own: its pictures are gone when the room is another's."""
     try:
@@ -140,7 +152,7 @@ def _weight(data: bytes, max_pixels: int) -> tuple[int, bool]:
         return weight, hides_want_of_memory(image, found)
 
 
-def _decode(data: bytes, model: ModelSpec, max_pixels: int, thumbnail_px: int | None) -> Decoded:
+def _decode(data: bytes, model: InputSizes, max_pixels: int, thumbnail_px: int | None) -> Decoded:
     longer = thumbnail_px
     with _upright(data, model.resize_size, longer, max_pixels) as (upright, whole, name, to_srgb):
         return Decoded(
@@ -182,7 +194,7 @@ def _upright(
         yield upright, whole, found.name, to_srgb
 
 
-def model_input(upright: Image.Image, model: ModelSpec, whole: tuple[int, int]) -> Image.Image:
+def model_input(upright: Image.Image, model: InputSizes, whole: tuple[int, int]) -> Image.Image:
     """Resize the shorter side to ``resize_size`` and cut the centre, in one pass.
 
     Only the pixels that the crop keeps are computed. `whole` is the size of the picture before
