@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.system import Process
 
 _START_S = 180.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.async_api import Page, ViewportSize, async_playwright, expect
 
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.browser import FLAGS
 from tests.support.photographs import cropped_copy, photograph
 from tests.support.system import Process

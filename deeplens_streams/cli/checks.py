@@ -27,9 +27,9 @@ from deeplens_streams.features.base import Installed, Seed
 from deeplens_streams.features.kept_model import kept_model
 from deeplens_streams.features.models import choose_model, named
 from deeplens_streams.features.weights import find_weights
+from deeplens_streams.host.listening import require_port
 from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
 from deeplens_streams.kafka.java import find_java
-from deeplens_streams.listening import require_port
 from deeplens_streams.topic_creation import DECLARED
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.

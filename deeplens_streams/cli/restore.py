@@ -10,7 +10,7 @@ from deeplens_streams.cli.backup import place, require_apart, require_there
 from deeplens_streams.cli.copy_progress import Shown, count_and_size
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import load_settings
-from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.folder_lock import FolderLock
 
 
 @click.command()

@@ -17,8 +17,8 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.kept_model import keep_model, kept_model
+from deeplens_streams.host.guarded_process import GuardedProcess
 from deeplens_streams.kafka import KafkaServer
-from deeplens_streams.kafka.guarded import GuardedProcess
 from deeplens_streams.kafka.server import KafkaEnded
 
 #: How long the worker may take to commit and close before it is killed.

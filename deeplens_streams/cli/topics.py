@@ -22,7 +22,7 @@ from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.folder_lock import FolderLock
 from deeplens_streams.kafka.server import KafkaServer
 from deeplens_streams.topic_creation import DECLARED, create_missing
 from deeplens_streams.topics import Topic

@@ -15,8 +15,8 @@ from deeplens_streams.cli.steps import Steps
 from deeplens_streams.cli.system import System, require_folder
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
-from deeplens_streams.folder_lock import FolderLock
-from deeplens_streams.listening import LEFT_BEHIND_S, require_port
+from deeplens_streams.host.folder_lock import FolderLock
+from deeplens_streams.host.listening import LEFT_BEHIND_S, require_port
 
 _PARENT_POLL_S = 0.5
 

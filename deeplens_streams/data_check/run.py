@@ -9,7 +9,7 @@ from pathlib import Path
 from deeplens_streams.data_check import images, kafka_log, tables, vectors
 from deeplens_streams.data_check.damage import Check, Damage, Look
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.folder_lock import FolderInUse
+from deeplens_streams.host.folder_lock import FolderInUse
 
 CHECKS: dict[str, Check] = {
     "images": images.check,

@@ -29,9 +29,9 @@ from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.board import Board, shared_memory
 from deeplens_streams.features.frames import Header, read_frame, write_frame
 from deeplens_streams.features.heartbeat import Heartbeat
-from deeplens_streams.features.limits import OUT_OF_MEMORY
 from deeplens_streams.features.native_output import relay
 from deeplens_streams.features.pending import PendingRequests, Request
+from deeplens_streams.host.cgroup_memory import OUT_OF_MEMORY
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _SETTINGS = {

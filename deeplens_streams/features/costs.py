@@ -13,9 +13,9 @@ from typing import Final
 
 from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
 
-from deeplens_streams import allocator
 from deeplens_streams.errors import TooManyPixels, UndecodableImage
 from deeplens_streams.features.formats import AVIF, HEIF, WEBP, PictureFormat
+from deeplens_streams.host import malloc
 from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 
 _PLAIN: Final = 4
@@ -119,7 +119,7 @@ class DecodingBudget:
             yield
         finally:
             if wanted >= _LARGE:
-                allocator.give_back()
+                malloc.give_back()
             with self._changed:
                 self._free += wanted
                 self._changed.notify()

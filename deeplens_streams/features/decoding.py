@@ -18,13 +18,13 @@ from deeplens_streams.features.costs import (
     hides_want_of_memory,
     plain_pixels,
 )
-from deeplens_streams.features.limits import MAPPED_BYTES, memory_left
 from deeplens_streams.features.pictures import (
     TURNED_SIDEWAYS,
     UPRIGHT,
     open_picture,
     orientation,
 )
+from deeplens_streams.host.cgroup_memory import MAPPED_BYTES, memory_left
 from deeplens_streams.imaging.as_shown import as_shown
 from deeplens_streams.imaging.colour import ToSrgb, to_srgb_of
 from deeplens_streams.imaging.cut_jpeg import load as load_jpeg

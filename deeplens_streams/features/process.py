@@ -20,16 +20,16 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.frames import Header, read_frame, write_frame
-from deeplens_streams.features.limits import (
+from deeplens_streams.features.local import LocalFeatures
+from deeplens_streams.features.models import choose_model
+from deeplens_streams.features.native_output import log_to
+from deeplens_streams.host.cgroup_memory import (
     OUT_OF_MEMORY,
     WANTED_BYTES,
     container_room,
     limit_memory,
     memory_left,
 )
-from deeplens_streams.features.local import LocalFeatures
-from deeplens_streams.features.models import choose_model
-from deeplens_streams.features.native_output import log_to
 from deeplens_streams.logs import configure_logging
 
 #: Below uploads and searches, which people wait for; extraction takes what they leave.

@@ -9,6 +9,7 @@ import qdrant_edge as edge
 import structlog
 
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.host.mapped_memory import mapped_bytes, share
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
@@ -17,7 +18,6 @@ from deeplens_streams.vectors.edge_damage import VectorsDamaged
 from deeplens_streams.vectors.edge_engine import RESERVE_BYTES, EdgeEngine
 from deeplens_streams.vectors.edge_filters import to_filter
 from deeplens_streams.vectors.edge_optimizing import EdgeOptimizing
-from deeplens_streams.vectors.mapped import mapped_bytes, share
 from deeplens_streams.vectors.places import (
     MARKER_FIELD,
     Place,

@@ -18,7 +18,7 @@ from deeplens_streams.errors import (
     StorageFull,
     VectorsUnavailable,
 )
-from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.folder_lock import FolderLock
 from deeplens_streams.vectors.edge_damage import is_panic
 from deeplens_streams.vectors.edge_shards import ShardCache
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
-from deeplens_streams import allocator
+from deeplens_streams.host import malloc
 from deeplens_streams.vectors import edge_damage
 from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
 from deeplens_streams.vectors.places import TENANT_FIELD
@@ -168,7 +168,7 @@ class ShardCache:
             entry.unflushed = 0
             # A vector is freed as a message, as a list and as a point, by other threads than those
             # that made it: that was 15 MB and more of 95.
-            allocator.give_back()
+            malloc.give_back()
 
     def drop(self, name: str) -> None:
         """Remove the collection, all at once for who comes later."""

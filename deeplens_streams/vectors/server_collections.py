@@ -10,6 +10,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from deeplens_streams.errors import VectorsUnavailable
+from deeplens_streams.host.mapped_memory import share
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.checks import check_existing, check_limit
@@ -21,7 +22,6 @@ from deeplens_streams.vectors.conditions import (
     Conditions,
     all_points,
 )
-from deeplens_streams.vectors.mapped import share
 from deeplens_streams.vectors.places import (
     MARKER_FIELD,
     TENANT_FIELD,

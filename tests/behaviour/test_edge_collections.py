@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import structlog
 
-from deeplens_streams import allocator
 from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.errors import StorageFull, VectorsUnavailable
+from deeplens_streams.host import malloc
 from deeplens_streams.vectors import (
     VectorPoint,
     VectorStore,
@@ -43,7 +43,7 @@ async def test_freed_memory_is_given_back_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    monkeypatch.setattr(allocator, "_malloc_trim", kept.append)
+    monkeypatch.setattr(malloc, "_malloc_trim", kept.append)
     vectors = EdgeVectors(tmp_path, max_open=1)
     await crowd(vectors, edge_shards.FLUSH_EVERY - 1, 8)
     assert kept == []

@@ -22,8 +22,8 @@ from deeplens_streams.errors import (
     NotFound,
     StorageUnavailable,
 )
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.identifiers import bare_uuid, new_image_id
-from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.storage import Blobs, ImageStorage, open_storage
 from deeplens_streams.storage import blobs as blobs_module
 from deeplens_streams.storage.blobs import AlreadyThere, Write

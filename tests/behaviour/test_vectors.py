@@ -27,8 +27,8 @@ from deeplens_streams.errors import (
     UnknownModel,
     VectorsUnavailable,
 )
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.kafka.ports import free_port
 from deeplens_streams.vectors import SearchFilter, VectorStore, open_vectors
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.conditions import TERMS, stored_payload

@@ -27,7 +27,7 @@ from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.features.memory import MemoryFeatures
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs

@@ -25,8 +25,8 @@ from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
-from deeplens_streams.kafka.ports import free_port
 from tests.support.extractor_forms import PICTURE, SETTINGS, features, form
 from tests.support.photographs import as_jpeg
 

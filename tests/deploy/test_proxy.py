@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from deeplens_streams.errors import DependencyUnavailable
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.web import ROUTES
 from tests.deploy.tools import DOCKER, run
 from tests.support.programs import program

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deeplens_streams.audit.settled import GRACE_S
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.disasters.damage import copy
 from tests.disasters.home import Home
 from tests.disasters.past import Past

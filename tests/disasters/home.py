@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import orjson
 
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.system import FINAL
 
 OPERATOR = "operator-" + "z" * 40

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deeplens_streams.kafka.ports import Ports, free_port
+from deeplens_streams.host.ports import Ports, free_port
 from deeplens_streams.kafka.server import KafkaServer
 from tests.support.system import until
 

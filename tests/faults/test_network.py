@@ -8,7 +8,7 @@ import pytest
 
 from deeplens_streams import codec
 from deeplens_streams.broker.topology import COMPLETED
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from models.events import ProcessingCompleted
 from tests.faults.outages import MAX_LINES, STAGES, lines_of
 from tests.faults.proxy import ProxiedKafka, Proxy

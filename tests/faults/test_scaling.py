@@ -8,7 +8,7 @@ import pytest
 
 from deeplens_streams import codec
 from deeplens_streams.broker.topology import INDEXING
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from models.events import VectorIndexingRequested
 from tests.support.fault_injection import StubExtractor, small_pictures
 from tests.support.pipeline import ends_of, read_all

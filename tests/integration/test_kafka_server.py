@@ -16,8 +16,8 @@ import pytest
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.config import load_settings
+from deeplens_streams.host.ports import is_free
 from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
-from deeplens_streams.kafka.ports import is_free
 from deeplens_streams.topic_creation import DECLARED, ensure_topics
 
 pytestmark = pytest.mark.kafka

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.up_command import UP, Up, until, up
 
 __all__ = ["up"]  # fixtures

@@ -166,7 +166,7 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     """Interrupted while it waits for a folder whose last user is dead and not yet gone."""
     code = (
         "import os, subprocess, sys; from pathlib import Path; "
-        "from deeplens_streams.folder_lock import FolderLock; "
+        "from deeplens_streams.host.folder_lock import FolderLock; "
         "lock = FolderLock(Path(sys.argv[1])); lock.acquire(); "
         "print(subprocess.Popen(['sleep', '600'], pass_fds=[lock.fileno()], "
         "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deeplens_streams.kafka.guarded import GuardedProcess
+from deeplens_streams.host.guarded_process import GuardedProcess
 
 #: Says that it runs, and ends on SIGTERM unless told to ignore it.
 PATIENT = "import time, sys; print('up', flush=True); time.sleep(600)"
@@ -21,7 +21,7 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + PATIEN
 STARTER = """
 import sys, time
 from pathlib import Path
-from deeplens_streams.kafka.guarded import GuardedProcess
+from deeplens_streams.host.guarded_process import GuardedProcess
 guarded = GuardedProcess([sys.executable, "-c", sys.argv[2]], log=Path(sys.argv[1]), grace_s=1)
 print(guarded.pid, flush=True)
 time.sleep(600)

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.certificates import Pair
 from tests.support.programs import program
 

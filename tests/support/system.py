@@ -13,7 +13,7 @@ from typing import Any, Self
 import aiohttp
 import psutil
 
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from tests.support.signals import heeding_ctrl_c
 
 FINAL = {"completed", "partial", "failed", "deleted"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deeplens_streams.kafka.ports import free_port, is_free
+from deeplens_streams.host.ports import free_port, is_free
 from tests.support.signals import heeding_ctrl_c
 
 UP = [sys.executable, "-m", "deeplens_streams.cli.main", "up"]

@@ -12,7 +12,7 @@ from deeplens_streams.backup.errors import BackupDamaged
 from deeplens_streams.cli import console
 from deeplens_streams.cli.copy_progress import Shown, count_and_size
 from deeplens_streams.cli.main import main
-from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.folder_lock import FolderLock
 
 
 @pytest.fixture(autouse=True)

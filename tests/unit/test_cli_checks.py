@@ -14,7 +14,7 @@ from deeplens_streams.cli import checks
 from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.config import Settings
 from deeplens_streams.features.kept_model import keep_model
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.data_check.damage import Damage, Look
 from deeplens_streams.data_check.run import check
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.folder_lock import FolderInUse, FolderLock
+from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
 from deeplens_streams.storage import blobs_at
 from deeplens_streams.storage.layout import pointer_key, tombstone_key
 from deeplens_streams.storage.objects import metadata_key_of

@@ -24,9 +24,9 @@ from deeplens_streams.errors import (
 from deeplens_streams.features import animation, decoding, pictures
 from deeplens_streams.features.costs import DecodingBudget
 from deeplens_streams.features.decoding import decode
-from deeplens_streams.features.limits import MAPPED_BYTES
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.pictures import inspect
+from deeplens_streams.host.cgroup_memory import MAPPED_BYTES
 
 register_heif_opener()
 SIDE = 64

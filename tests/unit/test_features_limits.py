@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplens_streams.features.limits import container_room
+from deeplens_streams.host.cgroup_memory import container_room
 
 V1, V2 = "4:memory:/kubepods/pod/box\n3:cpu:/\n0::/\n", "0::/kubepods/pod/box\n"
 STAT = "anon 1\nactive_file 150\ninactive_file 50\ntotal_active_file 150\ntotal_inactive_file 50\n"
@@ -72,7 +72,7 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
 
 LIMITED = """
 import resource
-from deeplens_streams.features.limits import limit_memory, memory_left
+from deeplens_streams.host.cgroup_memory import limit_memory, memory_left
 
 assert memory_left() is None
 assert limit_memory(100_000_000) == 100_000_000

@@ -14,14 +14,14 @@ import pytest
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.folder_lock import FolderInUse, FolderLock
-from deeplens_streams.listening import require_port
+from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
+from deeplens_streams.host.listening import require_port
 
 #: Takes the lock, hands it to a child of its own, says who both are, and waits to be killed.
 OWNER = """
 import subprocess, sys, time
 from pathlib import Path
-from deeplens_streams.folder_lock import FolderLock
+from deeplens_streams.host.folder_lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 lock.acquire()
 child = subprocess.Popen(

@@ -14,11 +14,11 @@ import requests
 from jgo import maven
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.folder_lock import FolderInUse, FolderLock
+from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
+from deeplens_streams.host.ports import choose_ports, free_port, is_free
 from deeplens_streams.kafka import jars
 from deeplens_streams.kafka.jars import Jar, JarsUnavailable
 from deeplens_streams.kafka.java import JavaMissing, find_java
-from deeplens_streams.kafka.ports import choose_ports, free_port, is_free
 from deeplens_streams.kafka.properties import log4j2_properties, server_properties
 
 DATA = b"not really a jar"
@@ -241,7 +241,7 @@ def test_a_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
 def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; "
-        "from deeplens_streams.folder_lock import FolderLock; "
+        "from deeplens_streams.host.folder_lock import FolderLock; "
         "FolderLock(Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
@@ -255,7 +255,7 @@ def test_a_dead_owners_children_are_waited_for(tmp_path: Path) -> None:
     """Its processes still stop: the folder is theirs until they are gone."""
     code = (
         "import os, subprocess, sys; from pathlib import Path; "
-        "from deeplens_streams.folder_lock import FolderLock; "
+        "from deeplens_streams.host.folder_lock import FolderLock; "
         "lock = FolderLock(Path(sys.argv[1])); lock.acquire(); "
         "child = subprocess.Popen(['sleep', '600'], pass_fds=[lock.fileno()]); "
         "print(child.pid, flush=True); os.kill(os.getpid(), 9)"

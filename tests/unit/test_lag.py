@@ -24,7 +24,7 @@ from deeplens_streams.broker.topology import (
     group_id,
 )
 from deeplens_streams.config import load_settings
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.lag import LagReader, _Reading
 from deeplens_streams.metrics import REMOVED_UNREAD
 from deeplens_streams.topics import Topic

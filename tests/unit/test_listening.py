@@ -9,7 +9,7 @@ import pytest
 from deeplens_streams.application import RoleApp, build_apps
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.kafka.ports import free_port
+from deeplens_streams.host.ports import free_port
 from deeplens_streams.worker import DeepLensWorker
 
 
