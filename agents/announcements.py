@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES
-from deeplens_streams.topics import Message
 from models.events import CompletedStep, ProcessingCompleted, ProcessingCompletedData
 from models.status import ImageProgress, ImageRow, ImageState, ImageStatusChanged
 from models.tenants import ChangeKind, TenantChange, TenantChangeData

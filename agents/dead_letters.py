@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FAILED
 from deeplens_streams.metrics import count_letter_read
 from deeplens_streams.pipeline.dead_letters import kept_as
 from deeplens_streams.pipeline.retry import note_retried
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message
 from models.events import ProcessingFailed, utc_now
 from models.letters import DeadLetter
 

@@ -5,14 +5,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from agents.gone import dropped, is_stored
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, INDEXING
 from deeplens_streams.errors import DimensionMismatch, UndecodableImage, UnknownModel
 from deeplens_streams.pipeline.progress import progress, report, teller
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ImageStorage
-from deeplens_streams.topics import Message
 from models.events import (
     FeatureExtractionRequested,
     VectorIndexingData,

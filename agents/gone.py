@@ -2,12 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout, objects
-from deeplens_streams.topics import Message
 from models.events import Event
 from models.images import StoredImage
 from models.status import Ending, Step

@@ -5,13 +5,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agents.gone import dropped
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, UPLOADED
 from deeplens_streams.errors import UnknownModel
 from deeplens_streams.pipeline.progress import progress, report, teller
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message
 from models.events import (
     ExtractionOptions,
     FeatureExtractionData,

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import COMPLETED
 from deeplens_streams.metrics import PROCESSING_SECONDS, known_or_other
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message
 from models.events import ProcessingCompleted
 
 if TYPE_CHECKING:

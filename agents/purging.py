@@ -3,14 +3,14 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import DELETED
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.tenant import purge_tenant
 from deeplens_streams.metrics import DROPPED, PURGED
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message, Publish
 from models.deletion import ImageDeleted
 
 if TYPE_CHECKING:

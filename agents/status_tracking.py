@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agents import announcements
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, STATUS
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
 from tables import image_status
 from tables.durable import DurableTable

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.gone import dropped, is_stored
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import INDEXING
 from deeplens_streams.errors import DimensionMismatch, UnknownModel
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.pipeline.progress import progress, report, teller
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message
 from deeplens_streams.vectors import VectorPoint, VectorStore, collection_name
 from models.events import VectorIndexingRequested, VectorMetadata
 from models.images import StoredImage

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deeplens_streams.application import STAGE_REST_MS
-from deeplens_streams.codec import encode
+from deeplens_streams.broker.codec import encode
 from deeplens_streams.kafka.server import KafkaServer
 from models.events import VectorIndexingData, VectorIndexingRequested, VectorMetadata, utc_now
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.mending import mend
+from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
 from deeplens_streams.broker.topology import STATUS
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.kafka.server import KafkaServer
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
 
 _AT_ONCE = 1000
 

@@ -17,21 +17,21 @@ from yarl import URL
 from agents import AGENTS
 from deeplens_streams import web
 from deeplens_streams.api_keys import operator_key
+from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S, Assignor, Transport
+from deeplens_streams.broker.lag import LagReader
 from deeplens_streams.broker.partitions import fixed_counts
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.security import faust_credentials
 from deeplens_streams.broker.topology import FAILED, TABLE_PARTITIONS, group_id
-from deeplens_streams.broker_security import faust_credentials
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.trash import EmptyingTrash
-from deeplens_streams.lag import LagReader
 from deeplens_streams.logs import configure_structlog, logging_config
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
 from deeplens_streams.tenancy.reconciling import TenantReconciler
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.transport import SESSION_TIMEOUT_S, Assignor, Transport
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables

@@ -18,6 +18,7 @@ from yarl import URL
 
 from deeplens_streams import __version__
 from deeplens_streams.broker.partition_watch import PartitionWatch
+from deeplens_streams.broker.provisioning import ensure_topics
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.host.disk_usage import DiskUsage
@@ -25,7 +26,6 @@ from deeplens_streams.host.folder_lock import FolderLock
 from deeplens_streams.host.listening import LEFT_BEHIND_S, require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
-from deeplens_streams.topic_creation import ensure_topics
 
 if TYPE_CHECKING:
     from deeplens_streams.application import RoleApp

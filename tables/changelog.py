@@ -12,8 +12,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.broker_security import client_options
+from deeplens_streams.broker.admin import admin_client
+from deeplens_streams.broker.security import client_options
 from deeplens_streams.config import Settings
 from tables.damage import Reason
 

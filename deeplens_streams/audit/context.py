@@ -7,9 +7,9 @@ from deeplens_streams.audit.disk_index import DiskIndex
 from deeplens_streams.audit.report import Rows
 from deeplens_streams.audit.settled import Stillness, Watermark
 from deeplens_streams.audit.sightings import Sightings
+from deeplens_streams.broker.topics import Publish
 from deeplens_streams.services import Services
 from deeplens_streams.storage.trash import Reason
-from deeplens_streams.topics import Publish
 from models.status import ImageRow
 
 

@@ -1,9 +1,9 @@
 """Having an image processed anew, as its next generation."""
 
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import UPLOADED
 from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.pipeline.requests import event_id, uploaded_event
-from deeplens_streams.topics import Message, Publish
 from models.events import utc_now
 from models.images import StoredImage
 from models.status import Ending, ImageRow, Step, StepStatus

@@ -30,8 +30,8 @@ from deeplens_streams.audit.report import Found, Ledger, Mended, NotRepaired, Ro
 from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.audit.sightings import Sightings
 from deeplens_streams.audit.usage import Registry, UsageRecount
+from deeplens_streams.broker.topics import Publish
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Publish
 from models.events import wire_time
 
 #: The first walks, which count what there is, before those that look for what is nobody's.

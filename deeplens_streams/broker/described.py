@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
 
-from deeplens_streams.topics import Topic
+from deeplens_streams.broker.topics import Topic
 
 #: Kafka's number for a setting that was made for this topic.
 _OF_TOPIC = 1

@@ -29,12 +29,12 @@ from deeplens_streams.broker.aside import Aside, Manifest, Record
 from deeplens_streams.broker.described import Described, describe_topics, set_overrides
 from deeplens_streams.broker.offsets import positions
 from deeplens_streams.broker.partitions import count_fault, mark_of
+from deeplens_streams.broker.security import client_options
 from deeplens_streams.broker.topic_settings import corrected, deviations
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import FAILED, READERS, group_id
-from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.topics import Topic
 
 log = structlog.get_logger()
 

@@ -6,10 +6,10 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import partition_counts
 from deeplens_streams.broker.partitions import count_fault
 from deeplens_streams.broker.topology import CHANGELOGS, TOPICS
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import CHANGELOGS, TOPICS
 from deeplens_streams.config import Settings
-from deeplens_streams.topics import Topic
 
 #: The command that mends a topic with another count, and loses nothing.
 MEND = "deeplens topics --mend"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deeplens_streams.broker.described import Described
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.config import Settings
-from deeplens_streams.topics import Topic
 
 
 @dataclass(frozen=True, slots=True)

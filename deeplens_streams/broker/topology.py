@@ -7,8 +7,8 @@ documents. A new stage is a row here and a module of its name in ``agents``.
 
 from dataclasses import dataclass
 
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.config import Role, Settings
-from deeplens_streams.topics import Topic
 from models.deletion import ImageDeleted
 from models.events import (
     Event,

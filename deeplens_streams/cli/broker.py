@@ -2,7 +2,7 @@
 
 from aiokafka.errors import KafkaError
 
-from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.host.ports import PORTS, remembered_broker

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import aiohttp
 from aiokafka.errors import KafkaError
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import describe_topics
 from deeplens_streams.broker.partitions import count_fault
+from deeplens_streams.broker.provisioning import DECLARED
 from deeplens_streams.broker.topic_settings import deviations
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli.broker import beside_up, partition_counts
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.console import place_name
@@ -30,7 +31,6 @@ from deeplens_streams.features.weights import find_weights
 from deeplens_streams.host.listening import require_port
 from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
 from deeplens_streams.kafka.java import find_java
-from deeplens_streams.topic_creation import DECLARED
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
 Result = tuple[str, str]

@@ -12,11 +12,13 @@ from aiokafka.errors import KafkaError
 from rich.table import Table
 from rich.text import Text
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import Described, describe_topics, set_overrides
 from deeplens_streams.broker.mending import mend
 from deeplens_streams.broker.partitions import count_fault
+from deeplens_streams.broker.provisioning import DECLARED, create_missing
 from deeplens_streams.broker.topic_settings import Deviation, corrected, deviations
-from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.cli import console
 from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.cli.options import json_option
@@ -24,8 +26,6 @@ from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.host.folder_lock import FolderLock
 from deeplens_streams.kafka.server import KafkaServer
-from deeplens_streams.topic_creation import DECLARED, create_missing
-from deeplens_streams.topics import Topic
 
 Found = Mapping[Topic, Described]
 

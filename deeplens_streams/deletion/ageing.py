@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 from mode import Service
 
+from deeplens_streams.broker.topics import Publish
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable, StorageUnavailable
 from deeplens_streams.metrics import AGED
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Publish
 from models.deletion import Tombstone
 
 log = structlog.get_logger()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import DELETED
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
@@ -19,7 +20,6 @@ from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
 from models.events import derived_id, utc_now, wire_time
 from models.images import StoredImage

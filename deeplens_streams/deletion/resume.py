@@ -5,11 +5,11 @@ from typing import Any
 import structlog
 from mode import Service
 
+from deeplens_streams.broker.topics import Publish
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Publish
 
 log = structlog.get_logger()
 

@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import structlog
 
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
-from deeplens_streams.topics import Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge, Tombstone
 from models.events import derived_id, utc_now
 from models.status import Ending

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FAILED
 from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS
-from deeplens_streams.topics import Message
 from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id
 
 log = structlog.get_logger()

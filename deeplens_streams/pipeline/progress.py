@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.pipeline.stage import Tell
-from deeplens_streams.topics import Message
 from models.deletion import Tombstone
 from models.events import Event, utc_now
 from models.images import StoredImage

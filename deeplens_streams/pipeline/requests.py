@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import (
     COMPLETED,
     DELETED,
@@ -14,7 +15,6 @@ from deeplens_streams.broker.topology import (
     UPLOADED,
 )
 from deeplens_streams.errors import DeepLensError, NotRetryable
-from deeplens_streams.topics import Message, Topic
 from models.deletion import ImageDeleted, Tombstone
 from models.events import (
     Event,

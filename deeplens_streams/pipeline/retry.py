@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Protocol
 
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.errors import (
     AlreadyResolved,
     BadRequest,
@@ -19,7 +20,6 @@ from deeplens_streams.pipeline.requests import FailedStep, event_id, failed_step
 from deeplens_streams.services import Services
 from deeplens_streams.storage.letters import is_claimed
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message, Publish
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.status import ImageRow, Step, StepReport, StepStatus

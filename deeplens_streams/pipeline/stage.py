@@ -17,15 +17,15 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.faust_transport import set_current_event
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
 from deeplens_streams.lanes import Lanes, NotNow
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, POSTPONED, STAGE_SECONDS
 from deeplens_streams.pipeline import dead_letters
 from deeplens_streams.pipeline.dead_letters import Incoming
-from deeplens_streams.topics import Message, Publish
-from deeplens_streams.transport import set_current_event
 from models.events import Event, RetryPolicy
 from models.status import ImageProgress, StepStatus
 

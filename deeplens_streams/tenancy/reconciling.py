@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import structlog
 from mode import Service
 
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import DELETED, TENANT_CHANGES
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.topics import Message, Publish
 from models.deletion import ImageDeleted, ImageDeletedData
 from models.events import derived_id
 from models.tenants import (

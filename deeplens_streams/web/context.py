@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deeplens_streams.audit.settled import Watermark
+from deeplens_streams.broker.topics import Publish
 from deeplens_streams.circuit_breaker import BreakerState
 from deeplens_streams.ingest import admission
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Publish
 from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.registry import Registry

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import DELETED
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
@@ -13,7 +14,6 @@ from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotF
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext

@@ -13,12 +13,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.gathering import READ_EVERY_S, Pace
+from deeplens_streams.broker.security import client_options
 from deeplens_streams.broker.topology import STATUS
-from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.gathering import READ_EVERY_S, Pace
 from deeplens_streams.web.outages import Outages
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged, StepStatus
 

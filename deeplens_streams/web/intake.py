@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 
+from deeplens_streams.broker.faust_transport import TAKEN_OVER_S
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
 from deeplens_streams.circuit_breaker import was_refused
 from deeplens_streams.deletion import image as deletion
@@ -24,8 +26,6 @@ from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.topics import Message
-from deeplens_streams.transport import TAKEN_OVER_S
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.times import parse_time
 from models.deletion import Tombstone

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Collection
 
 import structlog
 
+from deeplens_streams.broker.faust_transport import TAKEN_OVER_S
+from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import TENANT_CHANGES
 from deeplens_streams.errors import (
     DeepLensError,
@@ -18,8 +20,6 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantNotFound,
 )
-from deeplens_streams.topics import Message, Publish
-from deeplens_streams.transport import TAKEN_OVER_S
 from models.events import utc_now
 from models.tenants import (
     SYSTEM,

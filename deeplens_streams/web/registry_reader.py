@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.security import client_options
 from deeplens_streams.broker.topology import PROGRESS, TENANTS
-from deeplens_streams.broker_security import client_options
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, RegistryUnavailable
 from deeplens_streams.tenancy.recovery import TenantRecovery

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientWebSocketResponse, FormData, WSMsgType
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import (
     EXTRACTION,
     FAILED,
@@ -30,7 +31,6 @@ from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.pipeline.requests import event_id, uploaded_event
 from deeplens_streams.pipeline.retry import Replay
-from deeplens_streams.topics import Message
 from deeplens_streams.web import ROUTES, hub
 from deeplens_streams.web.access import INTERNAL
 from deeplens_streams.web.registry import change_of

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from agents import feature_extraction, vector_indexing
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, layout
-from deeplens_streams.topics import Message
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
 from models.events import (

@@ -20,7 +20,9 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from agents import vector_indexing
-from deeplens_streams import codec, logs
+from deeplens_streams import logs
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FAILED, INDEXING, PROGRESS
 from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
@@ -31,7 +33,6 @@ from deeplens_streams.host.ports import free_port
 from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
-from deeplens_streams.topics import Message
 from deeplens_streams.vectors import client
 from deeplens_streams.vectors.client import connect
 from deeplens_streams.vectors.server import ServerVectors

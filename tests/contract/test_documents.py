@@ -8,7 +8,8 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate
 
-from deeplens_streams import codec, errors
+from deeplens_streams import errors
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import DeepLensError

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.errors import InvalidTenantId, MalformedEvent
 from models.events import (
     Event,

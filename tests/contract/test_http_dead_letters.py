@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from agents import dead_letters as keeper
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, PROGRESS, TENANT_CHANGES
 from deeplens_streams.errors import (
     AlreadyResolved,
@@ -28,7 +29,6 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage import letters as letter_store
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import Message
 from deeplens_streams.web import dead_letters as views
 from models.events import (
     FeatureExtractionRequested,

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import FormData
 
 from agents import dead_letters as keeper
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import DELETED, PROGRESS
 from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.deletion import resume

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import FormData
 
 from deeplens_streams import api_keys
+from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S
 from deeplens_streams.client import Client
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.transport import SESSION_TIMEOUT_S
 from deeplens_streams.web import quotas, registry
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas

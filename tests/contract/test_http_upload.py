@@ -16,6 +16,7 @@ import pytest
 from aiohttp import FormData
 from PIL import Image
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import (
@@ -30,7 +31,6 @@ from deeplens_streams.storage.blobs import Blobs, Write
 from deeplens_streams.storage.connection import connect
 from deeplens_streams.storage.files import NewFile
 from deeplens_streams.storage.local import LocalBlobs
-from deeplens_streams.topics import Message
 from deeplens_streams.web import intake, upload
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import INTAKE

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deeplens_streams.broker_security import broker_security
+from deeplens_streams.broker.security import broker_security
 from deeplens_streams.config import Settings, load_settings
 from tests.deploy.tools import CHART, KUBERNETES, NEEDED, Compose, compose_config, run
 from tests.support.programs import program

@@ -26,19 +26,19 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from faust.cli import worker as _worker  # noqa: F401
 
 from deeplens_streams.audit import settled
+from deeplens_streams.broker.admin import admin_client
+from deeplens_streams.broker.faust_transport import Consumer
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, STATUS, TENANT_CHANGES, group_id
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.pipeline import retry
-from deeplens_streams.publisher import Publisher
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.files import NewFile
 from deeplens_streams.storage.local import LocalBlobs
-from deeplens_streams.topics import Message
-from deeplens_streams.transport import Consumer
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.web import intake
 from tables.durable import DurableTable

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import COMPLETED
 from models.events import ProcessingCompleted
 from tests.faults.crashing import Fuse, Point

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import COMPLETED
 from deeplens_streams.kafka.server import KafkaServer
 from models.events import ProcessingCompleted

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import INDEXING
 from deeplens_streams.host.ports import free_port
 from models.events import VectorIndexingRequested

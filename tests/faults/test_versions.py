@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import COMPLETED, FAILED
 from models.events import ProcessingCompleted, ProcessingFailed
 from tests.support import old_release

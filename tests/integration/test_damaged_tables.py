@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from deeplens_streams.broker_admin import admin_client
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.config import load_settings
 from deeplens_streams.kafka.server import KafkaServer
 from tests.support.pipeline import small_picture

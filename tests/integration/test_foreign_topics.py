@@ -10,8 +10,10 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import describe_topics
+from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
 from deeplens_streams.broker.topology import (
     EXTRACTION,
     FAILED,
@@ -20,11 +22,9 @@ from deeplens_streams.broker.topology import (
     STATUS,
     UPLOADED,
 )
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.kafka.server import KafkaServer
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
 from models.events import ProcessingFailed
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture

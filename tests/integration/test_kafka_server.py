@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.config import load_settings
 from deeplens_streams.host.ports import is_free
 from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
 
 pytestmark = pytest.mark.kafka
 

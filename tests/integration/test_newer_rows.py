@@ -7,9 +7,9 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import CHANGELOGS, PROGRESS, STATUS
-from deeplens_streams.topics import Topic
 from models.status import ImageProgress, ImageProgressData, StepReport, StepStatus
 from tests.support.pipeline import read_all, small_picture
 from tests.support.system import System, until

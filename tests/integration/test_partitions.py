@@ -10,7 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 
 from deeplens_streams.broker import mending
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import describe_topics, partition_counts
+from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import (
     CHANGELOGS,
     COMPLETED,
@@ -26,11 +29,8 @@ from deeplens_streams.broker.topology import (
     UPLOADED,
     group_id,
 )
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.topic_creation import DECLARED, ensure_topics
-from deeplens_streams.topics import Topic
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture
 from tests.support.system import Client, System, Worker, until

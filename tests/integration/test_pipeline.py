@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import (
     COMPLETED,
     DELETED,

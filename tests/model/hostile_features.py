@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import COMPLETED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
@@ -17,7 +18,6 @@ from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote import RemoteFeatures
 from deeplens_streams.features.service import build_app
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.topics import Message
 from models.events import FeatureExtractionRequested, ProcessingFailed
 from tests.model.hostile_process import picture
 from tests.support.stage_messages import Outbox, Stream, letters, with_policy

@@ -10,7 +10,8 @@ from aiohttp.test_utils import make_mocked_request
 from obstore.store import MemoryStore
 
 from agents import AGENTS
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES, TENANTS
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import load_settings
@@ -27,7 +28,6 @@ from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs import Write
-from deeplens_streams.topics import Message, Topic
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import deletion, intake
 from deeplens_streams.web.access import CALLER, DOOR, Caller, Door

@@ -5,8 +5,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.config import load_settings
-from deeplens_streams.topics import Topic
 from deeplens_streams.vectors import open_vectors
 from tests.support.photographs import as_jpeg, photograph
 from tests.support.system import System

@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents import dead_letters, feature_extraction, image_processing, vector_indexing
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import EXTRACTION, FAILED, INDEXING, PROGRESS, UPLOADED
 from deeplens_streams.pipeline.dead_letters import kept_as
 from deeplens_streams.pipeline.progress import teller
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message, Topic
 from models.events import (
     Event,
     FeatureExtractionRequested,

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message, Topic
 from deeplens_streams.web.registry import Registry
 from tests.support.stage_messages import incoming
 

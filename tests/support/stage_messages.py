@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import FAILED
 from deeplens_streams.errors import (
     BrokerUnavailable,
 )
-from deeplens_streams.topics import Message, Topic
 from models.events import (
     Event,
     FeatureExtractionData,

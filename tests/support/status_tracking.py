@@ -1,8 +1,8 @@
 """Progress events on their way through the agent that keeps the status table."""
 
 from agents import status_tracking
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message
 from models.status import ImageProgress, ImageRow
 from tests.support.killed_systems import Fuse, System
 from tests.support.tenant_changes import Registry

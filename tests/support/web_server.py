@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from agents import purging, tenants
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import DELETED, PROGRESS, TENANT_CHANGES, UPLOADED
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
@@ -32,7 +33,6 @@ from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
-from deeplens_streams.topics import Message
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
 from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import (

@@ -10,6 +10,7 @@ import pytest
 from obstore.store import LocalStore
 
 from agents import status_tracking
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import STATUS
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import ageing
@@ -22,7 +23,6 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import layout
 from deeplens_streams.storage.local import LocalBlobs
 from deeplens_streams.storage.tombstones import Tombstones
-from deeplens_streams.topics import Message
 from models.deletion import Tombstone
 from models.events import wire_time
 from models.images import StoredImage

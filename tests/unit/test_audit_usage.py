@@ -15,10 +15,10 @@ from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.audit.settled import Stillness
 from deeplens_streams.audit.usage import UsageRecount, progress_partition
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.pipeline.progress import progress, report
-from deeplens_streams.topics import Message
 from models.audit import Fault
 from models.events import wire_time
 from models.images import StoredImage

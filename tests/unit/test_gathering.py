@@ -9,8 +9,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 
-from deeplens_streams import gathering
-from deeplens_streams.gathering import AT_ONCE, Pace, rest_between_requests
+from deeplens_streams.broker import gathering
+from deeplens_streams.broker.gathering import AT_ONCE, Pace, rest_between_requests
 
 REST_S = 0.5
 FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)

@@ -12,7 +12,9 @@ import structlog
 from aiokafka import TopicPartition
 from prometheus_client import generate_latest
 
-from deeplens_streams import lag
+from deeplens_streams.broker import lag
+from deeplens_streams.broker.lag import LagReader, _Reading
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import (
     COMPLETED,
     EXTRACTION,
@@ -25,9 +27,7 @@ from deeplens_streams.broker.topology import (
 )
 from deeplens_streams.config import load_settings
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.lag import LagReader, _Reading
 from deeplens_streams.metrics import REMOVED_UNREAD
-from deeplens_streams.topics import Topic
 
 
 @pytest.fixture

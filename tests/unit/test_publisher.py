@@ -7,12 +7,12 @@ import pytest
 from aiokafka.errors import KafkaError, ProducerClosed, RequestTimedOutError
 from faust.exceptions import NotReady, ProducerSendError
 
+from deeplens_streams.broker.publisher import Publisher
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
-from deeplens_streams.publisher import Publisher
-from deeplens_streams.topics import Message
 from tests.support.stage_messages import uploaded
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agents import dead_letters, purging
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as deletion
@@ -22,7 +23,6 @@ from deeplens_streams.services import Services, build_services
 from deeplens_streams.storage import layout, objects
 from deeplens_streams.storage.blobs import Write
 from deeplens_streams.storage.walk import MAX_AT_ONCE
-from deeplens_streams.topics import Message
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
 from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge

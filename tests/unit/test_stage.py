@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import COMPLETED, FAILED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
@@ -23,7 +24,6 @@ from deeplens_streams.errors import (
 from deeplens_streams.pipeline import stage
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.topics import Message
 from models.events import (
     FeatureExtractionRequested,
     ImageUploaded,

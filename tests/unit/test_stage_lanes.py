@@ -8,13 +8,13 @@ from typing import Any
 
 from faust.streams import current_event
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.faust_transport import set_current_event
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.lanes import NotNow
 from deeplens_streams.pipeline.stage import Stage
-from deeplens_streams.topics import Message
-from deeplens_streams.transport import set_current_event
 from models.status import ImageProgress, ImageProgressData
 
 IMAGE = "img_98765432-4321-4321-4321-210987654321"

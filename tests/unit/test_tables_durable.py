@@ -11,9 +11,9 @@ import structlog
 from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 from faust.types import TP, RecordMetadata
 
+from deeplens_streams.broker.faust_transport import heard
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
-from deeplens_streams.transport import heard
 from tables.durable import DurableTable
 from tests.support.asyncio_complaints import complaints_of
 

@@ -9,6 +9,7 @@ import pytest
 from obstore.store import LocalStore, MemoryStore
 
 from agents import tenants as agent
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import DELETED, TENANT_CHANGES
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
@@ -19,7 +20,6 @@ from deeplens_streams.storage.tenant_records import DamagedRecord, TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy.reconciling import TenantReconciler
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.topics import Message
 from deeplens_streams.web.registry import Registry
 from models.deletion import TenantPurge
 from models.tenants import (

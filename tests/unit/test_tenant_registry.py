@@ -9,7 +9,8 @@ from aiokafka.errors import KafkaError
 from obstore.store import MemoryStore
 
 from agents.tenants import announced
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import TenantDeleting, TenantNotFound
@@ -17,7 +18,6 @@ from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.topics import Message
 from deeplens_streams.web import registry as registry_module
 from deeplens_streams.web import registry_reader
 from deeplens_streams.web.registry import Registry

@@ -5,12 +5,12 @@ import pytest
 from agents import tenants as agent
 from agents.announcements import together
 from agents.status_tracking import process as track
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import STATUS, TENANT_CHANGES, TENANTS
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.services import Services
-from deeplens_streams.topics import Message
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage

@@ -6,11 +6,11 @@ import pytest
 
 from deeplens_streams.broker.described import Described
 from deeplens_streams.broker.partitions import count_fault
+from deeplens_streams.broker.provisioning import DECLARED
 from deeplens_streams.broker.topic_settings import corrected, deviations
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import EXTRACTION, FAILED, PROGRESS, STATUS, TENANTS, UPLOADED
 from deeplens_streams.config import Settings
-from deeplens_streams.topic_creation import DECLARED
-from deeplens_streams.topics import Topic
 
 DAY = 86_400_000
 #: What Kafka says of a topic that was made without any settings.

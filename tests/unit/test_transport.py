@@ -18,8 +18,8 @@ from faust.types import TP
 from mode import Service
 from mode.threads import QueueServiceThread
 
-from deeplens_streams import transport
-from deeplens_streams.transport import Cluster, Consumer, Producer, keep_partitions
+from deeplens_streams.broker import faust_transport
+from deeplens_streams.broker.faust_transport import Cluster, Consumer, Producer, keep_partitions
 from tests.support.asyncio_complaints import complaints_of
 
 A, B = TP("a", 0), TP("a", 1)
@@ -70,7 +70,7 @@ class Fetched(Consumer):
 
 @pytest.fixture(autouse=True)
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "READ_EVERY_S", 0.0)
+    monkeypatch.setattr(faust_transport, "READ_EVERY_S", 0.0)
 
 
 async def drain(consumer: Fetched) -> None:
@@ -270,8 +270,8 @@ async def test_a_producer_rests_between_looks_for_a_kafka_that_is_away(
         return answers.pop(0)
 
     client = SimpleNamespace(_metadata_update=look)
-    transport.rest_between_looks(client)
-    monkeypatch.setattr(transport, "LOOK_S", 3600.0)
+    faust_transport.rest_between_looks(client)
+    monkeypatch.setattr(faust_transport, "LOOK_S", 3600.0)
     looking = asyncio.create_task(client._metadata_update())
     for _ in range(10):
         await asyncio.sleep(0)

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from obstore.exceptions import PermissionDeniedError
 
+from deeplens_streams.broker.topics import Message
 from deeplens_streams.config import load_settings
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion import unremovable
@@ -22,7 +23,6 @@ from deeplens_streams.storage import layout
 from deeplens_streams.storage.blobs import Blobs
 from deeplens_streams.storage.faults import storage_faults
 from deeplens_streams.storage.trash import Reason
-from deeplens_streams.topics import Message
 from models.deletion import TenantPurge, Tombstone
 from models.events import utc_now, wire_time
 from models.images import StoredImage

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from deeplens_streams.codec import encode
+from deeplens_streams.broker.codec import encode
 from models.events import VectorIndexingData, VectorIndexingRequested, VectorMetadata, utc_now
 
 

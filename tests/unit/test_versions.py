@@ -9,7 +9,7 @@ import pytest
 
 from agents import announcements
 from agents.dead_letters import _letter as kept_letter
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.json_schemas import nested_records
 from deeplens_streams.pipeline.dead_letters import dead_letter, unreadable

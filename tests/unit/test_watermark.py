@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
-from deeplens_streams.watermark import HOPS, Watermark
+from deeplens_streams.broker.watermark import HOPS, Watermark
 
 BEGIN = datetime(2026, 3, 9, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
 from deeplens_streams.web import outages

@@ -38,7 +38,7 @@ from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
-from deeplens_streams.gathering import READ_EVERY_S, Pace, rest_between_requests
+from deeplens_streams.broker.gathering import READ_EVERY_S, Pace, rest_between_requests
 
 #: Seconds without a sign of life after which a worker's partitions go to others, and those after
 #: which others have them, recovered, unless there is much to recover.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 from aiokafka.errors import KafkaError
 from faust.exceptions import NotReady, ProducerSendError
 
-from deeplens_streams import codec
+from deeplens_streams.broker import codec
+from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable
-from deeplens_streams.topics import Message, Topic
 
 if TYPE_CHECKING:
     import faust

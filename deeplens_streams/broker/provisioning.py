@@ -7,14 +7,14 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import Described, describe_topics
 from deeplens_streams.broker.partitions import MEND, count_fault, mark_of
 from deeplens_streams.broker.topic_settings import Deviation, deviations
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import CHANGELOGS, TOPICS
-from deeplens_streams.broker_admin import admin_client
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.topics import Topic
 
 log = structlog.get_logger()
 

@@ -14,15 +14,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import partition_counts
 from deeplens_streams.broker.offsets import RemovedUnread, positions
+from deeplens_streams.broker.security import client_options
+from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import READERS, STAGES, STEP_STAGES, group_id
-from deeplens_streams.broker_admin import admin_client
-from deeplens_streams.broker_security import client_options
+from deeplens_streams.broker.watermark import Watermark
 from deeplens_streams.config import Role, Settings
 from deeplens_streams.metrics import CONSUMER_LAG, REMOVED_UNREAD
-from deeplens_streams.topics import Topic
-from deeplens_streams.watermark import Watermark
 
 log = structlog.get_logger()
 
