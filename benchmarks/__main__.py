@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.pictures import of_bytes, photographs
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from tests.support.system import Client, System, Worker
 
 MEGABYTE = 1_000_000

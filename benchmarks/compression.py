@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deeplens_streams.application import STAGE_REST_MS
 from deeplens_streams.broker.codec import encode
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from models.events import VectorIndexingData, VectorIndexingRequested, VectorMetadata, utc_now
 
 CODECS = (None, "snappy", "lz4", "zstd", "gzip")

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from tests.support.soak import LEAST_LOOKS, Held, Soaked, soak
 from tests.support.system import System
 

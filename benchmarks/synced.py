@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.__main__ import MEGABYTE, Limits, percentile, uploads_at_once
 from benchmarks.pictures import of_bytes
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from tests.support.system import System
 
 #: Times that the median and the 95th percentile may be those of a system that does not sync.

@@ -22,7 +22,7 @@ from deeplens_streams.broker.mending import mend
 from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
 from deeplens_streams.broker.topology import STATUS
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 
 _AT_ONCE = 1000
 

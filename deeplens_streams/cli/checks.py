@@ -23,14 +23,14 @@ from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.console import place_name
 from deeplens_streams.cli.options import default_url
 from deeplens_streams.config import AUTO, Role, Settings
+from deeplens_streams.embedded_kafka.jars import default_repository, missing_jars, read_lock
+from deeplens_streams.embedded_kafka.java import find_java
 from deeplens_streams.errors import DeepLensError, VectorsUnavailable
 from deeplens_streams.features.base import Installed, Seed
 from deeplens_streams.features.kept_model import kept_model
 from deeplens_streams.features.models import choose_model, named
 from deeplens_streams.features.weights import find_weights
 from deeplens_streams.host.listening import require_port
-from deeplens_streams.kafka.jars import default_repository, missing_jars, read_lock
-from deeplens_streams.kafka.java import find_java
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
 Result = tuple[str, str]

@@ -15,7 +15,7 @@ from pathlib import Path
 from deeplens_streams.config import Settings
 from deeplens_streams.data_check import kafka_log
 from deeplens_streams.data_check.damage import NEXT_START, Damage, Look
-from deeplens_streams.kafka.astray import META, log_dirs
+from deeplens_streams.embedded_kafka.astray import META, log_dirs
 
 _ASIDE = ".damaged-"
 #: For how long what was put aside is kept.

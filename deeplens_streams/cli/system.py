@@ -14,12 +14,12 @@ from deeplens_streams.cli.options import default_url
 from deeplens_streams.cli.steps import Steps
 from deeplens_streams.client import Readiness
 from deeplens_streams.config import Settings
+from deeplens_streams.embedded_kafka import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaEnded
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.kept_model import keep_model, kept_model
 from deeplens_streams.host.guarded_process import GuardedProcess
-from deeplens_streams.kafka import KafkaServer
-from deeplens_streams.kafka.server import KafkaEnded
 
 #: How long the worker may take to commit and close before it is killed.
 _WORKER_GRACE_S = 5.0

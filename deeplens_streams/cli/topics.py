@@ -23,9 +23,9 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.host.folder_lock import FolderLock
-from deeplens_streams.kafka.server import KafkaServer
 
 Found = Mapping[Topic, Described]
 

@@ -16,7 +16,7 @@ import orjson
 from aiokafka.record.util import calc_crc32c
 
 from deeplens_streams.data_check.damage import NEXT_START, Damage, Look
-from deeplens_streams.kafka.astray import META, log_dirs
+from deeplens_streams.embedded_kafka.astray import META, log_dirs
 
 _HEAD = struct.Struct(">qiibIhi")
 #: Bytes of a batch that its length does not count.

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.host.ports import Ports, free_port
-from deeplens_streams.kafka.server import KafkaServer
 from tests.support.system import until
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"

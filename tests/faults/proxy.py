@@ -7,8 +7,8 @@ from typing import Any
 
 import aiohttp
 
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.kafka.server import KafkaServer
 from tests.support.programs import program
 from tests.support.system import until
 

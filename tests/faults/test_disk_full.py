@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from tests.faults.outages import steps_of
 from tests.support.fault_injection import StubExtractor, fill, small_pictures
 from tests.support.system import System, until

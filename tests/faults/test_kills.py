@@ -13,7 +13,7 @@ import pytest
 
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import COMPLETED
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from models.events import ProcessingCompleted
 from tests.support.fault_injection import small_pictures
 from tests.support.pipeline import count_points, read_all

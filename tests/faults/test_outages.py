@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.kafka.server import KafkaServer
 from tests.faults.outages import MAX_LINES, STAGES, lines_of, steps_of
 from tests.support.fault_injection import StubExtractor, fill, small_pictures
 from tests.support.s3_server import S3Server

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.kafka.server import KafkaServer
 from tests.support.fault_injection import StubExtractor
 from tests.support.system import Extractor, System
 

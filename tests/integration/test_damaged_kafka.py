@@ -14,8 +14,8 @@ from deeplens_streams.cli.console import err
 from deeplens_streams.cli.steps import Steps
 from deeplens_streams.cli.system import System
 from deeplens_streams.config import load_settings
-from deeplens_streams.kafka import KafkaServer, server
-from deeplens_streams.kafka.server import KafkaEnded
+from deeplens_streams.embedded_kafka import KafkaServer, server
+from deeplens_streams.embedded_kafka.server import KafkaEnded
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 

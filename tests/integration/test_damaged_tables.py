@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.config import load_settings
-from deeplens_streams.kafka.server import KafkaServer
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from tests.support.pipeline import small_picture
 from tests.support.system import Client, Extractor, System, Worker, until
 

@@ -23,8 +23,8 @@ from deeplens_streams.broker.topology import (
     UPLOADED,
 )
 from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.embedded_kafka.server import KafkaServer
 from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.kafka.server import KafkaServer
 from models.events import ProcessingFailed
 from tests.support.commands import command
 from tests.support.pipeline import read_all, small_picture

@@ -17,8 +17,8 @@ from deeplens_streams.broker.provisioning import DECLARED, ensure_topics
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.cli.broker import partition_counts
 from deeplens_streams.config import load_settings
+from deeplens_streams.embedded_kafka import KafkaDidNotStart, KafkaServer
 from deeplens_streams.host.ports import is_free
-from deeplens_streams.kafka import KafkaDidNotStart, KafkaServer
 
 pytestmark = pytest.mark.kafka
 
@@ -131,7 +131,7 @@ def test_a_kafka_that_ends_says_why(folder: Path, tmp_path: Path) -> None:
 def test_a_killed_parent_leaves_no_java(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; "
-        "from deeplens_streams.kafka import KafkaServer; "
+        "from deeplens_streams.embedded_kafka import KafkaServer; "
         "server = KafkaServer(Path(sys.argv[1])); server.start(); "
         "Path(sys.argv[2]).write_text(f'{server.pid} {server.bootstrap} '); time.sleep(600)"
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_streams.embedded_kafka import KafkaServer
+from deeplens_streams.embedded_kafka.jars import kafka_jars
+from deeplens_streams.embedded_kafka.java import find_java
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.kafka import KafkaServer
-from deeplens_streams.kafka.jars import kafka_jars
-from deeplens_streams.kafka.java import find_java
 from tests.support.certificates import Authority
 from tests.support.photographs import as_jpeg, photograph
 from tests.support.system import Extractor, System

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_streams.embedded_kafka.jars import kafka_jars
+from deeplens_streams.embedded_kafka.java import find_java
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.kafka.jars import kafka_jars
-from deeplens_streams.kafka.java import find_java
 from tests.support.old_release import COMMIT
 from tests.support.picture_archives import ARCHIVES, pictures
 

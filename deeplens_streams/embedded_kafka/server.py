@@ -13,11 +13,8 @@ from typing import Self
 
 import structlog
 
-from deeplens_streams.errors import ConfigurationError
-from deeplens_streams.host.guarded_process import GuardedProcess
-from deeplens_streams.host.ports import PORTS, Ports, choose_ports, is_free
-from deeplens_streams.kafka import complaints
-from deeplens_streams.kafka.astray import (
+from deeplens_streams.embedded_kafka import complaints
+from deeplens_streams.embedded_kafka.astray import (
     DATA,
     LOG4J,
     LOGS,
@@ -26,9 +23,16 @@ from deeplens_streams.kafka.astray import (
     bring_home,
     log_dirs,
 )
-from deeplens_streams.kafka.jars import Progress, class_path, kafka_jars
-from deeplens_streams.kafka.java import find_java
-from deeplens_streams.kafka.properties import JVM_FLAGS, log4j2_properties, server_properties
+from deeplens_streams.embedded_kafka.jars import Progress, class_path, kafka_jars
+from deeplens_streams.embedded_kafka.java import find_java
+from deeplens_streams.embedded_kafka.properties import (
+    JVM_FLAGS,
+    log4j2_properties,
+    server_properties,
+)
+from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.host.guarded_process import GuardedProcess
+from deeplens_streams.host.ports import PORTS, Ports, choose_ports, is_free
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Writes ``jars.lock`` anew: ``python -m deeplens_streams.kafka.relock``.
+"""Writes ``jars.lock`` anew: ``python -m deeplens_streams.embedded_kafka.relock``.
 
 Run it after changing a version below, and read the difference before keeping it.
 """
@@ -7,7 +7,7 @@ import hashlib
 
 import jgo
 
-from deeplens_streams.kafka.jars import LOCK, Jar
+from deeplens_streams.embedded_kafka.jars import LOCK, Jar
 
 _ROOTS = (
     "org.apache.kafka:kafka_2.13:4.1.1",
@@ -33,7 +33,9 @@ def resolve() -> list[Jar]:
 
 def main() -> None:
     lines = [f"{jar.coordinate} {jar.size} {jar.sha256}" for jar in resolve()]
-    LOCK.write_text("# Written by deeplens_streams.kafka.relock.\n" + "\n".join(lines) + "\n")
+    LOCK.write_text(
+        "# Written by deeplens_streams.embedded_kafka.relock.\n" + "\n".join(lines) + "\n"
+    )
 
 
 if __name__ == "__main__":
