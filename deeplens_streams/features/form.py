@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
 
-from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge, UploadTooSlow
+from deeplens_streams.request_body import body_faults
 
 _FIELD_BYTES = 1000
 #: Parts of a form, at the most; six have a meaning.

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams import __version__
+from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings, is_loopback
 from deeplens_streams.errors import (
     ConfigurationError,
@@ -26,7 +27,6 @@ from deeplens_streams.features.base import Extraction, ModelSpec, Seed
 from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.form import read_form
 from deeplens_streams.logs import configure_logging
-from deeplens_streams.turns import Turns
 
 _SERVICE = "deeplens-extractor"
 #: Seconds that a form may take to come: workers are near.

@@ -5,7 +5,7 @@ from collections import deque
 from datetime import UTC, datetime
 from statistics import median
 
-from deeplens_streams.web.times import parse_time
+from deeplens_streams.timestamps import parse_time
 from models.status import ImageRow, ImageState
 
 #: Pictures that the estimate looks back at, and for how long one counts.

@@ -13,6 +13,7 @@ import orjson
 import structlog
 from aiohttp import WSCloseCode, web
 
+from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
@@ -28,7 +29,6 @@ from deeplens_streams.errors import (
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.turns import Turns
 from deeplens_streams.web.access import DOOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
 from deeplens_streams.web.metrics import SOCKETS_OPEN

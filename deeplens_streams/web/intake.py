@@ -26,8 +26,8 @@ from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.storage.blobs import AlreadyThere, Write
 from deeplens_streams.storage.claims import Claim, DuplicateClaims
 from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.times import parse_time
 from models.deletion import Tombstone
 from models.images import StoredImage
 from models.status import ImageRow, ImageState

@@ -4,11 +4,11 @@ import asyncio
 
 from aiohttp import web
 
+from deeplens_streams.concurrency import Turns
 from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
-from deeplens_streams.turns import Turns
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.intake import Intake

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from aiohttp import web
 
+from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
@@ -26,7 +27,6 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
 from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.turns import Turns
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import links
 from deeplens_streams.web.access import tenant_of

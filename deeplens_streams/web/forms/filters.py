@@ -5,9 +5,9 @@ from typing import Any, Final
 import orjson
 
 from deeplens_streams.errors import BadRequest
+from deeplens_streams.timestamps import parse_time
 from deeplens_streams.vectors.base import SearchFilter
 from deeplens_streams.web.forms.fields import TAG_KEY
-from deeplens_streams.web.times import parse_time
 from models.events import wire_time
 
 _TEXT_FIELDS: Final = frozenset({"fileName", "contentType", "uploadedBy"})

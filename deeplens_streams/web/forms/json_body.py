@@ -7,8 +7,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, UploadTooSlow
+from deeplens_streams.request_body import body_faults
 
 #: Seconds that a whole body may take: it is short.
 DEADLINE_S: Final = 10.0

@@ -13,9 +13,9 @@ from aiohttp import web
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from deeplens_streams.body_faults import body_faults
 from deeplens_streams.errors import BadRequest, TooLarge
 from deeplens_streams.ingest.spool import SpooledFile
+from deeplens_streams.request_body import body_faults
 from deeplens_streams.web.keys import READING
 
 #: Parts of one form, at the most; 32 tags and every field leave plenty of room.
