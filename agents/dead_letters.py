@@ -13,8 +13,8 @@ from deeplens_streams.pipeline.dead_letters import kept_as
 from deeplens_streams.pipeline.retry import note_retried
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.events import ProcessingFailed, utc_now
 from models.letters import DeadLetter
 
@@ -83,7 +83,7 @@ def _letter(event: ProcessingFailed) -> DeadLetter:
 
 def _time(timestamp: str) -> str:
     try:
-        layout.epoch_ms(timestamp)
+        object_keys.epoch_ms(timestamp)
     except ValueError:
         return utc_now()
     return timestamp

@@ -7,7 +7,7 @@ from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout, objects
+from deeplens_streams.storage import image_objects, object_keys
 from models.events import Event
 from models.images import StoredImage
 from models.status import Ending, Step
@@ -58,15 +58,15 @@ async def _is_lost(event: Event, services: Services) -> bool:
     """
     tenant, image_id = event.tenantId, event.image_id or ""
     try:
-        ms = layout.epoch_ms(getattr(event.data, "uploadedAt", None) or "")
+        ms = object_keys.epoch_ms(getattr(event.data, "uploadedAt", None) or "")
     except ValueError:  # no picture of ours has such a time
         return False
     if await find_original(services, tenant=tenant, image_id=image_id, ms=ms) is None:
         return False
-    key = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
+    key = object_keys.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
     return not await services.inventory.has(key)
 
 
 async def is_stored(image: StoredImage, services: Services) -> bool:
     """Tell whether a picture is there still; if not, what was just written is behind its end."""
-    return await services.inventory.has(objects.metadata_key_of(image))
+    return await services.inventory.has(image_objects.metadata_key_of(image))

@@ -12,7 +12,7 @@ from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
 from tables import image_status
 from tables.durable import DurableTable

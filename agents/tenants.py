@@ -13,7 +13,7 @@ from deeplens_streams.broker.topology import TENANT_CHANGES, TENANTS
 from deeplens_streams.errors import NewerVersion, StorageUnavailable
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from models.tenants import (
     SYSTEM,

@@ -25,7 +25,7 @@ from deeplens_streams.backup.verify import verify
 from deeplens_streams.config import Settings
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.storage import Blobs, ObjectImages, blobs_at
-from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
 from models.events import PictureFacts, ProcessingOptions, wire_time
 from models.images import StoredImage
 

@@ -7,9 +7,9 @@ from deeplens_streams.config import Role, Settings
 from deeplens_streams.features import FeatureExtractor, ModelSpec, choose_model, open_features
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
-from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage.dead_letters import DeadLetterStore
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
 from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.letters import DeadLetterStore
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash

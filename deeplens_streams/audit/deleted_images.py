@@ -18,9 +18,9 @@ from deeplens_streams.audit.report import (
 from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import tombstone_of
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, OtherVersion
+from deeplens_streams.storage.object_keys import DatedKey
 from models.audit import Fault
 from models.deletion import Tombstone
 from models.status import ImageRow, ImageState
@@ -63,7 +63,7 @@ class DeletedImages:
         is_told = row is not None and row.status == ImageState.DELETED
         inventory = self._services.inventory
         has_image = await inventory.has(
-            layout.metadata_key(tenant=dated.tenant, image_id=dated.image_id, ms=dated.ms)
+            object_keys.metadata_key(tenant=dated.tenant, image_id=dated.image_id, ms=dated.ms)
         )
         damaged, tombstone = False, None
         try:

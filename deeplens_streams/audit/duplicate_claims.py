@@ -2,7 +2,7 @@
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.report import Found
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
 from models.audit import Fault
 from models.images import StoredImage
 from models.status import Ending, ImageRow, ImageState
@@ -18,7 +18,7 @@ async def claim_fault(
     look at duplicates counts on none.
     """
     options, checksum = image.processingOptions, image.checksumSha256
-    if options.skipDuplicateCheck or not layout.is_checksum(checksum):
+    if options.skipDuplicateCheck or not object_keys.is_checksum(checksum):
         return None
     if row is not None and (
         row.status == ImageState.FAILED
@@ -45,7 +45,7 @@ async def claim_again(image: StoredImage, context: AuditContext) -> None:
     if claim is not None and not claim.image_id:
         # 1. what is replaced
         await services.trash.copy(
-            layout.claim_key(tenant=tenant, checksum=checksum),
+            object_keys.claim_key(tenant=tenant, checksum=checksum),
             kind=TrashKind.CLAIM,
             tenant=tenant,
             image_id=image.imageId,
@@ -53,7 +53,7 @@ async def claim_again(image: StoredImage, context: AuditContext) -> None:
         )
     # 2. the claim
     await services.claims.confirm(image)
-    ms = layout.epoch_ms(image.uploadedAt)
-    key = layout.tombstone_key(tenant=tenant, image_id=image.imageId, ms=ms)
+    ms = object_keys.epoch_ms(image.uploadedAt)
+    key = object_keys.tombstone_key(tenant=tenant, image_id=image.imageId, ms=ms)
     if await services.inventory.has(key):  # somebody deleted it meanwhile
         await services.claims.release(tenant=tenant, checksum=checksum, image_id=image.imageId)

@@ -11,7 +11,7 @@ from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.measured import measured
 from models.audit import Fault
 from models.status import ImageState
@@ -36,7 +36,7 @@ class Files:
         async with aclosing(self._services.storage.walk_files(tenant=tenant)) as files:
             async for key, image_id in files:
                 ledger.checked += 1
-                day = layout.read_file_day(key)
+                day = object_keys.read_file_day(key)
                 if day is not None:
                     yield Part(image_id, key, day=day)
 
@@ -77,7 +77,7 @@ class Files:
         return [Found(image_id, Fault.FILE_ORPHANED, f"{key}: {why}", repair)]
 
     async def _original_beside(self, tenant: str, part: Part[str]) -> str | None:
-        ms = layout.epoch_ms(f"{part.day}T00:00:00+00:00")
+        ms = object_keys.epoch_ms(f"{part.day}T00:00:00+00:00")
         return await find_original(self._services, tenant=tenant, image_id=part.image_id, ms=ms)
 
     async def _was_accepted(self, tenant: str, image_id: str, key: str) -> bool:
@@ -88,9 +88,9 @@ class Files:
         """
         if await self._context.sightings.is_elsewhere(tenant, image_id):
             return False
-        ms = layout.epoch_ms(f"{layout.read_file_day(key)}T00:00:00+00:00")
-        thumbnail = layout.thumbnail_key(
-            tenant=tenant, image_id=image_id, uploaded_at=layout.time_of(ms)
+        ms = object_keys.epoch_ms(f"{object_keys.read_file_day(key)}T00:00:00+00:00")
+        thumbnail = object_keys.thumbnail_key(
+            tenant=tenant, image_id=image_id, uploaded_at=object_keys.time_of(ms)
         )
         if await self._services.inventory.has(thumbnail):
             return True

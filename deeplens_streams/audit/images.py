@@ -27,10 +27,10 @@ from deeplens_streams.audit.sightings import AT_ONCE
 from deeplens_streams.imaging.preprocessing import PREPROCESSING, version_of
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.requests import event_id
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.layout import DatedKey
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, OtherVersion
 from deeplens_streams.storage.measured import measured
-from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from deeplens_streams.storage.object_keys import DatedKey
 from models.audit import Fault
 from models.images import StoredImage
 from models.status import FINAL_STATES, Ending, ImageRow, ImageState, Step, StepStatus
@@ -155,7 +155,7 @@ class Images:
 
     async def _is_deleted(self, dated: DatedKey) -> bool:
         """Tell whether it was deleted, perhaps while it was looked at."""
-        key = layout.tombstone_key(tenant=dated.tenant, image_id=dated.image_id, ms=dated.ms)
+        key = object_keys.tombstone_key(tenant=dated.tenant, image_id=dated.image_id, ms=dated.ms)
         return await self._services.inventory.has(key)
 
     async def _looked_at(

@@ -7,8 +7,8 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.report import Found, Ledger, Repair
 from deeplens_streams.audit.usage import Registry
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
 from models.audit import Fault
 from models.tenants import SYSTEM, Tenant, record_of
@@ -31,7 +31,9 @@ class KeptTenants:
         for tenant in sorted(await self._tombstones.purged_tenants()):
             if tenants is None or tenant in tenants:
                 ledger.checked += 1
-                for found in await self._judged(layout.purge_key(tenant), self._purge_of(tenant)):
+                for found in await self._judged(
+                    object_keys.purge_key(tenant), self._purge_of(tenant)
+                ):
                     yield replace(found, tenant=tenant)
         if self._registry is None or not self._registry.is_current:
             return
@@ -42,7 +44,7 @@ class KeptTenants:
                 ledger.checked += 1
                 work = self._looked_at(tenant, rows.get(tenant), is_kept=tenant in kept)
                 owner = "" if tenant == SYSTEM else tenant
-                for found in await self._judged(layout.registry_key(tenant), work):
+                for found in await self._judged(object_keys.registry_key(tenant), work):
                     yield replace(found, tenant=owner)
 
     async def _judged(self, key: str, work: Awaitable[list[Found]]) -> list[Found]:
@@ -53,7 +55,7 @@ class KeptTenants:
             await self._tombstones.find_purge(tenant=tenant)
         except DamagedMetadata:
             detail = (
-                f"{layout.purge_key(tenant)}, which says when it was deleted, cannot be read; "
+                f"{object_keys.purge_key(tenant)}, which says when it was deleted, cannot be read; "
                 "bring it back from a backup, or delete the tenant again if it is to be gone"
             )
             return [Found("", Fault.REGISTRY_DAMAGED, detail)]

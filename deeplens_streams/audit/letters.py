@@ -12,9 +12,9 @@ from deeplens_streams.audit.report import Found, Ledger, NotRepaired
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.letters import parsed_letter
-from deeplens_streams.storage.objects import DamagedMetadata, OtherVersion
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.dead_letters import parsed_letter
+from deeplens_streams.storage.image_objects import DamagedMetadata, OtherVersion
 from models.audit import Fault
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
@@ -31,7 +31,7 @@ class Letters:
 
     def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
         return walk_kept(
-            layout.letter_folder(tenant),
+            object_keys.letter_folder(tenant),
             tenant,
             self._context,
             ledger,
@@ -44,7 +44,7 @@ class Letters:
     ) -> AsyncGenerator[Part[Kept[DeadLetter]]]:
         """Yield each that waits and has not moved on; what is wrong with others is `told`."""
         for key in keys:
-            if layout.read_dated_key(key) is None:
+            if object_keys.read_dated_key(key) is None:
                 continue
             waiting = list[DeadLetter]()
             work = self._judge(tenant, key, waiting)
@@ -105,7 +105,7 @@ class Letters:
         """Tell whether the image's bytes are where its event or its pointer says."""
         image_id, moments = part.image_id, set[int]()
         with suppress(ValueError):  # an event may say anything
-            moments.add(layout.epoch_ms(part.uploaded_at or ""))
+            moments.add(object_keys.epoch_ms(part.uploaded_at or ""))
         pointer = await self._context.sightings.pointer(image_id)
         if pointer is not None and pointer.tenant == tenant:
             moments.add(pointer.ms)

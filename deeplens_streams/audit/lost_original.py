@@ -13,11 +13,11 @@ from deeplens_streams.audit.report import NotRepaired
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import DeepLensError, ExtractorUnavailable
 from deeplens_streams.features.pictures import PictureHeader, inspect
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.budget import MIB
-from deeplens_streams.storage.claims import Claim, read_claim
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.memory_budget import MIB
+from deeplens_streams.storage.duplicate_claims import Claim, read_claim
+from deeplens_streams.storage.listing.walk import MAX_AT_ONCE, in_order
 from deeplens_streams.storage.measured import Measured, measured
-from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
 from models.images import StoredImage
 from models.status import ImageRow
 
@@ -94,8 +94,8 @@ class LostOriginals:
         if claim is not None and claim.image_id == lost.image_id and lost.damaged_key is None:
             # More than a file's day tells.
             with suppress(ValueError):
-                claimed_ms = layout.epoch_ms(claim.uploaded_at)
-                ms = claimed_ms if layout.day_of(claimed_ms) == layout.day_of(ms) else ms
+                claimed_ms = object_keys.epoch_ms(claim.uploaded_at)
+                ms = claimed_ms if object_keys.day_of(claimed_ms) == object_keys.day_of(ms) else ms
         return Original(key, ms, read.size, read.sha256, header, doubt)
 
     async def header(self, image: StoredImage) -> PictureHeader:
@@ -122,7 +122,7 @@ class LostOriginals:
                 key = lost.original_key or await find_original(
                     self._services, tenant=lost.tenant, image_id=lost.image_id, ms=ms
                 )
-                if key is not None and layout.read_file_day(key) == layout.day_of(ms):
+                if key is not None and object_keys.read_file_day(key) == object_keys.day_of(ms):
                     return key, ms
         if lost.original_key is not None:
             return lost.original_key, await self._written_ms(lost.original_key)
@@ -131,7 +131,7 @@ class LostOriginals:
     async def _moments(self, lost: Lost, payload: dict[str, Any] | None) -> AsyncGenerator[int]:
         """Yield when the image may have been uploaded, the surest first."""
         if lost.damaged_key is not None:
-            place = layout.read_dated_key(lost.damaged_key)
+            place = object_keys.read_dated_key(lost.damaged_key)
             assert place is not None, "it was found by its key"
             yield place[0]
             return  # it must lie where the damaged one lies
@@ -139,15 +139,15 @@ class LostOriginals:
         for text in (*lost.times, said):
             with suppress(ValueError):
                 if isinstance(text, str):
-                    yield layout.epoch_ms(text)
+                    yield object_keys.epoch_ms(text)
         pointer = await self._context.sightings.pointer(lost.image_id)
         if pointer is not None and pointer.tenant == lost.tenant:
             yield pointer.ms
 
     async def _written_ms(self, key: str) -> int:
         """Return when a file was written, kept within the day that its key names."""
-        day = layout.read_file_day(key)
-        first = layout.epoch_ms(f"{day}T00:00:00+00:00")
+        day = object_keys.read_file_day(key)
+        first = object_keys.epoch_ms(f"{day}T00:00:00+00:00")
         written = await self._services.inventory.written_at(key)
         ms = first if written is None else int(written.timestamp() * 1000)
         return min(max(first, ms), first + 86_400_000 - 1)
@@ -185,7 +185,7 @@ class LostOriginals:
             They are others than were uploaded, or end early.
         """
         said, stored = payload.get("checksumSha256"), lost.row.fileSize if lost.row else None
-        if isinstance(said, str) and layout.is_checksum(said):
+        if isinstance(said, str) and object_keys.is_checksum(said):
             if said != read.sha256:
                 raise _damaged("its vector is of other bytes")
             return None
@@ -206,7 +206,7 @@ class LostOriginals:
         return index.said(_CLAIMS, lost.image_id, tenant=lost.tenant)
 
     async def _claims(self, tenant: str) -> AsyncGenerator[tuple[str, str]]:
-        keys = self._services.inventory.keys(layout.claim_folder(tenant))
+        keys = self._services.inventory.keys(object_keys.claim_folder(tenant))
         async with aclosing(in_order(keys, self._claim, at_once=MAX_AT_ONCE)) as claims:
             async for found in claims:
                 if found is not None:
@@ -218,7 +218,7 @@ class LostOriginals:
         work = self._services.inventory.read(key)
         raw = await unless_damaged(work, None, self._services, key=key)
         image_id = "" if raw is None else read_claim(raw).image_id
-        return (image_id, checksum) if image_id and layout.is_checksum(checksum) else None
+        return (image_id, checksum) if image_id and object_keys.is_checksum(checksum) else None
 
     async def _decoded(self, file: BinaryIO) -> str:
         """Have the original decoded, which is all that can be known of it."""

@@ -17,9 +17,9 @@ from deeplens_streams.audit.report import (
 from deeplens_streams.audit.sightings import Part
 from deeplens_streams.deletion.lost import find_original, models_of
 from deeplens_streams.errors import InvalidTenantId
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
+from deeplens_streams.storage.object_keys import DatedKey
 from models.audit import Fault
 from models.status import ImageRow, ImageState
 
@@ -39,7 +39,7 @@ class LostParts:
     async def is_at_work(self, tenant: str, part: Part[Any]) -> bool:
         """Tell whether a purge will come to a deleted image."""
         if part.ms is not None:
-            key = layout.tombstone_key(tenant=tenant, image_id=part.image_id, ms=part.ms)
+            key = object_keys.tombstone_key(tenant=tenant, image_id=part.image_id, ms=part.ms)
             dated = DatedKey(key, tenant, part.image_id, part.ms)
             try:
                 tombstone = await self._services.inventory.tombstone(dated)
@@ -77,7 +77,7 @@ class LostParts:
         row = await self.row(tenant, image_id)
         if row is not None and row.status != ImageState.DELETED:
             return True
-        ms = layout.epoch_ms(uploaded_at)
+        ms = object_keys.epoch_ms(uploaded_at)
         if await find_original(self._services, tenant=tenant, image_id=image_id, ms=ms):
             return True
         return await self.has_vector(tenant, image_id)

@@ -18,7 +18,7 @@ from deeplens_streams.audit.report import (
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.pipeline.progress import ending
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.audit import Fault
 from models.deletion import TenantPurge
 from models.status import Ending, ImageRow, ImageState

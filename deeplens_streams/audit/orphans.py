@@ -13,8 +13,8 @@ from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import PAGE, Found, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.claims import Claim, read_claim
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.duplicate_claims import Claim, read_claim
 from deeplens_streams.vectors import VectorStore
 from models.audit import Fault
 from models.status import ImageState
@@ -139,7 +139,7 @@ class Claims:
 
     def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
         return walk_kept(
-            layout.claim_folder(tenant),
+            object_keys.claim_folder(tenant),
             tenant,
             self._context,
             ledger,
@@ -152,7 +152,7 @@ class Claims:
     ) -> AsyncGenerator[Part[Kept[Claim]]]:
         """Yield each that can be read; what is wrong with others is `told`."""
         for key in keys:
-            if not layout.is_checksum(_checksum(key)):
+            if not object_keys.is_checksum(_checksum(key)):
                 continue
             read = list[Claim]()
             told += await judged(key, "", self._read(tenant, key, read), self._services)
@@ -212,7 +212,7 @@ class UnfinishedWrites:
             async for key, at in writes:
                 ledger.checked += 1
                 if is_old(at):
-                    image_id = layout.read_image_id(key)
+                    image_id = object_keys.read_image_id(key)
                     repair = self._removal.listed(key, tenant=tenant)
                     yield Found(image_id, Fault.WRITE_UNFINISHED, key, repair)
 

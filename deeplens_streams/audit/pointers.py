@@ -11,9 +11,9 @@ from deeplens_streams.audit.report import Found, Ledger, pages_of
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import AT_ONCE, COLLECTED, Sighting
 from deeplens_streams.deletion.lost import find_original, models_of
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata, Pointer
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, Pointer
+from deeplens_streams.storage.object_keys import DatedKey
 from models.audit import Fault
 from models.status import ImageState
 from models.trash import TrashKind
@@ -36,7 +36,7 @@ async def pointer_fault(dated: DatedKey, context: AuditContext) -> Found | None:
     if pointer is None:
         detail = "its ID alone does not lead to it"
         return Found(dated.image_id, Fault.POINTER_MISSING, detail, repair)
-    other = layout.time_of(pointer.ms)
+    other = object_keys.time_of(pointer.ms)
     detail = f"its pointer leads to tenant {pointer.tenant}, {other}"
     if await context.sightings.is_elsewhere(dated.tenant, dated.image_id, dated.ms):
         # Which of them it is, nobody can tell here.
@@ -79,9 +79,9 @@ class Pointers:
             yield found
 
     async def _ids(self) -> AsyncGenerator[str]:
-        async with aclosing(self._services.inventory.keys(layout.POINTERS)) as keys:
+        async with aclosing(self._services.inventory.keys(object_keys.POINTERS)) as keys:
             async for key in keys:
-                image_id = layout.read_pointer_key(key)
+                image_id = object_keys.read_pointer_key(key)
                 if image_id is not None:  # else an object of the tenant that is called so
                     yield image_id
 
@@ -100,7 +100,7 @@ class Pointers:
         except DamagedMetadata:
             return image_id, None, False
         except Exception as error:
-            key = layout.pointer_key(image_id)
+            key = object_keys.pointer_key(image_id)
             reason = await reason_of(error, self._services, key=key)
             unread.append(Found(image_id, Fault.UNREADABLE, f"{key}: {reason}"))
             return image_id, None, True
@@ -115,13 +115,13 @@ class Pointers:
         found = list[Found]()
         for image_id, pointer in collected.items():
             if image_id not in seen:
-                key = layout.pointer_key(image_id)
+                key = object_keys.pointer_key(image_id)
                 work = self._judge(image_id, pointer)
                 found += await judged(key, image_id, work, self._services)
         return found
 
     async def _judge(self, image_id: str, pointer: Pointer | None) -> list[Found]:
-        key = layout.pointer_key(image_id)
+        key = object_keys.pointer_key(image_id)
         known = await self._services.inventory.read(key)
         # An upload stores the pointer before the metadata object.
         written = await self._services.inventory.written_at(key)

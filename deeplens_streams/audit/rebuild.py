@@ -11,8 +11,8 @@ from deeplens_streams.audit.report import NotRepaired
 from deeplens_streams.audit.reprocess import process_again, revive
 from deeplens_streams.deletion.lost import models_of
 from deeplens_streams.identifiers import bare_uuid
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import AlreadyThere
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import AlreadyThere
 from models.events import ProcessingOptions, new_event_id
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
@@ -101,7 +101,7 @@ class Rebuilding:
     # The metadata object -------------------------------------------------------------------
 
     def _image(self, lost: Lost, original: Original, payload: dict[str, Any]) -> StoredImage:
-        uploaded_at, row, header = layout.time_of(original.ms), lost.row, original.header
+        uploaded_at, row, header = object_keys.time_of(original.ms), lost.row, original.header
         suffix = original.key.rpartition(".")[2]
         file_name = _text(payload.get("fileName")) or f"{bare_uuid(lost.image_id)}.{suffix}"
         tags = payload.get("tags")
@@ -112,7 +112,7 @@ class Rebuilding:
             correlationId=row.correlationId if row else new_event_id(),
             fileName=file_name,
             originalKey=original.key,
-            thumbnailKey=layout.thumbnail_key(
+            thumbnailKey=object_keys.thumbnail_key(
                 tenant=lost.tenant, image_id=lost.image_id, uploaded_at=uploaded_at
             ),
             fileSize=original.size,
@@ -131,7 +131,7 @@ class Rebuilding:
 
     async def _write(self, lost: Lost, image: StoredImage) -> None:
         services = self._services
-        ms = layout.epoch_ms(image.uploadedAt)
+        ms = object_keys.epoch_ms(image.uploadedAt)
         if lost.damaged_key is not None:
             # 1. what is replaced
             await services.trash.copy(
@@ -160,8 +160,8 @@ class Rebuilding:
             It was.
         """
         services, image_id = self._services, image.imageId
-        ms = layout.epoch_ms(image.uploadedAt)
-        tombstone = layout.tombstone_key(tenant=image.tenantId, image_id=image_id, ms=ms)
+        ms = object_keys.epoch_ms(image.uploadedAt)
+        tombstone = object_keys.tombstone_key(tenant=image.tenantId, image_id=image_id, ms=ms)
         if await services.inventory.has(tombstone):
             await services.storage.remove_metadata(image)
             raise NotRepaired("it was deleted meanwhile")
@@ -170,16 +170,16 @@ class Rebuilding:
             raise NotRepaired("its tenant was deleted meanwhile")
 
     async def _went_with_tenant(self, image: StoredImage) -> bool:
-        with suppress(objects.DamagedMetadata):
+        with suppress(image_objects.DamagedMetadata):
             purge = await self._services.tombstones.find_purge(tenant=image.tenantId)
             return purge is not None and image.uploadedAt <= purge.requestedAt
         return False
 
     async def is_seen(self, lost: Lost) -> bool:
         """Tell whether another metadata object of the image is there, and can be read."""
-        with suppress(objects.DamagedMetadata):
+        with suppress(image_objects.DamagedMetadata):
             found = await self._services.storage.find(lost.image_id)
-            return found is not None and objects.metadata_key_of(found) != lost.damaged_key
+            return found is not None and image_objects.metadata_key_of(found) != lost.damaged_key
         return False
 
 

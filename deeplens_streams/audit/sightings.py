@@ -17,9 +17,9 @@ from deeplens_streams.audit.guard import reason_of
 from deeplens_streams.audit.report import PAGE
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.layout import DatedKey
-from deeplens_streams.storage.objects import DamagedMetadata, Pointer
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, Pointer
+from deeplens_streams.storage.object_keys import DatedKey
 
 #: Looked for at once.
 AT_ONCE = 16
@@ -106,9 +106,13 @@ class Sightings:
     async def look(self, tenant: str, image_id: str, ms: int) -> Sighting:
         """Tell what there is of an image that was uploaded then."""
         # In this order: who deletes an image writes the tombstone first.
-        if await self._inventory.has(layout.metadata_key(tenant=tenant, image_id=image_id, ms=ms)):
+        if await self._inventory.has(
+            object_keys.metadata_key(tenant=tenant, image_id=image_id, ms=ms)
+        ):
             return Sighting.IMAGE
-        if await self._inventory.has(layout.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)):
+        if await self._inventory.has(
+            object_keys.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
+        ):
             return Sighting.DELETED
         return Sighting.NOTHING
 
@@ -194,6 +198,6 @@ async def _ids(keys: AsyncGenerator[DatedKey]) -> AsyncGenerator[tuple[str, str]
 
 def _ms(uploaded_at: str | None) -> int | None:
     try:
-        return None if uploaded_at is None else layout.epoch_ms(uploaded_at)
+        return None if uploaded_at is None else object_keys.epoch_ms(uploaded_at)
     except ValueError:
         return None

@@ -18,7 +18,7 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.audit import Fault
 from models.images import StoredImage
 from models.status import ImageProgress, ImageProgressData, ImageRow, ImageState

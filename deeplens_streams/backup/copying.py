@@ -14,13 +14,13 @@ import orjson
 from deeplens_streams.backup.catalogue import Catalogue, Entry
 from deeplens_streams.backup.journal import Journal, Lease
 from deeplens_streams.errors import NotFound
-from deeplens_streams.storage import Blobs, layout
-from deeplens_streams.storage.blobs import JSON, Listed, Write
-from deeplens_streams.storage.budget import MIB, MemoryBudget
+from deeplens_streams.storage import Blobs, object_keys
+from deeplens_streams.storage.blobs.memory_budget import MIB, MemoryBudget
+from deeplens_streams.storage.blobs.store import JSON, Listed, Write
 from deeplens_streams.storage.measured import measured
 
 #: Of images, and of dead letters.
-POINTERS = (f"{layout.POINTERS}/", "failed/")
+POINTERS = (f"{object_keys.POINTERS}/", "failed/")
 _READ, _WRITE = "read an object for a copy", "write a copy"
 #: An object up to here is in memory while it is copied, a larger one in a file.
 _WHOLE_MAX = 16 * MIB

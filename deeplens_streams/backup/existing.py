@@ -5,7 +5,7 @@ from contextlib import aclosing
 from deeplens_streams.backup.catalogue import Catalogue, Entry
 from deeplens_streams.backup.purges import Purges
 from deeplens_streams.storage import Blobs
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tombstones import Tombstones
 
 _LIST = "list for a restore"

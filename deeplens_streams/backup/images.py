@@ -6,8 +6,8 @@ from deeplens_streams.backup.catalogue import Entry
 from deeplens_streams.backup.copying import Content, Run
 from deeplens_streams.backup.parallel import each
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Listed
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Listed
 from deeplens_streams.storage.images import ObjectImages
 from deeplens_streams.storage.tombstones import Tombstones, read_tombstone
 from models.images import StoredImage
@@ -19,10 +19,10 @@ async def copy_tombstones(run: Run, tenant: str) -> None:
     """Copy what says that images were deleted, and remove these from the backup."""
 
     async def one(listed: Listed) -> None:
-        place = layout.read_dated_key(listed.key)
+        place = object_keys.read_dated_key(listed.key)
         if run.is_copied(listed):
             if place is not None:
-                run.catalogue.mark(layout.pointer_key(place[1]))
+                run.catalogue.mark(object_keys.pointer_key(place[1]))
             return
         async with run.reader.read(listed.key, listed.size) as content:
             if content is None:
@@ -30,19 +30,19 @@ async def copy_tombstones(run: Run, tenant: str) -> None:
             assert isinstance(content.data, bytes), "a tombstone is small"
             try:
                 tombstone = read_tombstone(listed.key, content.data)
-            except objects.DamagedMetadata:
+            except image_objects.DamagedMetadata:
                 reason = "the tombstone cannot be read"
                 await run.keep(listed.key, content, stamp=listed.stamp, fault=reason)
                 return
             # 1. how it is found, 2. tombstone, 3. what it stands for goes; should that be cut off,
             # `reconcile` finds it
-            await run.keep_bytes(*objects.pointer_of(tombstone))
+            await run.keep_bytes(*image_objects.pointer_of(tombstone))
             await run.keep(listed.key, content, stamp=listed.stamp)
-        metadata = objects.metadata_key_of(tombstone)
+        metadata = image_objects.metadata_key_of(tombstone)
         for key in (metadata, tombstone.thumbnailKey, tombstone.originalKey):
             await run.remove(key)
 
-    folder = layout.tombstone_folder(tenant)
+    folder = object_keys.tombstone_folder(tenant)
     await each(run.source.walk_listed(folder, action=_LIST), one)
 
 
@@ -50,30 +50,30 @@ async def copy_images(run: Run, tenant: str) -> None:
     """Copy every image that is not deleted."""
 
     async def one(listed: Listed) -> None:
-        place = layout.read_dated_key(listed.key)
+        place = object_keys.read_dated_key(listed.key)
         if place is None:  # no object of ours
             await run.copy(listed)
             return
         ms, uuid = place
-        grave = layout.tombstone_key(tenant=tenant, image_id=uuid, ms=ms)
+        grave = object_keys.tombstone_key(tenant=tenant, image_id=uuid, ms=ms)
         if run.catalogue.is_seen(grave):
             return
-        is_pointed = run.catalogue.mark(layout.pointer_key(uuid))
+        is_pointed = run.catalogue.mark(object_keys.pointer_key(uuid))
         if is_pointed and run.is_copied(listed):
             return
         async with run.reader.read(listed.key, listed.size) as content:
             if content is not None:
                 await _copy_image(run, listed, content)
 
-    folder = layout.metadata_folder(tenant)
+    folder = object_keys.metadata_folder(tenant)
     await each(run.source.walk_listed(folder, action=_LIST), one)
 
 
 async def _copy_image(run: Run, listed: Listed, content: Content) -> None:
     assert isinstance(content.data, bytes), "a metadata object is small"
     try:
-        image = objects.read_own_metadata(listed.key, content.data)
-    except objects.DamagedMetadata:
+        image = image_objects.read_own_metadata(listed.key, content.data)
+    except image_objects.DamagedMetadata:
         reason = "the metadata object cannot be read"
         await run.keep(listed.key, content, stamp=listed.stamp, fault=reason)
         return
@@ -81,7 +81,7 @@ async def _copy_image(run: Run, listed: Listed, content: Content) -> None:
     if not await _copy_original(run, listed.key, image):
         return
     # 2. pointer; one that is lost at the source is made anew
-    await run.keep_bytes(*objects.pointer_of(image))
+    await run.keep_bytes(*image_objects.pointer_of(image))
     # 3. metadata object: with it, the image is in the backup
     await run.keep(listed.key, content, stamp=listed.stamp)
 
@@ -119,7 +119,7 @@ async def copy_files(run: Run, folder: str) -> None:
     async def one(listed: Listed) -> None:
         if run.is_copied(listed):
             return
-        image_id = layout.read_file_key(listed.key)
+        image_id = object_keys.read_file_key(listed.key)
         image = None
         try:
             if image_id is not None:
@@ -127,7 +127,7 @@ async def copy_files(run: Run, folder: str) -> None:
                 if image is None and await tombstones.find(image_id) is not None:
                     return  # it is being purged
         except DeepLensError as error:
-            if not isinstance(error, objects.DamagedMetadata):
+            if not isinstance(error, image_objects.DamagedMetadata):
                 raise
         async with run.reader.read(listed.key, listed.size) as content:
             if content is not None:
@@ -146,6 +146,6 @@ def _fault(
     if image is not None and image.originalKey == listed.key:
         return damage(image, content)
     is_other = entry is not None and not entry.fault and entry.sha256 != content.sha256
-    if is_other and layout.is_original_key(listed.key):
+    if is_other and object_keys.is_original_key(listed.key):
         return "its bytes are others than when it was copied"
     return None

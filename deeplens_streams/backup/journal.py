@@ -13,7 +13,7 @@ from deeplens_streams.backup.catalogue import Entry
 from deeplens_streams.backup.errors import BackupRefused
 from deeplens_streams.backup.manifest import FOLDER, UNFINISHED
 from deeplens_streams.storage import Blobs
-from deeplens_streams.storage.blobs import AlreadyThere, Write
+from deeplens_streams.storage.blobs.store import AlreadyThere, Write
 
 _RUNNING_KEY = f"{FOLDER}/running.json"
 _ACTION = "note how far a backup is"

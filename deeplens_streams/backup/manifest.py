@@ -25,7 +25,7 @@ from deeplens_streams import __version__
 from deeplens_streams.backup.catalogue import Catalogue, Entry
 from deeplens_streams.backup.errors import BackupDamaged, BackupRefused
 from deeplens_streams.storage import Blobs
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.blobs.store import Write
 
 #: What this version writes, and the newest that it reads.
 FORMAT = 1

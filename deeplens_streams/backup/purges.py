@@ -5,8 +5,8 @@ from contextlib import aclosing, suppress
 
 import orjson
 
-from deeplens_streams.storage import Blobs, layout
-from deeplens_streams.storage.objects import DamagedMetadata, read_pointer
+from deeplens_streams.storage import Blobs, object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, read_pointer
 from models.deletion import TenantPurge
 from models.records import MalformedRecord
 
@@ -29,7 +29,7 @@ class Purges:
                 try:
                     purge = TenantPurge.from_wire(orjson.loads(raw or b""))
                     cutoff = purge.emptiedAt or purge.requestedAt
-                    layout.epoch_ms(cutoff)
+                    object_keys.epoch_ms(cutoff)
                 except (MalformedRecord, ValueError):
                     continue
                 known = self._cutoffs.get(purge.tenantId, "")
@@ -38,7 +38,7 @@ class Purges:
     def covers(self, tenant: str, ms: int) -> bool:
         """Tell whether what a tenant had at that time, milliseconds since 1970, was purged."""
         cutoff = self._cutoffs.get(tenant)
-        return cutoff is not None and ms <= layout.epoch_ms(cutoff)
+        return cutoff is not None and ms <= object_keys.epoch_ms(cutoff)
 
     def covers_file(self, tenant: str, key: str, pointer: bytes | None) -> bool:
         """Tell whether what lies under a day was purged, by the time that its image's pointer says.
@@ -49,10 +49,10 @@ class Purges:
         cutoff, day = self._cutoffs.get(tenant), key.split("/")[2:3]
         if cutoff is None or not day or not _DAY.fullmatch(day[0]):
             return False
-        image_id = layout.read_file_key(key)
+        image_id = object_keys.read_file_key(key)
         if pointer is not None and image_id is not None:
             with suppress(DamagedMetadata):
                 led = read_pointer(image_id, pointer)
-                if led.tenant == tenant and layout.day_of(led.ms) == day[0]:
+                if led.tenant == tenant and object_keys.day_of(led.ms) == day[0]:
                     return self.covers(tenant, led.ms)
-        return day[0] < layout.day_of(layout.epoch_ms(cutoff))
+        return day[0] < object_keys.day_of(object_keys.epoch_ms(cutoff))

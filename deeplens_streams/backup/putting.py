@@ -16,7 +16,7 @@ from deeplens_streams.backup.copying import (
 )
 from deeplens_streams.backup.existing import Existing
 from deeplens_streams.storage import Blobs
-from deeplens_streams.storage.blobs import JSON, Write
+from deeplens_streams.storage.blobs.store import JSON, Write
 
 #: Says what is wrong with content that has no checksum in the manifest, or None.
 Damage = Callable[[Content], str | None]

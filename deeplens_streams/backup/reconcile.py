@@ -15,9 +15,9 @@ from deeplens_streams.backup.parallel import each
 from deeplens_streams.backup.purges import Purges
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import IMAGE_ID_PREFIX, is_tenant_id
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.objects import DamagedMetadata
 from deeplens_streams.storage.tombstones import Tombstones
 
 #: One after the other; within each, entries are judged side by side.
@@ -58,12 +58,12 @@ class Reconciliation:
     async def _was_deleted(self, key: str) -> bool:
         owner, _, rest = key.partition("/")
         kind = rest.partition("/")[0]
-        if owner in (layout.DELETING, layout.TRASH):
+        if owner in (object_keys.DELETING, object_keys.TRASH):
             return True  # Kafka knows of it by now; it was thrown away, or is not wanted
         if owner == _REGISTRY:
             return await self._row(key)
         if "/" not in rest:
-            judge = {layout.POINTERS: self._pointer, "failed": self._letter_pointer}.get(owner)
+            judge = {object_keys.POINTERS: self._pointer, "failed": self._letter_pointer}.get(owner)
             return judge is not None and await judge(key)
         judge_of_tenant = {
             "metadata": self._metadata,
@@ -78,16 +78,16 @@ class Reconciliation:
         return await judge_of_tenant(owner, key)
 
     async def _metadata(self, tenant: str, key: str) -> bool:
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         if place is None:
             return False
-        grave = layout.tombstone_key(tenant=tenant, image_id=place[1], ms=place[0])
+        grave = object_keys.tombstone_key(tenant=tenant, image_id=place[1], ms=place[0])
         if self._run.catalogue.get(grave) is not None or self._purges.covers(tenant, place[0]):
             return True
         return await self._is_nowhere(key)
 
     async def _file(self, tenant: str, key: str) -> bool:
-        image_id = layout.read_file_key(key)
+        image_id = object_keys.read_file_key(key)
         if image_id is None:
             return False
         if await self._has_tombstone(image_id):
@@ -98,7 +98,7 @@ class Reconciliation:
         if image is None:
             # Of an image whose metadata is damaged, or that the backup never had: its upload may
             # have been refused.
-            pointer = await self._run.target.get(layout.pointer_key(image_id), action=_ACTION)
+            pointer = await self._run.target.get(object_keys.pointer_key(image_id), action=_ACTION)
             return self._purges.covers_file(tenant, key, pointer)
         return await self._is_nowhere(key)
 
@@ -106,27 +106,27 @@ class Reconciliation:
         """Tell whether what is kept of a tenant's row is of before its purge."""
         tenant = key.rpartition("/")[2].removesuffix(".json")
         try:
-            made = layout.epoch_ms(str((await self._json(key)).get("createdAt")))
+            made = object_keys.epoch_ms(str((await self._json(key)).get("createdAt")))
         except ValueError:
             return False
         return self._purges.covers(tenant, made) or await self._is_nowhere(key)
 
     async def _tombstone(self, tenant: str, key: str) -> bool:
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         return place is not None and self._purges.covers(tenant, place[0])
 
     async def _claim(self, tenant: str, key: str) -> bool:
         """A claim without its image is no use."""
         said = await self._json(key)
         try:
-            ms = layout.epoch_ms(str(said["uploadedAt"]))
-            metadata = layout.metadata_key(tenant=tenant, image_id=str(said["imageId"]), ms=ms)
+            ms = object_keys.epoch_ms(str(said["uploadedAt"]))
+            metadata = object_keys.metadata_key(tenant=tenant, image_id=str(said["imageId"]), ms=ms)
         except (KeyError, ValueError, DeepLensError):
             return True
         return self._run.catalogue.get(metadata) is None
 
     async def _letter(self, tenant: str, key: str) -> bool:
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         if place is None:
             return False
         image_id = (await self._json(key)).get("imageId")
@@ -147,9 +147,9 @@ class Reconciliation:
     async def _letter_pointer(self, key: str) -> bool:
         said = await self._json(key)
         try:
-            tenant, ms = str(said["tenantId"]), layout.epoch_ms(str(said["at"]))
+            tenant, ms = str(said["tenantId"]), object_keys.epoch_ms(str(said["at"]))
             letter_id = key.rpartition("/")[2]
-            letter = layout.letter_key(tenant=tenant, letter_id=letter_id, ms=ms)
+            letter = object_keys.letter_key(tenant=tenant, letter_id=letter_id, ms=ms)
         except (KeyError, ValueError, DeepLensError):
             return False
         return self._run.catalogue.get(letter) is None

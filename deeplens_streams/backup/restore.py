@@ -22,8 +22,8 @@ from deeplens_streams.backup.images import damage
 from deeplens_streams.backup.parallel import each
 from deeplens_streams.backup.putting import Putting
 from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.storage import Blobs, layout, objects
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import Blobs, image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
 from models.images import StoredImage
 
 _LIST = "list for a restore"
@@ -169,13 +169,13 @@ class _Restore:
     async def _plain(self, entry: Entry) -> None:
         if entry.key.startswith(f"{manifest.FOLDER}/"):
             return
-        is_passing = entry.key.startswith((f"{layout.DELETING}/", f"{layout.TRASH}/"))
+        is_passing = entry.key.startswith((f"{object_keys.DELETING}/", f"{object_keys.TRASH}/"))
         if is_passing and not self._existing.is_ours:
             return  # by now it is done, or was thrown away
         await self._putting.put(entry)
 
     async def _tombstone(self, entry: Entry) -> None:
-        place = layout.read_dated_key(entry.key)
+        place = object_keys.read_dated_key(entry.key)
         if self._covers(entry.key):
             return
         if place is not None:
@@ -184,12 +184,12 @@ class _Restore:
 
     def _covers(self, key: str) -> bool:
         """Tell whether a tenant had a dated object when it was purged."""
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         tenant = key.partition("/")[0]
         return place is not None and self._existing.purges.covers(tenant, place[0])
 
     async def _pointer(self, uuid: str) -> bool:
-        entry = self._catalogue.get(layout.pointer_key(uuid))
+        entry = self._catalogue.get(object_keys.pointer_key(uuid))
         if entry is None or not await self._putting.put(entry):
             return False
         self._catalogue.mark(entry.key)
@@ -201,8 +201,8 @@ class _Restore:
                 return
             assert isinstance(content.data, bytes), "a metadata object is small"
             try:
-                image = objects.read_own_metadata(entry.key, content.data)
-            except objects.DamagedMetadata:
+                image = image_objects.read_own_metadata(entry.key, content.data)
+            except image_objects.DamagedMetadata:
                 if not self._covers(entry.key):
                     await self._putting.write(entry, content)
                 return
@@ -216,8 +216,8 @@ class _Restore:
             if thumbnail is not None:
                 await self._putting.put(thumbnail)
                 self._catalogue.mark(thumbnail.key)
-            if not await self._pointer(layout.read_image_id(entry.key).removeprefix("img_")):
-                await self._putting.make(*objects.pointer_of(image))
+            if not await self._pointer(object_keys.read_image_id(entry.key).removeprefix("img_")):
+                await self._putting.make(*image_objects.pointer_of(image))
             await self._putting.write(entry, content)
 
     async def _original(self, image: StoredImage) -> None:
@@ -230,9 +230,9 @@ class _Restore:
         self._catalogue.mark(entry.key)
 
     def _was_deleted(self, image: StoredImage) -> bool:
-        ms = layout.epoch_ms(image.uploadedAt)
+        ms = object_keys.epoch_ms(image.uploadedAt)
         tenant, image_id = image.tenantId, image.imageId
-        grave = layout.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
+        grave = object_keys.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
         return (
             self._catalogue.get(grave) is not None
             or self._existing.purges.covers(tenant, ms)
@@ -240,8 +240,8 @@ class _Restore:
         )
 
     async def _letter(self, entry: Entry) -> None:
-        place = layout.read_dated_key(entry.key)
-        pointer = self._catalogue.get(layout.letter_pointer_key(place[1])) if place else None
+        place = object_keys.read_dated_key(entry.key)
+        pointer = self._catalogue.get(object_keys.letter_pointer_key(place[1])) if place else None
         if pointer is not None:
             self._catalogue.mark(pointer.key)
         async with self._putting.read(entry) as content:
@@ -261,7 +261,7 @@ class _Restore:
         )
 
     async def _left(self, entry: Entry) -> None:
-        image_id = layout.read_file_key(entry.key)
+        image_id = object_keys.read_file_key(entry.key)
         if image_id is not None and await self._existing.has_tombstone(image_id):
             return
         tenant, _, rest = entry.key.partition("/")
@@ -273,7 +273,7 @@ class _Restore:
             await self._putting.put(entry)
 
     async def _is_purged(self, tenant: str, key: str, image_id: str | None) -> bool:
-        pointer = self._catalogue.get(layout.pointer_key(image_id)) if image_id else None
+        pointer = self._catalogue.get(object_keys.pointer_key(image_id)) if image_id else None
         if pointer is None:
             return self._existing.purges.covers_file(tenant, key, None)
         async with self._putting.reader.read(pointer.key, pointer.size) as content:

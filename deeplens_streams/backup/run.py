@@ -20,15 +20,15 @@ from deeplens_streams.backup.journal import Journal, Lease
 from deeplens_streams.backup.parallel import each
 from deeplens_streams.backup.reconcile import Reconciliation
 from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.storage import Blobs, layout
-from deeplens_streams.storage.blobs import Listed
+from deeplens_streams.storage import Blobs, object_keys
+from deeplens_streams.storage.blobs.store import Listed
 from models.events import utc_now
 
 _LIST = "list for a backup"
 #: At the top, and never copied: of the health check, and of restores and backups themselves.
-NEVER = frozenset({layout.PING_KEY, manifest.FOLDER, ".restore"})
+NEVER = frozenset({object_keys.PING_KEY, manifest.FOLDER, ".restore"})
 #: Where objects of all tenants lie; one of them may be called that, too.
-_OF_ALL = frozenset({layout.POINTERS, "failed", "purged"})
+_OF_ALL = frozenset({object_keys.POINTERS, "failed", "purged"})
 _FIRST_FOLDERS = frozenset({"metadata", "original", "thumbnail", "deleted"})
 
 
@@ -85,7 +85,7 @@ async def back_up(
 async def _require_backup(target: Blobs) -> None:
     """Raise `BackupRefused` if something else than a backup is there."""
     there = {path.rstrip("/") for path in await target.children("", action=_LIST)}
-    if there - {layout.PING_KEY} and manifest.FOLDER not in there:
+    if there - {object_keys.PING_KEY} and manifest.FOLDER not in there:
         raise BackupRefused(
             f"Something else than a backup is there ({min(there)}); choose an empty place."
         )
@@ -174,11 +174,11 @@ class _Backup:
 
     async def _copy_rest(self, run: Run) -> None:
         """Copy what is no tenant's: the registry, purges, letters' pointers, the admin log."""
-        for folder in sorted(_OF_ALL - {layout.POINTERS}):
+        for folder in sorted(_OF_ALL - {object_keys.POINTERS}):
             await each(self._directly_in(folder), run.copy)
         for path in await self._source.children("", action=_LIST):
             name = path.rstrip("/")
-            is_unwanted = name == layout.TRASH and not self._wanted.trash
+            is_unwanted = name == object_keys.TRASH and not self._wanted.trash
             if is_tenant_id(name) or name in NEVER or is_unwanted:
                 continue
             await each(self._source.walk_listed(name, action=_LIST), run.copy)
@@ -192,7 +192,7 @@ class _Backup:
 
     async def _copy_others(self, run: Run, tenant: str) -> None:
         """Copy claims, dead letters, and whatever else a tenant has."""
-        folders = [layout.claim_folder(tenant), layout.letter_folder(tenant)]
+        folders = [object_keys.claim_folder(tenant), object_keys.letter_folder(tenant)]
         if tenant not in _OF_ALL:  # of a million pointers nobody wants a list
             paths = await self._source.children(tenant, action=_LIST)
             folders = [path.rstrip("/") for path in paths]

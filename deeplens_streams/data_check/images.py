@@ -9,9 +9,9 @@ import orjson
 from deeplens_streams.backup.catalogue import Entry
 from deeplens_streams.backup.copying import POINTERS, broken_json
 from deeplens_streams.data_check.damage import REPAIR, RESTORE, Damage, Look
-from deeplens_streams.storage import blobs_at, layout, objects
-from deeplens_streams.storage.blobs import Blobs, Listed
-from deeplens_streams.storage.files import finished_name, unfinished
+from deeplens_streams.storage import blobs_at, image_objects, object_keys
+from deeplens_streams.storage.blobs.files import finished_name, unfinished
+from deeplens_streams.storage.blobs.store import Blobs, Listed
 from deeplens_streams.storage.tombstones import read_tombstone
 from models.images import StoredImage
 
@@ -61,10 +61,10 @@ class _Images:
 
     async def _one(self, listed: Listed) -> list[Damage]:
         key, self._look.looked = listed.key, self._look.looked + 1
-        if key.startswith(_NOT_OF_IMAGES) or key == layout.PING_KEY:
+        if key.startswith(_NOT_OF_IMAGES) or key == object_keys.PING_KEY:
             return []
         kind = key.split("/")[1] if key.count("/") > 1 else ""
-        if layout.read_file_key(key) is not None and kind in ("original", "thumbnail"):
+        if object_keys.read_file_key(key) is not None and kind in ("original", "thumbnail"):
             if listed.size:
                 return []
             mend = RESTORE if kind == "original" else REPAIR
@@ -82,13 +82,13 @@ class _Images:
         if reason is None and kind == "deleted":
             try:
                 read_tombstone(entry.key, data)
-            except objects.DamagedMetadata:
+            except image_objects.DamagedMetadata:
                 reason = "it is no tombstone of this image"
-        image_id = layout.read_pointer_key(entry.key)
+        image_id = object_keys.read_pointer_key(entry.key)
         if reason is None and image_id is not None:
             try:
-                objects.read_pointer(image_id, data)
-            except objects.DamagedMetadata:
+                image_objects.read_pointer(image_id, data)
+            except image_objects.DamagedMetadata:
                 reason = "it leads nowhere"
         if reason is None:
             return []
@@ -98,8 +98,8 @@ class _Images:
 
     async def _metadata(self, key: str, data: bytes) -> list[Damage]:
         try:
-            image = objects.read_own_metadata(key, data)
-        except objects.DamagedMetadata:
+            image = image_objects.read_own_metadata(key, data)
+        except image_objects.DamagedMetadata:
             reason = broken_json(key, data) or "it is no metadata object of this image"
             return [self._damage(key, "metadata_damaged", reason, f"{REPAIR}; else {RESTORE}")]
         return [*await self._original(image), *await self._pointer(image)]
@@ -115,7 +115,7 @@ class _Images:
         return []
 
     async def _pointer(self, image: StoredImage) -> list[Damage]:
-        key, meant = objects.pointer_of(image)
+        key, meant = image_objects.pointer_of(image)
         said = await self._blobs.get(key, action=_ACTION)
         if said is None:
             detail = "the image cannot be found by its ID"
@@ -126,7 +126,7 @@ class _Images:
 
     def _damage(self, key: str, kind: str, detail: str, mend: str) -> Damage:
         path = self._look.name(self._folder / key)
-        return Damage("images", path, kind, detail, mend, subject=layout.read_image_id(key))
+        return Damage("images", path, kind, detail, mend, subject=object_keys.read_image_id(key))
 
 
 #: What an object is called, by the folder of a tenant that it is in.

@@ -21,7 +21,7 @@ from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable, StorageUnavailable
 from deeplens_streams.metrics import AGED
 from deeplens_streams.services import Services
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.deletion import Tombstone
 
 log = structlog.get_logger()

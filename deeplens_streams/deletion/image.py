@@ -18,8 +18,8 @@ from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
 from models.events import derived_id, utc_now, wire_time
 from models.images import StoredImage
@@ -54,7 +54,7 @@ async def begin_lost(tombstone: Tombstone, services: Services) -> None:
     Nothing but a tombstone tells `finish` that there is something to do, so that comes first.
     """
     # 1. pointer, 2. tombstone, 3. that it is begun, 4. metadata object, which may be damaged
-    ms = layout.epoch_ms(tombstone.uploadedAt)
+    ms = object_keys.epoch_ms(tombstone.uploadedAt)
     await services.inventory.point(tombstone.imageId, tenant=tombstone.tenantId, ms=ms)
     await services.tombstones.put(tombstone)
     await services.tombstones.begin(tombstone)

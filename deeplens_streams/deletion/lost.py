@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, Pointer
 from deeplens_streams.storage.measured import measured
-from deeplens_streams.storage.objects import DamagedMetadata, Pointer
 from models.deletion import Tombstone
 from models.events import derived_id, utc_now
 from models.status import ImageRow, ImageState
@@ -22,10 +22,10 @@ async def find_original(services: Services, *, tenant: str, image_id: str, ms: i
     """Return the key of the original of an image that was uploaded then, or None."""
     # Several formats share an extension.
     keys = dict.fromkeys(
-        layout.original_key(
-            tenant=tenant, image_id=image_id, uploaded_at=layout.time_of(ms), format=name
+        object_keys.original_key(
+            tenant=tenant, image_id=image_id, uploaded_at=object_keys.time_of(ms), format=name
         )
-        for name in layout.EXTENSIONS
+        for name in object_keys.EXTENSIONS
     )
     for key in keys:
         if await services.inventory.has(key):
@@ -69,7 +69,7 @@ async def _places(
             yield pointer
     if row is not None:
         with suppress(ValueError):
-            yield Pointer(row.tenantId, layout.epoch_ms(row.uploadedAt))
+            yield Pointer(row.tenantId, object_keys.epoch_ms(row.uploadedAt))
     vectors = services.vectors
     if tenant is not None and vectors is not None:
         for model in await models_of(services, tenant=tenant, row=None):
@@ -77,7 +77,7 @@ async def _places(
             said = point.payload.get("uploadedAt") if point is not None else None
             if isinstance(said, str):
                 with suppress(ValueError):
-                    yield Pointer(tenant, layout.epoch_ms(said))
+                    yield Pointer(tenant, object_keys.epoch_ms(said))
 
 
 async def _has_parts(
@@ -88,8 +88,8 @@ async def _has_parts(
         return True
     tenant, ms = place.tenant, place.ms
     for key in (
-        layout.metadata_key(tenant=tenant, image_id=image_id, ms=ms),
-        layout.tombstone_key(tenant=tenant, image_id=image_id, ms=ms),
+        object_keys.metadata_key(tenant=tenant, image_id=image_id, ms=ms),
+        object_keys.tombstone_key(tenant=tenant, image_id=image_id, ms=ms),
     ):
         if await services.inventory.has(key):
             return True
@@ -106,7 +106,7 @@ async def tombstone_of(
     services: Services, *, tenant: str, image_id: str, ms: int, row: ImageRow | None
 ) -> Tombstone:
     """Return the tombstone of an image of which no metadata object tells."""
-    uploaded_at = layout.time_of(ms)
+    uploaded_at = object_keys.time_of(ms)
     original = await find_original(services, tenant=tenant, image_id=image_id, ms=ms)
     return Tombstone(
         imageId=image_id,
@@ -115,10 +115,10 @@ async def tombstone_of(
         uploadedAt=uploaded_at,
         requestedAt=utc_now(),
         originalKey=original
-        or layout.original_key(
+        or object_keys.original_key(
             tenant=tenant, image_id=image_id, uploaded_at=uploaded_at, format=_NO_FORMAT
         ),
-        thumbnailKey=layout.thumbnail_key(
+        thumbnailKey=object_keys.thumbnail_key(
             tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
         ),
         checksumSha256=await _checksum(services, tenant, original),

@@ -12,7 +12,7 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
 from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge, Tombstone
 from models.events import derived_id, utc_now
 from models.status import Ending
@@ -197,9 +197,9 @@ class _Purging:
         storage, tenant = self._services.storage, self._purge.tenantId
         async with aclosing(self._ours(storage.walk_keys(tenant=tenant))) as keys:
             async for key in keys:
-                image_id = layout.read_mark(tenant=tenant, key=key)
+                image_id = object_keys.read_mark(tenant=tenant, key=key)
                 if image_id is not None:
-                    if key.startswith(layout.metadata_folder(tenant)):
+                    if key.startswith(object_keys.metadata_folder(tenant)):
                         await self._services.tombstones.mark_purged(self._purge, image_id)
                     await self._publish(_forgotten(tenant, image_id))
                 async with self._going_on():

@@ -11,8 +11,8 @@ from mode import Service
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable, VectorsUnavailable
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata, reading
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata, reading
 from deeplens_streams.storage.trash import Reason, TrashOccupied
 from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntry
 from deeplens_streams.vectors import VectorPoint
@@ -62,10 +62,10 @@ def _check_key(entry: TrashEntry) -> None:
     """Raise `TrashDamaged` where nothing of the thing's tenant may lie at its key."""
     said = entry.manifest
     try:
-        if said.kind == TrashKind.POINTER and layout.read_pointer_key(said.key) is not None:
+        if said.kind == TrashKind.POINTER and object_keys.read_pointer_key(said.key) is not None:
             return
-        layout.check_key(tenant=said.tenantId, key=said.key)
-    except (layout.InvalidKey, ValueError):
+        object_keys.check_key(tenant=said.tenantId, key=said.key)
+    except (object_keys.InvalidKey, ValueError):
         raise TrashDamaged from None
 
 

@@ -13,8 +13,8 @@ from typing import BinaryIO, TypeVar
 import structlog
 
 from deeplens_streams.errors import StorageFull, StorageUnavailable
-from deeplens_streams.storage.faults import means_full
-from deeplens_streams.storage.files import write_all
+from deeplens_streams.storage.blobs.errors import means_full
+from deeplens_streams.storage.blobs.files import write_all
 from models.events import new_event_id
 
 log = structlog.get_logger()

@@ -18,8 +18,8 @@ from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.requests import FailedStep, event_id, failed_step, unread_message
 from deeplens_streams.services import Services
-from deeplens_streams.storage.letters import is_claimed
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.dead_letters import is_claimed
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 from models.status import ImageRow, Step, StepReport, StepStatus

@@ -4,10 +4,10 @@ from obstore.store import LocalStore
 
 from deeplens_streams.config import Settings
 from deeplens_streams.storage.base import ImageStorage, ListPage
-from deeplens_streams.storage.blobs import Blobs
-from deeplens_streams.storage.connection import connect
+from deeplens_streams.storage.blobs.connection import connect
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Blobs
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.local import LocalBlobs
 
 __all__ = [
     "Blobs",

@@ -8,8 +8,9 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from deeplens_streams.storage import dated, layout
-from deeplens_streams.storage.blobs import Blobs, Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Blobs, Write
+from deeplens_streams.storage.listing import by_date
 from models.admin import AdminAction
 from models.events import utc_now
 from models.records import MalformedRecord
@@ -52,19 +53,21 @@ class AdminLog:
 
     async def page(self, *, limit: int, cursor: str | None = None) -> ActionPage:
         found: list[AdminAction] = []
-        before = layout.action_key_of(cursor) if cursor else None
-        walk = dated.walk(self._blobs, layout.ACTIONS, self._read, before=before, at_once=limit + 1)
+        before = object_keys.action_key_of(cursor) if cursor else None
+        walk = by_date.walk(
+            self._blobs, object_keys.ACTIONS, self._read, before=before, at_once=limit + 1
+        )
         last = ""
         async with aclosing(walk) as entries:
             async for key, entry in entries:
                 if len(found) == limit:
-                    return ActionPage(found, layout.action_cursor(last))
+                    return ActionPage(found, object_keys.action_cursor(last))
                 found.append(entry)
                 last = key
         return ActionPage(found, None)
 
     async def _put(self, entry: AdminAction) -> None:
-        key = layout.action_key(action_id=entry.actionId, ms=layout.epoch_ms(entry.at))
+        key = object_keys.action_key(action_id=entry.actionId, ms=object_keys.epoch_ms(entry.at))
         write = Write(key, orjson.dumps(entry.to_wire()))
         await self._blobs.put(write, action="write the admin log")
 

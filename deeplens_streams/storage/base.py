@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.blobs.store import Write
 from models.deletion import Tombstone
 from models.images import StoredImage
 

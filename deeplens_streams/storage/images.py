@@ -6,10 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from deeplens_streams.identifiers import check_image_id, check_tenant_id, is_tenant_id
-from deeplens_streams.storage import dated, layout, objects
+from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.base import ListPage
-from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
+from deeplens_streams.storage.blobs.store import Blobs, Write
+from deeplens_streams.storage.listing import by_date
+from deeplens_streams.storage.listing.cursor import decode_cursor, encode_cursor
 from models.deletion import Tombstone
 from models.images import StoredImage
 
@@ -21,33 +22,33 @@ class ObjectImages:
         self._blobs = blobs
 
     def original_key(self, *, tenant: str, image_id: str, uploaded_at: str, format: str) -> str:
-        return layout.original_key(
+        return object_keys.original_key(
             tenant=tenant, image_id=image_id, uploaded_at=uploaded_at, format=format
         )
 
     def thumbnail_key(self, *, tenant: str, image_id: str, uploaded_at: str) -> str:
-        return layout.thumbnail_key(tenant=tenant, image_id=image_id, uploaded_at=uploaded_at)
+        return object_keys.thumbnail_key(tenant=tenant, image_id=image_id, uploaded_at=uploaded_at)
 
     # Writing -----------------------------------------------------------------------------
 
     async def put_image(
         self, image: StoredImage, source: Path | bytes, *, claim: Write | None = None
     ) -> None:
-        original = layout.check_key(tenant=image.tenantId, key=image.originalKey)
+        original = object_keys.check_key(tenant=image.tenantId, key=image.originalKey)
         writes = [
             # 1. the claim that these bytes are new
             *([claim] if claim else []),
             # 2. bytes
             Write(original, source, image.contentType),
             # 3. pointer
-            Write(*objects.pointer_of(image)),
+            Write(*image_objects.pointer_of(image)),
             # 4. metadata object
-            Write(*objects.metadata_of(image)),
+            Write(*image_objects.metadata_of(image)),
         ]
         await self._blobs.put(*writes, action="store a picture")
 
     async def put_thumbnail(self, *, tenant: str, key: str, data: bytes) -> None:
-        write = Write(layout.check_key(tenant=tenant, key=key), data, "image/jpeg")
+        write = Write(object_keys.check_key(tenant=tenant, key=key), data, "image/jpeg")
         await self._blobs.put(write, action="store a thumbnail")
 
     # Reading -----------------------------------------------------------------------------
@@ -61,11 +62,11 @@ class ObjectImages:
     ) -> StoredImage | None:
         if uploaded_at is not None:
             try:
-                ms = layout.epoch_ms(uploaded_at)
+                ms = object_keys.epoch_ms(uploaded_at)
             except ValueError:
                 return None  # no image of ours has such a time
             return await self._metadata(
-                layout.metadata_key(
+                object_keys.metadata_key(
                     tenant=check_tenant_id(tenant), image_id=check_image_id(image_id), ms=ms
                 )
             )
@@ -76,25 +77,25 @@ class ObjectImages:
 
     async def get(self, *, tenant: str, key: str) -> bytes | None:
         return await self._blobs.get(
-            layout.check_key(tenant=tenant, key=key), action="read an object"
+            object_keys.check_key(tenant=tenant, key=key), action="read an object"
         )
 
     async def size(self, *, tenant: str, key: str) -> int | None:
         return await self._blobs.size(
-            layout.check_key(tenant=tenant, key=key), action="look up an object"
+            object_keys.check_key(tenant=tenant, key=key), action="look up an object"
         )
 
     def stream(
         self, *, tenant: str, key: str, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
-        layout.check_key(tenant=tenant, key=key)
+        object_keys.check_key(tenant=tenant, key=key)
         return self._blobs.stream(key, start=start, end=end, action="stream an object")
 
     async def list_images(self, *, tenant: str, limit: int, cursor: str | None = None) -> ListPage:
         before = None
         if cursor:
             ms, uuid = decode_cursor(tenant=tenant, cursor=cursor)
-            before = layout.metadata_key(tenant=tenant, image_id=uuid, ms=ms)
+            before = object_keys.metadata_key(tenant=tenant, image_id=uuid, ms=ms)
         images: list[StoredImage] = []
         # One more than asked for tells whether there is more.
         async with aclosing(self._walk(tenant, before, at_once=limit + 1)) as found:
@@ -105,10 +106,12 @@ class ObjectImages:
         return ListPage(images, None)
 
     def cursor_after(self, image: StoredImage) -> str:
-        return encode_cursor(tenant=image.tenantId, key=objects.metadata_key_of(image))
+        return encode_cursor(tenant=image.tenantId, key=image_objects.metadata_key_of(image))
 
     def survey(self, *, tenant: str) -> AsyncGenerator[tuple[str, StoredImage | None]]:
-        return dated.survey(self._blobs, layout.metadata_folder(tenant), objects.read_own_metadata)
+        return by_date.survey(
+            self._blobs, object_keys.metadata_folder(tenant), image_objects.read_own_metadata
+        )
 
     async def tenants(self) -> list[str]:
         found = []
@@ -125,7 +128,7 @@ class ObjectImages:
         return sorted(found)
 
     async def walk_keys(self, *, tenant: str) -> AsyncGenerator[str]:
-        for folder in layout.folders(tenant):
+        for folder in object_keys.folders(tenant):
             async with aclosing(self._blobs.walk(folder, action="list a tenant")) as keys:
                 async for key in keys:
                     yield key
@@ -134,48 +137,50 @@ class ObjectImages:
                 yield key
 
     async def walk_unfinished(self, *, tenant: str) -> AsyncGenerator[tuple[str, datetime]]:
-        for folder in layout.folders(tenant):
+        for folder in object_keys.folders(tenant):
             writes = self._blobs.walk_unfinished(folder, action="list unfinished writes")
             async with aclosing(writes):
                 async for each in writes:
                     yield each
 
     async def walk_files(self, *, tenant: str) -> AsyncGenerator[tuple[str, str]]:
-        for folder in layout.file_folders(tenant):
+        for folder in object_keys.file_folders(tenant):
             async with aclosing(self._blobs.walk(folder, action="list files")) as keys:
                 async for key in keys:
-                    image_id = layout.read_file_key(key)
+                    image_id = object_keys.read_file_key(key)
                     if image_id is not None:
                         yield key, image_id
 
     async def written_at(self, *, tenant: str, key: str) -> datetime | None:
-        layout.check_key(tenant=tenant, key=key)
+        object_keys.check_key(tenant=tenant, key=key)
         return await self._blobs.written_at(key, action="look up an object")
 
     def _walk(
         self, tenant: str, before: str | None, at_once: int
     ) -> AsyncGenerator[tuple[str, StoredImage]]:
-        folder = layout.metadata_folder(tenant)
-        return dated.walk(self._blobs, folder, self._listed, before=before, at_once=at_once)
+        folder = object_keys.metadata_folder(tenant)
+        return by_date.walk(self._blobs, folder, self._listed, before=before, at_once=at_once)
 
     async def _listed(self, key: str) -> StoredImage | None:
         """Return the image at a listed key, or None if it is gone or cannot be shown."""
-        with suppress(objects.DamagedMetadata):  # one damaged object must not hide all older ones
+        with suppress(
+            image_objects.DamagedMetadata
+        ):  # one damaged object must not hide all older ones
             return await self._metadata(key)
         return None
 
     async def _locate(self, image_id: str) -> tuple[str, str] | None:
         """Return (tenant, metadata key) of an image that has a pointer."""
         image_id = check_image_id(image_id)
-        data = await self._blobs.get(layout.pointer_key(image_id), action="read a pointer")
+        data = await self._blobs.get(object_keys.pointer_key(image_id), action="read a pointer")
         if data is None:
             return None
-        led = objects.read_pointer(image_id, data)
-        return led.tenant, layout.metadata_key(tenant=led.tenant, image_id=image_id, ms=led.ms)
+        led = image_objects.read_pointer(image_id, data)
+        return led.tenant, object_keys.metadata_key(tenant=led.tenant, image_id=image_id, ms=led.ms)
 
     async def _metadata(self, key: str) -> StoredImage | None:
         data = await self._blobs.get(key, action="read metadata")
-        return None if data is None else objects.read_own_metadata(key, data)
+        return None if data is None else image_objects.read_own_metadata(key, data)
 
     # Removing and checking ---------------------------------------------------------------
 
@@ -186,22 +191,22 @@ class ObjectImages:
         # 1. The metadata object: from here on the image is gone.
         await self._blobs.delete(located[1], action="remove metadata")
         # 2. The pointer, without which the first could not be found again.
-        await self._blobs.delete(layout.pointer_key(image_id), action="remove a pointer")
+        await self._blobs.delete(object_keys.pointer_key(image_id), action="remove a pointer")
 
     async def remove_metadata(self, image: StoredImage | Tombstone) -> None:
-        await self._blobs.delete(objects.metadata_key_of(image), action="remove metadata")
+        await self._blobs.delete(image_objects.metadata_key_of(image), action="remove metadata")
 
     async def delete_object(self, *, tenant: str, key: str) -> None:
         await self._blobs.delete(
-            layout.check_key(tenant=tenant, key=key), action="remove an object"
+            object_keys.check_key(tenant=tenant, key=key), action="remove an object"
         )
 
     async def remove_listed(self, *, tenant: str, key: str) -> None:
-        layout.check_listed(tenant=tenant, key=key)
-        pointer = layout.pointer_to(key)
+        object_keys.check_listed(tenant=tenant, key=key)
+        pointer = object_keys.pointer_to(key)
         if pointer is not None:
             said = await self._blobs.get(pointer, action="read a pointer")
-            if said is not None and not objects.is_another_s(said, tenant=tenant):
+            if said is not None and not image_objects.is_another_s(said, tenant=tenant):
                 # First: only by this key it is found again.
                 await self._blobs.delete(pointer, action="remove a pointer")
         await self._blobs.delete(key, action="remove an object")
@@ -211,5 +216,5 @@ class ObjectImages:
 
     async def ping(self) -> None:
         # Writing is what an upload needs, and the same object each time leaves no litter.
-        write = Write(layout.PING_KEY, b".", "text/plain")
+        write = Write(object_keys.PING_KEY, b".", "text/plain")
         await self._blobs.put(write, action="check the storage")

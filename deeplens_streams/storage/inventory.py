@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 
-from deeplens_streams.storage import layout, objects, tombstones
-from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.layout import DatedKey
+from deeplens_streams.storage import image_objects, object_keys, tombstones
+from deeplens_streams.storage.blobs.store import Blobs, Write
+from deeplens_streams.storage.object_keys import DatedKey
 from models.deletion import Tombstone
 from models.images import StoredImage
 
@@ -29,18 +29,18 @@ class Inventory:
 
     async def images(self, *, tenant: str) -> AsyncGenerator[DatedKey]:
         """Yield the key of every metadata object of a tenant."""
-        async for each in self._dated(tenant, layout.metadata_folder(tenant)):
+        async for each in self._dated(tenant, object_keys.metadata_folder(tenant)):
             yield each
 
     async def deleted(self, *, tenant: str) -> AsyncGenerator[DatedKey]:
         """Yield the key of every tombstone of a tenant."""
-        async for each in self._dated(tenant, layout.tombstone_folder(tenant)):
+        async for each in self._dated(tenant, object_keys.tombstone_folder(tenant)):
             yield each
 
     async def _dated(self, tenant: str, folder: str) -> AsyncGenerator[DatedKey]:
         async with aclosing(self.keys(folder)) as keys:
             async for key in keys:
-                dated = layout.read_dated(tenant=tenant, key=key)
+                dated = object_keys.read_dated(tenant=tenant, key=key)
                 if dated is not None:
                     yield dated
 
@@ -62,14 +62,14 @@ class Inventory:
             It is none of this image.
         """
         data = await self.read(dated.key)
-        return None if data is None else objects.read_own_metadata(dated.key, data)
+        return None if data is None else image_objects.read_own_metadata(dated.key, data)
 
     async def tombstone(self, dated: DatedKey) -> Tombstone | None:
         """Return what a tombstone says, or None if it is gone; raises as `image`."""
         data = await self.read(dated.key)
         return None if data is None else tombstones.read_tombstone(dated.key, data)
 
-    async def pointer(self, image_id: str) -> objects.Pointer | None:
+    async def pointer(self, image_id: str) -> image_objects.Pointer | None:
         """Return where an image's pointer leads, or None if there is none.
 
         Raises
@@ -77,12 +77,12 @@ class Inventory:
         DamagedMetadata
             It cannot be read.
         """
-        data = await self.read(layout.pointer_key(image_id))
-        return None if data is None else objects.read_pointer(image_id, data)
+        data = await self.read(object_keys.pointer_key(image_id))
+        return None if data is None else image_objects.read_pointer(image_id, data)
 
     async def point(self, image_id: str, *, tenant: str, ms: int) -> None:
         """Write an image's pointer, whatever was there."""
-        write = Write(*objects.pointer_to(image_id, tenant=tenant, ms=ms))
+        write = Write(*image_objects.pointer_to(image_id, tenant=tenant, ms=ms))
         await self._blobs.put(write, action="write a pointer")
 
     async def put_image(self, image: StoredImage, *, replace: bool) -> None:
@@ -93,5 +93,5 @@ class Inventory:
         AlreadyThere
             There is one, and it is not to be replaced.
         """
-        write = Write(*objects.metadata_of(image), if_absent=not replace)
+        write = Write(*image_objects.metadata_of(image), if_absent=not replace)
         await self._blobs.put(write, action="write metadata again")

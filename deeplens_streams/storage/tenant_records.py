@@ -14,9 +14,9 @@ import orjson
 import structlog
 
 from deeplens_streams.errors import DeepLensError, StorageFull, StorageUnavailable
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import AlreadyThere, Blobs, Write
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import TenantPurge
 from models.records import SCHEMA_VERSION, MalformedRecord, is_readable
@@ -136,7 +136,7 @@ class TenantRecords:
 
     async def put(self, record: TenantRecord) -> None:
         """Write an object unless there is a later one of the tenant; a damaged one is replaced."""
-        key, said = layout.registry_key(record.tenantId), orjson.dumps(record.to_wire())
+        key, said = object_keys.registry_key(record.tenantId), orjson.dumps(record.to_wire())
         for _ in range(_TRIES):
             old = await self._blobs.get(key, action=_ACTION)
             if old is None:
@@ -157,7 +157,9 @@ class TenantRecords:
             record = None
         is_its = record is None or record.createdAt == created_at
         if is_its or await self.judge(cast(TenantRecord, record)) is Verdict.GONE:
-            await self._blobs.delete(layout.registry_key(tenant), action="forget a tenant's row")
+            await self._blobs.delete(
+                object_keys.registry_key(tenant), action="forget a tenant's row"
+            )
 
     def _owe(self, tenant: str, owed: "TenantRecord | _Removal", error: Exception) -> None:
         if tenant not in self._owed:
@@ -178,14 +180,18 @@ class TenantRecords:
         DamagedRecord
             It cannot be read.
         """
-        key = layout.registry_key(tenant)
+        key = object_keys.registry_key(tenant)
         raw = await self._blobs.get(key, action="read what is kept of a tenant")
         return None if raw is None else _parsed(key, raw)
 
     async def tenants(self) -> set[str]:
         """Return whose rows are kept, `SYSTEM` among them."""
-        keys = await self._blobs.children(layout.REGISTRY, action="list what is kept of tenants")
-        return {tenant for key in keys if (tenant := layout.read_registry_key(key)) is not None}
+        keys = await self._blobs.children(
+            object_keys.REGISTRY, action="list what is kept of tenants"
+        )
+        return {
+            tenant for key in keys if (tenant := object_keys.read_registry_key(key)) is not None
+        }
 
     # What is of before a purge ------------------------------------------------------------
 
@@ -248,7 +254,7 @@ def _parsed(key: str, raw: bytes) -> TenantRecord:
         ):
             refusal = _Newer
         record = TenantRecord.from_wire(said)
-        if layout.registry_key(record.tenantId) == key:
+        if object_keys.registry_key(record.tenantId) == key:
             return record
     except (orjson.JSONDecodeError, MalformedRecord, DeepLensError) as error:
         reason = str(error)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import orjson
 
 from deeplens_streams.errors import DeepLensError, StorageUnavailable
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.faults import OnRefusal, raised
-from deeplens_streams.storage.layout import trash as trash_keys
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.errors import OnRefusal, raised
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.measured import Measured, measured
+from deeplens_streams.storage.object_keys import trash as trash_keys
 from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntries, TrashEntry
 from models.events import new_event_id, utc_now
 from models.trash import TrashKind, TrashManifest
@@ -125,8 +125,8 @@ class Trash(TrashEntries):
     def _new_key(self, tenant: str, image_id: str | None) -> str:
         return trash_keys.manifest_key(
             tenant=tenant,
-            image_id=image_id or layout.NO_IMAGE,
-            ms=layout.epoch_ms(utc_now()),
+            image_id=image_id or object_keys.NO_IMAGE,
+            ms=object_keys.epoch_ms(utc_now()),
             entry=new_event_id(),
         )
 
@@ -203,7 +203,7 @@ class Trash(TrashEntries):
         most : stop after so many; then there may be more.
         refused : called with what cannot be removed.
         """
-        folder = layout.TRASH if tenant is None else layout.trash_folder(tenant)
+        folder = object_keys.TRASH if tenant is None else object_keys.trash_folder(tenant)
         count = 0
         async with aclosing(self.old(folder, before_ms)) as keys:
             async for key in keys:

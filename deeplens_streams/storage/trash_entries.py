@@ -9,10 +9,11 @@ import orjson
 
 from deeplens_streams.errors import BadRequest, DeepLensError
 from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.storage import dated, layout
-from deeplens_streams.storage.blobs import Blobs
-from deeplens_streams.storage.layout import trash as trash_keys
-from deeplens_streams.storage.objects import DamagedMetadata, reading
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Blobs
+from deeplens_streams.storage.image_objects import DamagedMetadata, reading
+from deeplens_streams.storage.listing import by_date
+from deeplens_streams.storage.object_keys import trash as trash_keys
 from models.trash import TrashKind, TrashManifest
 
 
@@ -55,7 +56,7 @@ class TrashEntries:
         """Return what an ID stands for, or None if it is not there, or cannot be read."""
         try:
             return await self._read(trash_keys.key_of(entry_id))
-        except layout.InvalidKey:
+        except object_keys.InvalidKey:
             return None
 
     async def page(
@@ -72,10 +73,10 @@ class TrashEntries:
         before = _place(cursor, tenant)
         owners = [tenant] if tenant is not None else await self.owners()
         for owner in owners:
-            folder = layout.trash_folder(owner)
+            folder = object_keys.trash_folder(owner)
             if before is not None and f"{folder}/" > before and not before.startswith(f"{folder}/"):
                 continue  # told already: owners come in descending order
-            walk = dated.walk(self._blobs, folder, self._read, before=before, at_once=limit + 1)
+            walk = by_date.walk(self._blobs, folder, self._read, before=before, at_once=limit + 1)
             async with aclosing(walk) as entries:
                 async for _, entry in entries:
                     if len(found) == limit:
@@ -85,10 +86,10 @@ class TrashEntries:
 
     async def owners(self) -> list[str]:
         """Return everybody of whom something is kept, in descending order; nobody is ``""``."""
-        paths = await self._blobs.children(layout.TRASH, action="list the trash")
+        paths = await self._blobs.children(object_keys.TRASH, action="list the trash")
         names = [path.rstrip("/").rpartition("/")[2] for path in paths]
         known = sorted((name for name in names if is_tenant_id(name)), reverse=True)
-        return [*known, *([""] if layout.NOBODY in names else [])]
+        return [*known, *([""] if object_keys.NOBODY in names else [])]
 
     async def content(self, entry: TrashEntry) -> bytes:
         """Return the bytes that are kept.
@@ -130,8 +131,8 @@ def _place(cursor: str | None, tenant: str | None) -> str | None:
         return None
     try:
         key = trash_keys.key_of(cursor)
-    except layout.InvalidKey:
+    except object_keys.InvalidKey:
         raise BadRequest("The cursor is none that an earlier answer gave.") from None
-    if tenant is not None and not key.startswith(f"{layout.trash_folder(tenant)}/"):
+    if tenant is not None and not key.startswith(f"{object_keys.trash_folder(tenant)}/"):
         raise BadRequest("The cursor is of another tenant's trash.")
     return key

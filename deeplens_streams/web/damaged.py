@@ -6,8 +6,8 @@ from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.features.formats import FORMATS
 from deeplens_streams.identifiers import bare_uuid, check_image_id
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.images import find_image
 from deeplens_streams.web.keys import CONTEXT
@@ -44,7 +44,7 @@ async def _by_its_keys(request: web.Request) -> StoredImage | None:
     if tenant_bound(request, request.query.get("tenantId")) not in (None, tenant):
         raise ImageNotFound
     request.app[DOOR].check_owner(tenant)
-    uploaded_at = layout.time_of(pointer.ms)
+    uploaded_at = object_keys.time_of(pointer.ms)
     original = await find_original(services, tenant=tenant, image_id=image_id, ms=pointer.ms)
     size = await services.storage.size(tenant=tenant, key=original) if original else None
     if original is None or size is None:
@@ -56,7 +56,7 @@ async def _by_its_keys(request: web.Request) -> StoredImage | None:
         correlationId="",
         fileName=f"{bare_uuid(image_id)}.{suffix}",
         originalKey=original,
-        thumbnailKey=layout.thumbnail_key(
+        thumbnailKey=object_keys.thumbnail_key(
             tenant=tenant, image_id=image_id, uploaded_at=uploaded_at
         ),
         fileSize=size,

@@ -20,7 +20,7 @@ from deeplens_streams.errors import (
     TenantSuspended,
 )
 from deeplens_streams.pipeline.retry import Replay
-from deeplens_streams.storage.letters import LetterPage
+from deeplens_streams.storage.dead_letters import LetterPage
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import CALLER, DOOR, tenant_bound

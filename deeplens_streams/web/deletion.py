@@ -13,7 +13,7 @@ from deeplens_streams.deletion.lost import find_lost, tombstone_of
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer
 from deeplens_streams.web.context import WebContext

@@ -23,9 +23,9 @@ from deeplens_streams.errors import (
     StorageUnavailable,
 )
 from deeplens_streams.pipeline.requests import uploaded_event
-from deeplens_streams.storage.blobs import AlreadyThere, Write
-from deeplens_streams.storage.claims import Claim, DuplicateClaims
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.blobs.store import AlreadyThere, Write
+from deeplens_streams.storage.duplicate_claims import Claim, DuplicateClaims
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web.context import WebContext
 from models.deletion import Tombstone

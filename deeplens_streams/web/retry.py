@@ -14,7 +14,7 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.requests import event_id
-from deeplens_streams.storage.letters import DeadLetterStore, is_recent
+from deeplens_streams.storage.dead_letters import DeadLetterStore, is_recent
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.access import DOOR, tenant_bound
 from deeplens_streams.web.answers import json_answer

@@ -26,7 +26,7 @@ from deeplens_streams.features.pictures import inspect
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
-from deeplens_streams.storage.objects import DamagedMetadata
+from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import links
 from deeplens_streams.web.access import tenant_of

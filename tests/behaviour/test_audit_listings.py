@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deeplens_streams.audit import kept_objects, pointers, settled
-from deeplens_streams.storage.objects import metadata_key_of
+from deeplens_streams.storage.image_objects import metadata_key_of
 from tests.support.damaged_systems import KINDS, ManyImages
 from tests.support.killed_systems import FusedBlobs
 

@@ -15,7 +15,7 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import open_blobs
-from deeplens_streams.storage.layout import epoch_ms
+from deeplens_streams.storage.object_keys import epoch_ms
 from models.deletion import PurgeStep, Tombstone
 from models.events import PictureFacts, ProcessingOptions, utc_now
 from models.images import StoredImage

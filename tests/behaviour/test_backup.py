@@ -13,9 +13,9 @@ from deeplens_streams.backup import manifest
 from deeplens_streams.backup.errors import BackupDamaged, BackupRefused
 from deeplens_streams.config import Settings
 from deeplens_streams.storage import Blobs, blobs_at
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.layout import pointer_key, tombstone_folder
-from deeplens_streams.storage.objects import metadata_key_of, metadata_of
+from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.image_objects import metadata_key_of, metadata_of
+from deeplens_streams.storage.object_keys import pointer_key, tombstone_folder
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage

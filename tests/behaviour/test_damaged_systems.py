@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from deeplens_streams.audit import settled
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.objects import metadata_key_of
+from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.image_objects import metadata_key_of
 from tests.support.damaged_systems import KINDS, ManyImages, check
 from tests.support.killed_systems import TENANT, Killed
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from obstore.store import LocalStore
 
-from deeplens_streams.storage import ObjectImages, layout, objects
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.group_sync import GroupSync
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage import ObjectImages, image_objects, object_keys
+from deeplens_streams.storage.blobs.group_sync import GroupSync
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Reason, Trash
 from models.deletion import Tombstone
@@ -111,7 +111,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def blobs(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> LocalBlobs:
-    monkeypatch.setattr("deeplens_streams.storage.group_sync._FEW", 1)
+    monkeypatch.setattr("deeplens_streams.storage.blobs.group_sync._FEW", 1)
     blobs = LocalBlobs(LocalStore(disk.root))
     blobs._group = GroupSync(disk.sync, disk.sync_all)
     return blobs
@@ -121,13 +121,13 @@ def objects_of(stored: StoredImage, data: bytes) -> Left:
     """Return the objects of an answered upload, but for its claim, which names the time."""
     return {
         stored.originalKey: data,
-        objects.pointer_of(stored)[0]: objects.pointer_of(stored)[1],
-        objects.metadata_of(stored)[0]: objects.metadata_of(stored)[1],
+        image_objects.pointer_of(stored)[0]: image_objects.pointer_of(stored)[1],
+        image_objects.metadata_of(stored)[0]: image_objects.metadata_of(stored)[1],
     }
 
 
 def claim_of(stored: StoredImage) -> str:
-    return layout.claim_key(tenant=stored.tenantId, checksum=stored.checksumSha256)
+    return object_keys.claim_key(tenant=stored.tenantId, checksum=stored.checksumSha256)
 
 
 @pytest.mark.parametrize("spooled", [False, True])
@@ -150,7 +150,7 @@ async def test_a_picture_is_whole_or_not_there(
             named = {key: data for key, data in left.items() if "#" not in key}
             assert named.items() <= (whole | answered).items(), "a name with other bytes"
             assert answered.items() <= named.items(), "an earlier picture"
-            if objects.metadata_of(stored)[0] in named:
+            if image_objects.metadata_of(stored)[0] in named:
                 assert whole.items() <= named.items(), "a picture without its parts"
         answered |= whole
         for share in (0.0, 0.5, 1.0):
@@ -173,10 +173,10 @@ async def test_a_deletion_is_done_or_written_down(disk: Disk, blobs: LocalBlobs)
         models=[],
         steps={},
     )
-    metadata = objects.metadata_key_of(stored)
-    mark = layout.deletion_key(stored.imageId)
-    grave = layout.tombstone_key(
-        tenant=stored.tenantId, image_id=stored.imageId, ms=layout.epoch_ms(stored.uploadedAt)
+    metadata = image_objects.metadata_key_of(stored)
+    mark = object_keys.deletion_key(stored.imageId)
+    grave = object_keys.tombstone_key(
+        tenant=stored.tenantId, image_id=stored.imageId, ms=object_keys.epoch_ms(stored.uploadedAt)
     )
     disk.cuts.clear()
     await tombstones.begin(tombstone)

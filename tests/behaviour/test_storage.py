@@ -25,18 +25,18 @@ from deeplens_streams.errors import (
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.identifiers import bare_uuid, new_image_id
 from deeplens_streams.storage import Blobs, ImageStorage, open_storage
-from deeplens_streams.storage import blobs as blobs_module
-from deeplens_streams.storage.blobs import AlreadyThere, Write
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.layout import InvalidKey, day_of
-from deeplens_streams.storage.objects import (
+from deeplens_streams.storage.blobs import store as blobs_module
+from deeplens_streams.storage.blobs.store import AlreadyThere, Write
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
+from deeplens_streams.storage.image_objects import (
     DamagedMetadata,
     Pointer,
     metadata_key_of,
     metadata_of,
     pointer_of,
 )
+from deeplens_streams.storage.inventory import Inventory
+from deeplens_streams.storage.object_keys import InvalidKey, day_of
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import TenantPurge

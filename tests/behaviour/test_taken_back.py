@@ -12,7 +12,7 @@ from deeplens_streams.broker.topics import Message
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
-from deeplens_streams.storage import ObjectImages, layout
+from deeplens_streams.storage import ObjectImages, object_keys
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
 from models.events import (
@@ -162,7 +162,7 @@ async def test_nothing_is_taken_back_of_a_picture_whose_metadata_object_is_lost(
     image, tenant = held.image, held.image.tenantId
     await held.services.storage.remove_metadata(image)
     if without_pointer:
-        key = layout.pointer_key(image.imageId)
+        key = object_keys.pointer_key(image.imageId)
         await held.services.storage._blobs.delete(key, action="lose")  # type: ignore[attr-defined]
     assert (await held.extract(tenant), await held.index(tenant)) == ([], [])
     assert await held.of(tenant) == (True, True)

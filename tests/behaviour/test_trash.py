@@ -7,8 +7,8 @@ import pytest
 
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.storage import Blobs, layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import Blobs, object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.trash import Reason, Trash, TrashOccupied, WrittenMeanwhile
 from deeplens_streams.storage.trash_entries import TrashDamaged, TrashEntry
 from models.events import utc_now
@@ -58,7 +58,7 @@ async def test_it_comes_back_to_where_it_lay(blobs: Blobs) -> None:
     assert await blobs.get(key, action="test") == data
     assert (await trash.page(limit=9)).entries == []
     assert await trash.find(entry.entry_id) is None
-    assert [each async for each in blobs.walk(layout.TRASH, action="test")] == []
+    assert [each async for each in blobs.walk(object_keys.TRASH, action="test")] == []
 
 
 async def test_what_lies_there_by_now_is_replaced_only_if_asked_for(blobs: Blobs) -> None:
@@ -113,7 +113,7 @@ async def test_what_is_written_meanwhile_stays(
 ) -> None:
     """As an upload does that takes over a claim of nobody's."""
     trash, image_id = Trash(blobs), new_image_id()
-    key = layout.claim_key(tenant="acme", checksum=64 * "a")
+    key = object_keys.claim_key(tenant="acme", checksum=64 * "a")
     await blobs.put(Write(key, b"old"), action="test")
     put_manifest = Trash._put_manifest
 
@@ -130,14 +130,16 @@ async def test_what_is_written_meanwhile_stays(
             key, kind=TrashKind.CLAIM, tenant="acme", image_id=image_id, why=WHY, known=b"old"
         )
     assert await blobs.get(key, action="test") == b"new"
-    assert [each async for each in blobs.walk(layout.TRASH, action="test")] == []
+    assert [each async for each in blobs.walk(object_keys.TRASH, action="test")] == []
 
 
 async def test_it_is_listed_in_pages(blobs: Blobs) -> None:
     trash = Trash(blobs)
     for tenant in ("acme", "beta", "acme", "index", "acme"):
         await thrown(trash, blobs, tenant=tenant)
-    await trash.keep(b"a", "m", kind=TrashKind.CLAIM, tenant="", image_id=layout.NO_IMAGE, why=WHY)
+    await trash.keep(
+        b"a", "m", kind=TrashKind.CLAIM, tenant="", image_id=object_keys.NO_IMAGE, why=WHY
+    )
     for tenant, expected in ((None, 6), ("acme", 3), ("nobody", 0)):
         for limit in (1, 2, 9):
             found, cursor = list[str](), None
@@ -162,13 +164,13 @@ async def test_it_is_emptied_by_age_and_by_tenant(blobs: Blobs) -> None:
     for tenant in ("acme", "beta", "acme"):
         await thrown(trash, blobs, tenant=tenant)
     await asyncio.sleep(0.002)
-    now = layout.epoch_ms(utc_now())
+    now = object_keys.epoch_ms(utc_now())
     assert await trash.empty(before_ms=now - 60_000) == 0
     assert await trash.empty(before_ms=now, tenant="beta") == 1
     assert [each.manifest.tenantId for each in (await trash.page(limit=9)).entries] == 2 * ["acme"]
     assert await trash.empty(before_ms=now, most=1) == 1
     assert await trash.empty(before_ms=now) == 1
-    assert [each async for each in blobs.walk(layout.TRASH, action="test")] == []
+    assert [each async for each in blobs.walk(object_keys.TRASH, action="test")] == []
 
 
 async def test_a_deleted_image_s_trash_goes_with_it(blobs: Blobs) -> None:

@@ -24,8 +24,8 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.web import audit as web_audit
 from deeplens_streams.web import intake, patient_rows
@@ -160,7 +160,7 @@ async def test_what_an_older_preprocessing_made_is_counted_and_made_again_where_
     older = await stored(served, facts)
     assert older.metadata.preprocessingVersion == PREPROCESSING
     older.metadata.preprocessingVersion, older.metadata.width = None, 1
-    key, data = objects.metadata_of(older)
+    key, data = image_objects.metadata_of(older)
     await served.blobs.put(Write(key, data.replace(b'"width"', b'"later":1,"width"')), action="age")
 
     findings, total = await audited(served, "repair=true")
@@ -196,7 +196,7 @@ async def test_places_that_were_asked_for_are_told_of_what_is_made_again(served:
         older = await stored(served, answer["imageId"])
         facts = older.metadata.to_wire()
         older.metadata.preprocessingVersion = None
-        await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+        await served.blobs.put(Write(*image_objects.metadata_of(older)), action="age")
         await audited(served, "outdated=true&repair=true")
         assert (await stored(served, older.imageId)).metadata.to_wire() == facts
         assert ("GPSInfo" in (facts["exifData"] or {})) == (keeps == "true")
@@ -207,7 +207,7 @@ async def test_what_would_not_be_taken_any_more_stays_as_it_is(
 ) -> None:
     older = await stored(served, await completed(served))
     older.metadata.preprocessingVersion = None
-    await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+    await served.blobs.put(Write(*image_objects.metadata_of(older)), action="age")
 
     def little(file: BinaryIO, *, max_pixels: int, keep_gps: bool) -> PictureHeader:
         assert max_pixels > 10
@@ -227,7 +227,7 @@ async def test_what_is_deleted_while_its_header_is_read_stays_deleted(
 ) -> None:
     older = await stored(served, await completed(served))
     older.metadata.preprocessingVersion = None
-    await served.blobs.put(Write(*objects.metadata_of(older)), action="age")
+    await served.blobs.put(Write(*image_objects.metadata_of(older)), action="age")
     header = lost_original.LostOriginals.header
 
     async def slow(self: lost_original.LostOriginals, image: StoredImage) -> PictureHeader:
@@ -257,9 +257,9 @@ async def test_a_lost_metadata_object_is_no_deletion(served: Web) -> None:
     await completed(served)
     image.processingOptions.skipDuplicateCheck = False  # which only its upload asked for
     for without_pointer in (False, True):
-        await remove(served, objects.metadata_key_of(image))
+        await remove(served, image_objects.metadata_key_of(image))
         if without_pointer:
-            await remove(served, layout.pointer_key(image.imageId))
+            await remove(served, object_keys.pointer_key(image.imageId))
         findings, total = await audited(served)
         told = {(each["imageId"], each["fault"]) for each in findings}
         assert told == {(image.imageId, "metadata_missing")}
@@ -280,7 +280,7 @@ async def test_what_a_dead_upload_left_goes_to_the_trash(served: Web) -> None:
     killed.originalKey = image.originalKey.replace(image.imageId[4:], killed.imageId[4:])
     claim = served.claims.pending(killed)
     await served.storage.put_image(killed, b"bytes", claim=claim)
-    await remove(served, objects.metadata_key_of(killed))
+    await remove(served, image_objects.metadata_key_of(killed))
     findings, total = await audited(served, "repair=true")
     assert [each["fault"] for each in findings] == [
         "file_orphaned",
@@ -384,7 +384,7 @@ async def test_what_a_killed_process_had_half_written_is_removed(
 
 async def test_a_damaged_claim_is_removed(served: Web) -> None:
     await completed(served)
-    key = layout.claim_key(tenant=TENANT, checksum=64 * "0")
+    key = object_keys.claim_key(tenant=TENANT, checksum=64 * "0")
     await served.blobs.put(Write(key, b"{"), action="damage")
     findings, _ = await audited(served, "repair=true")
     assert [each["detail"] for each in findings] == [f"of {64 * '0'}; it cannot be read"]
@@ -548,7 +548,7 @@ async def test_a_pointer_of_no_image_is_removed(
     await until(lambda: not served._work)
     killed = "img_00000000-0000-4000-8000-000000000001"
     pointer = json.dumps({"tenantId": "killed", "uploadedAt": utc_now()}).encode()
-    await served.blobs.put(Write(layout.pointer_key(killed), pointer), action="cut off")
+    await served.blobs.put(Write(object_keys.pointer_key(killed), pointer), action="cut off")
     findings, _ = await audited(served, f"tenantId={TENANT}")
     assert findings == []  # only everybody's are looked through
     monkeypatch.setattr(settled, "GRACE_S", 60.0)
@@ -650,7 +650,7 @@ async def test_what_cannot_be_made_again_stays_and_says_why(served: Web) -> None
     await damage(served, image, b"{")
     half = Write(image.originalKey, PICTURE[: len(PICTURE) // 2])
     await until(lambda: not intake._behind)
-    await remove(served, layout.claim_key(tenant=TENANT, checksum=image.checksumSha256))
+    await remove(served, object_keys.claim_key(tenant=TENANT, checksum=image.checksumSha256))
     for wrong, why in ((half, "bytes"), (Write(image.originalKey, b""), "damaged"), (None, "not")):
         if wrong is None:
             await remove(served, image.originalKey)
@@ -676,7 +676,7 @@ async def test_pointers_are_made_again(served: Web) -> None:
     elsewhere = {"tenantId": "nobody-else", "uploadedAt": images[0].uploadedAt}
     for data in (None, b"", b"{", b"7", json.dumps(elsewhere).encode()):
         for image_id in ids:
-            key = layout.pointer_key(image_id)
+            key = object_keys.pointer_key(image_id)
             if data is None:
                 await remove(served, key)
             else:
@@ -704,7 +704,7 @@ async def test_a_letter_is_found_by_its_id_again(served: Web) -> None:
     letter.failedAt = "2020-01-01T00:00:00.000Z"
     await served.blobs.put(Write(key, json.dumps(letter.to_wire()).encode()), action="again")
     for data in (None, b"{", json.dumps({"tenantId": "other", "at": letter.failedAt}).encode()):
-        pointer = layout.letter_pointer_key(letter_id)
+        pointer = object_keys.letter_pointer_key(letter_id)
         if data is None:
             await remove(served, pointer)
         else:
@@ -719,7 +719,7 @@ async def test_a_letter_is_found_by_its_id_again(served: Web) -> None:
 async def test_a_purge_goes_on_without_its_pointer(served: Web) -> None:
     image = await stored(served, await completed(served))
     await deletion.begin(image, served.context.services)
-    await remove(served, layout.pointer_key(image.imageId))
+    await remove(served, object_keys.pointer_key(image.imageId))
     served.purges = True
     findings, _ = await audited(served, "repair=true")
     assert faults(findings) == ["pointer_missing", "purge_unfinished"]
@@ -752,7 +752,7 @@ async def test_nothing_is_made_again_of_a_tenant_that_is_deleted_meanwhile(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = await stored(served, await completed(served))
-    await remove(served, objects.metadata_key_of(image))
+    await remove(served, image_objects.metadata_key_of(image))
     write = served.services.inventory.put_image
     served.sent.clear()
 
@@ -767,8 +767,8 @@ async def test_nothing_is_made_again_of_a_tenant_that_is_deleted_meanwhile(
     findings, _ = await audited(served, "repair=true")
     (finding,) = [each for each in findings if each["fault"] == "metadata_missing"]
     assert "its tenant was deleted meanwhile" in finding["detail"]
-    assert await served.blobs.get(objects.metadata_key_of(image), action="look") is None
-    assert await served.blobs.get(layout.pointer_key(image.imageId), action="look") is None
+    assert await served.blobs.get(image_objects.metadata_key_of(image), action="look") is None
+    assert await served.blobs.get(object_keys.pointer_key(image.imageId), action="look") is None
     assert not [each for each in served.sent if each.topic is UPLOADED]
 
 
@@ -782,7 +782,7 @@ async def test_what_is_of_another_major_version_is_left_to_that_one(served: Web)
     (letter,) = [each async for each in served.blobs.walk(f"{TENANT}/failed", action="look")]
     (grave,) = [each async for each in served.blobs.walk(f"{TENANT}/deleted", action="look")]
     newer = dict[str, bytes]()
-    for key in (objects.metadata_key_of(image), letter, grave):
+    for key in (image_objects.metadata_key_of(image), letter, grave):
         said = json.loads(await served.blobs.get(key, action="look") or b"")
         newer[key] = json.dumps(said | {"schemaVersion": "2.0"}).encode()
         await served.blobs.put(Write(key, newer[key]), action="write it with a newer version")
@@ -799,7 +799,7 @@ async def test_a_letter_stays_whose_image_is_made_again(served: Web) -> None:
     image_id, letter_id = await fail(served)
     image = await stored(served, image_id)
     await served.services.claims.confirm(image)
-    await remove(served, objects.metadata_key_of(image))
+    await remove(served, image_objects.metadata_key_of(image))
     del served.rows.held[image_id]
     findings, _ = await audited(served, "repair=true")
     assert faults(findings) == ["metadata_missing"]
@@ -852,7 +852,7 @@ async def test_an_image_and_its_tombstone_are_one(served: Web) -> None:
     """A deletion was cut off between the tombstone and the metadata object."""
     image = await stored(served, await completed(served))
     tombstone = await deletion.begin(image, served.services)
-    await served.blobs.put(Write(*objects.metadata_of(image)), action="cut off")
+    await served.blobs.put(Write(*image_objects.metadata_of(image)), action="cut off")
     for data in (None, b"{"):
         if data is not None:
             await damage(served, image, data)
@@ -873,7 +873,7 @@ async def test_a_damaged_tombstone_is_made_again(served: Web) -> None:
     async with served.client.delete(f"/api/v1/images/{image.imageId}") as response:
         assert response.status == 200
     await until(lambda: not served._work)
-    key = objects.metadata_key_of(image).replace("/metadata/", "/deleted/")
+    key = image_objects.metadata_key_of(image).replace("/metadata/", "/deleted/")
     raw = await served.blobs.get(key, action="look")
     assert raw is not None
     for said in (None, {"requestedAt": "then"}, {"generation": 10**18}):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from deeplens_streams.audit import settled
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.claims import DuplicateClaims
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
 from deeplens_streams.web import intake
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, damage, remove, stored
@@ -32,7 +32,7 @@ async def claimed(served: Web, **fields: str) -> StoredImage:
 
 
 def key_of(image: StoredImage) -> str:
-    return layout.claim_key(tenant=TENANT, checksum=image.checksumSha256)
+    return object_keys.claim_key(tenant=TENANT, checksum=image.checksumSha256)
 
 
 def told(findings: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
@@ -58,7 +58,7 @@ async def test_a_damaged_claim_is_written_again(served: Web, also: str) -> None:
     if also == "metadata":
         await damage(served, image)
     elif also:
-        await remove(served, objects.metadata_key_of(image))
+        await remove(served, image_objects.metadata_key_of(image))
     assert "claim_orphaned" in {fault for _, fault, _ in told((await audited(served))[0])}
     findings, _ = await audited(served, "repair=true")
     assert all(repaired for _, _, repaired in told(findings))

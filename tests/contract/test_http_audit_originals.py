@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestServer
 
 from deeplens_streams.audit import settled
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.web import intake
 from deeplens_streams.web.keys import CONTEXT
@@ -49,8 +49,8 @@ async def lost(
     if not row:
         del served.rows.held[image.imageId]
     if not claim:
-        await remove(served, layout.claim_key(tenant=TENANT, checksum=image.checksumSha256))
-    await remove(served, objects.metadata_key_of(image))
+        await remove(served, object_keys.claim_key(tenant=TENANT, checksum=image.checksumSha256))
+    await remove(served, image_objects.metadata_key_of(image))
     served.sent.clear()
     return image
 
@@ -173,7 +173,7 @@ async def test_a_metadata_object_that_is_brought_back_meanwhile_stays(
 
     async def brought_back(self: Any, image_id: str, **said: Any) -> None:
         await point(self, image_id, **said)
-        await served.blobs.put(Write(*objects.metadata_of(image)), action="restore")
+        await served.blobs.put(Write(*image_objects.metadata_of(image)), action="restore")
 
     monkeypatch.setattr(inventory, "point", brought_back)
     finding = await repaired(served)

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from deeplens_streams.audit import settled
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.trash import Trash
 from deeplens_streams.storage.trash_entries import TrashEntry
 from tests.support.audits import PICTURE, audited, faults, remove, stored
@@ -69,7 +69,7 @@ async def test_of_two_letters_of_one_id_each_is_closed_where_it_lies(served: Web
     letter = await letters.find(letter_id)
     assert letter is not None
     letter.reason = "another"
-    other = layout.letter_key(tenant=TENANT, letter_id=letter_id, ms=1_000)
+    other = object_keys.letter_key(tenant=TENANT, letter_id=letter_id, ms=1_000)
     await letters._blobs.put(Write(other, orjson.dumps(letter.to_wire())), action="test")
     findings, _ = await audited(served, "repair=true")
     assert faults(findings) == ["letter_orphaned", "letter_orphaned"]
@@ -85,7 +85,7 @@ async def test_a_claim_that_is_taken_over_meanwhile_stays(
     image = await stored(served, image_id)
     await served.storage.delete_metadata(tenant=TENANT, image_id=image_id)
     await remove(served, image.originalKey)
-    key = layout.claim_key(tenant=TENANT, checksum=image.checksumSha256)
+    key = object_keys.claim_key(tenant=TENANT, checksum=image.checksumSha256)
     move, taken = Trash.move, b"another's"
 
     async def overtaken(self: Trash, moved: str, **said: Any) -> bool:

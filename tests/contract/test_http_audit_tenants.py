@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from deeplens_streams.audit import settled
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import patient_rows
 from tests.support.audits import audited, completed, follow, stored
 from tests.support.web_server import TENANT, Web, running
 
 TENANTS = "/api/v1/admin/tenants"
-KEPT = layout.registry_key(TENANT)
+KEPT = object_keys.registry_key(TENANT)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_what_storage_keeps_of_a_tenant_is_written_again(
 async def test_a_damaged_proof_of_a_deletion_is_a_finding_and_no_end(served: Web) -> None:
     """Also of a tenant of which storage keeps nothing else."""
     for tenant in (TENANT, "gone"):
-        await served.blobs.put(Write(layout.purge_key(tenant), b""), action="cut the power")
+        await served.blobs.put(Write(object_keys.purge_key(tenant), b""), action="cut the power")
     await served.services.tenant_records.list_purged()
     await served.blobs.delete(KEPT, action="lose it")
     findings, total = await audited(served, "repair=true")
@@ -114,7 +114,7 @@ async def test_a_row_with_a_time_that_is_none_ends_no_recount(served: Web, said:
 
 
 async def test_a_damaged_object_of_nobody_is_a_finding_and_no_end(served: Web) -> None:
-    await served.blobs.put(Write(layout.registry_key("lost"), b"{"), action="damage it")
+    await served.blobs.put(Write(object_keys.registry_key("lost"), b"{"), action="damage it")
     (found,), total = await audited(served, "repair=true")
     assert (found["tenantId"], found["repaired"]) == ("lost", False)
     assert total["type"] == "total"

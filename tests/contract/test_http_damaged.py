@@ -9,8 +9,8 @@ from aiohttp import FormData
 from deeplens_streams.audit import settled
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import intake
 from models.images import StoredImage
 from tests.support.audits import audited, faults, remove, stored
@@ -35,7 +35,7 @@ async def completed(served: Web, picture: bytes = PICTURE) -> StoredImage:
 
 
 async def damage(served: Web, image: StoredImage) -> None:
-    await served.blobs.put(Write(objects.metadata_key_of(image), b"{"), action="damage")
+    await served.blobs.put(Write(image_objects.metadata_key_of(image), b"{"), action="damage")
 
 
 def query_of(image: StoredImage) -> FormData:
@@ -47,7 +47,7 @@ async def left_of(served: Web, image: StoredImage) -> list[str]:
     """Return every key that names the image, but for what tells that it was deleted."""
     uuid = image.imageId[4:]
     found = []
-    for folder in (TENANT, layout.TRASH, layout.DELETING):
+    for folder in (TENANT, object_keys.TRASH, object_keys.DELETING):
         keys = served.blobs.walk(folder, action="look")
         found += [key async for key in keys if uuid in key and f"{TENANT}/deleted/" not in key]
     return found
@@ -57,13 +57,13 @@ async def left_of(served: Web, image: StoredImage) -> list[str]:
 async def test_it_can_be_deleted_by_its_id(served: Web, lost: str) -> None:
     served.purges = True
     image, kept = await completed(served), await completed(served, photograph("coffee").data)
-    key = objects.metadata_key_of(image)
+    key = image_objects.metadata_key_of(image)
     if lost == "damaged":
         await damage(served, image)
     else:
         await remove(served, key)
     if lost in ("both", "everything but the vector"):
-        await remove(served, layout.pointer_key(image.imageId))
+        await remove(served, object_keys.pointer_key(image.imageId))
     if lost == "everything but the vector":
         await remove(served, image.originalKey)
         del served.rows.held[image.imageId]
@@ -101,7 +101,7 @@ async def test_a_damaged_tombstone_does_not_hold_up_its_deletion(served: Web) ->
     async with served.client.delete(f"/api/v1/images/{image.imageId}") as response:
         assert response.status == 200
     await until(lambda: not served._work)
-    key = objects.metadata_key_of(image).replace("/metadata/", "/deleted/")
+    key = image_objects.metadata_key_of(image).replace("/metadata/", "/deleted/")
     await served.blobs.put(Write(key, b""), action="damage")
     async with served.client.delete(f"/api/v1/images/{image.imageId}") as response:
         assert response.status == 200

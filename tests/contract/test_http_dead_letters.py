@@ -26,9 +26,9 @@ from deeplens_streams.pipeline import dead_letters as letters
 from deeplens_streams.pipeline.dead_letters import kept_as, unreadable
 from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage import letters as letter_store
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import dead_letters as letter_store
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import dead_letters as views
 from models.events import (
     FeatureExtractionRequested,
@@ -120,7 +120,9 @@ async def retried_in_vain(served: Web) -> tuple[str, DeadLetter]:
     letter = await served.services.letters.find(letter_id)
     assert letter is not None
     await call(served, "POST", f"{LETTERS}/{letter_id}/retry")
-    key = layout.letter_key(tenant=TENANT, letter_id=letter_id, ms=layout.epoch_ms(letter.failedAt))
+    key = object_keys.letter_key(
+        tenant=TENANT, letter_id=letter_id, ms=object_keys.epoch_ms(letter.failedAt)
+    )
     await served.blobs.put(Write(key, orjson.dumps(letter.to_wire())), action="as it was")
     return image_id, letter
 
@@ -158,7 +160,7 @@ async def test_a_letter_is_kept_whose_pointer_cannot_be_read(served: Web, said: 
     letter = await letters.find(letter_id)
     assert letter is not None
     await letters.remove(letter_id)
-    pointer = Write(layout.letter_pointer_key(letter_id), said)
+    pointer = Write(object_keys.letter_pointer_key(letter_id), said)
     await served.blobs.put(pointer, action="cut the power")
     await letters.keep(letter)
     found = await letters.find(letter_id)

@@ -17,8 +17,8 @@ from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.deletion import resume
 from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import BrokerUnavailable
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import deletion, intake
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
@@ -207,10 +207,10 @@ async def test_what_is_left_of_the_beginning_of_a_deletion_goes(served: Web) -> 
     await served.services.tombstones.begin(tombstone)  # as if it had died behind the event
     gone = image.imageId.replace(image.imageId[4:8], "dead")
     for raw in (b"{", orjson.dumps({})):
-        damaged = Write(layout.deletion_key(gone), raw)
+        damaged = Write(object_keys.deletion_key(gone), raw)
         await served.blobs.put(damaged, action="damage")
         assert await begun_deletions.finish(served.services, served.publish) > 0
-    assert not [key for key in await keys(served) if layout.DELETING in key]
+    assert not [key for key in await keys(served) if object_keys.DELETING in key]
     found = await served.services.tombstones.find(image.imageId)
     assert found is not None
     assert found.completedAt

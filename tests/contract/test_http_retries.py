@@ -14,7 +14,7 @@ from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION
 from deeplens_streams.errors import BrokerUnavailable, RetryUnderWay
 from deeplens_streams.pipeline.retry import CLAIM_S, Replay
-from deeplens_streams.storage.letters import is_recent
+from deeplens_streams.storage.dead_letters import is_recent
 from models.letters import DeadLetter
 from tests.support.dead_letters import LETTERS, call, fail
 from tests.support.web_server import TENANT, Web, row_of, running

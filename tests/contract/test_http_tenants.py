@@ -15,8 +15,8 @@ from deeplens_streams import api_keys
 from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S
 from deeplens_streams.client import Client
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import quotas, registry
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.quotas import Quotas
@@ -527,7 +527,7 @@ async def test_a_repeated_deletion_is_another_purge_once_all_was_gone(served: We
 
 async def test_a_tenant_is_deleted_whose_earlier_deletion_cannot_be_read(served: Web) -> None:
     await tenant_key(served, "acme")
-    await served.blobs.put(Write(layout.purge_key("acme"), b""), action="cut the power")
+    await served.blobs.put(Write(object_keys.purge_key("acme"), b""), action="cut the power")
     await delete(served, "acme")
     await served.settled()
     purge = await served.services.tombstones.find_purge(tenant="acme")

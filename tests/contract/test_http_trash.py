@@ -11,9 +11,9 @@ from obstore.exceptions import PermissionDeniedError
 from deeplens_streams.audit import settled
 from deeplens_streams.deletion import trash as trash_module
 from deeplens_streams.deletion.trash import EmptyingTrash
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.faults import storage_faults
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.errors import storage_faults
+from deeplens_streams.storage.blobs.store import Blobs, Write
 from deeplens_streams.web.openapi import parts
 from models.deletion import TenantPurge
 from models.events import utc_now
@@ -112,7 +112,7 @@ async def test_what_is_there_by_now_is_replaced_only_if_asked_for(served: Web) -
 
 def _bytes_of(entry: dict[str, Any]) -> str:
     tenant, image, name = entry["trashId"].split(".")
-    return f"{layout.TRASH}/{tenant}/{image[:2]}/{image}/{name}.bin"
+    return f"{object_keys.TRASH}/{tenant}/{image[:2]}/{image}/{name}.bin"
 
 
 async def test_it_is_emptied_one_by_one_by_age_and_by_itself(
@@ -134,10 +134,12 @@ async def test_it_is_emptied_one_by_one_by_age_and_by_itself(
     await emptying.empty()
     assert len((await listed(served, f"tenantId={TENANT}"))["entries"]) == len(kept) - 1
     # Days later.
-    monkeypatch.setattr(trash_module, "before_ms", lambda _days: layout.epoch_ms(utc_now()) + 1)
+    monkeypatch.setattr(
+        trash_module, "before_ms", lambda _days: object_keys.epoch_ms(utc_now()) + 1
+    )
     await emptying.empty()
     assert (await listed(served))["entries"] == []
-    assert [each async for each in served.blobs.walk(layout.TRASH, action="look")] == []
+    assert [each async for each in served.blobs.walk(object_keys.TRASH, action="look")] == []
     await thrown(served)
     async with served.client.delete(f"{TRASH}?olderThanDays=0&tenantId={TENANT}") as response:
         answer = await response.json()
@@ -152,7 +154,7 @@ async def test_a_tenant_s_purge_takes_its_trash(served: Web) -> None:
         assert response.status == 202
     await served.settled()
     assert (await listed(served))["entries"] == []
-    assert [each async for each in served.blobs.walk(layout.TRASH, action="look")] == []
+    assert [each async for each in served.blobs.walk(object_keys.TRASH, action="look")] == []
 
 
 async def test_nothing_is_kept_of_a_tenant_that_is_going(served: Web) -> None:

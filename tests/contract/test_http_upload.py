@@ -27,10 +27,10 @@ from deeplens_streams.errors import (
     UrlNotFetched,
 )
 from deeplens_streams.ingest import fetcher
-from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.connection import connect
-from deeplens_streams.storage.files import NewFile
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage.blobs.connection import connect
+from deeplens_streams.storage.blobs.files import NewFile
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Blobs, Write
 from deeplens_streams.web import intake, upload
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import INTAKE

@@ -35,10 +35,10 @@ from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.pipeline import retry
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.files import NewFile
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.files import NewFile
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.edge import EdgeVectors
 from deeplens_streams.web import intake
 from tables.durable import DurableTable
@@ -143,11 +143,11 @@ def _wire_storage(fuse: Fuse) -> None:
     place, swap, delete = LocalBlobs._place, LocalBlobs.swap, LocalBlobs.delete
 
     def written(verb: str, key: str) -> None:
-        if key != layout.PING_KEY:
+        if key != object_keys.PING_KEY:
             first, _, rest = key.partition("/")
             folder = rest.partition("/")[0]
             is_own = folder in {"original", "thumbnail", "metadata", "checksum", "deleted"}
-            kept = is_own or (folder == "failed" and first != layout.NOBODY)
+            kept = is_own or (folder == "failed" and first != object_keys.NOBODY)
             fuse.written(f"storage: {verb} {folder if kept else first}", first if kept else "")
 
     def _place(self: LocalBlobs, one: Write, new: NewFile) -> None:

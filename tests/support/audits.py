@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import ClientResponse
 
 from deeplens_streams.broker.topology import PROGRESS
-from deeplens_streams.storage import objects
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import image_objects
+from deeplens_streams.storage.blobs.store import Write
 from models.images import StoredImage
 from models.status import ImageProgress
 from tables import image_status
@@ -55,7 +55,7 @@ async def stored(served: Web, image_id: str) -> StoredImage:
 
 
 async def damage(served: Web, image: StoredImage, data: bytes = b"{") -> None:
-    key, _ = objects.metadata_of(image)
+    key, _ = image_objects.metadata_of(image)
     await served.blobs.put(Write(key, data), action="damage")
 
 

@@ -22,9 +22,9 @@ from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ObjectImages
-from deeplens_streams.storage.blobs import Listed, Write
-from deeplens_streams.storage.claims import DuplicateClaims
-from deeplens_streams.storage.letters import DeadLetterStore
+from deeplens_streams.storage.blobs.store import Listed, Write
+from deeplens_streams.storage.dead_letters import DeadLetterStore
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
 from deeplens_streams.storage.tombstones import Tombstones
 from models.events import utc_now
 from models.images import StoredImage

@@ -16,8 +16,8 @@ from PIL import Image
 
 from deeplens_streams.audit.context import DamagedRow
 from deeplens_streams.audit.runner import Audit
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.web import intake
 from deeplens_streams.web.intake import Intake
 from models.images import StoredImage
@@ -109,7 +109,7 @@ class ManyImages(System):
                 if chosen.random() < share:
                     await self.hurt(key, chosen.choice(("lost", "emptied", "cut")))
                     if kind == "original":
-                        hit.add(layout.read_image_id(key))
+                        hit.add(object_keys.read_image_id(key))
         for image_id in sorted(self.images):
             if chosen.random() < share:
                 await self.vectors.delete([image_id], tenant=TENANT, model=self.services.model.name)

@@ -20,8 +20,8 @@ from deeplens_streams.errors import BrokerUnavailable, ConfigurationError
 from deeplens_streams.metrics import AGED
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import Tombstone
 from models.events import wire_time
@@ -92,8 +92,8 @@ async def left(services: Services) -> set[str]:
 
 async def pointers_of(services: Services) -> set[str]:
     """Return the images to which an ID alone leads."""
-    keys = services.inventory.keys(layout.POINTERS)
-    return {layout.read_image_id(key) async for key in keys}
+    keys = services.inventory.keys(object_keys.POINTERS)
+    return {object_keys.read_image_id(key) async for key in keys}
 
 
 async def test_what_was_purged_long_ago_goes_with_its_row_and_its_pointer(
@@ -236,7 +236,7 @@ def _tombstone(image: StoredImage) -> Tombstone:
 def test_what_killed_processes_left_beside_tenants_goes(tmp_path: Path) -> None:
     tombstones = Tombstones(LocalBlobs(LocalStore(tmp_path)))
     old = (NOW - timedelta(days=2)).timestamp()
-    for folder in (layout.DELETING, layout.REGISTRY, layout.PURGES):
+    for folder in (object_keys.DELETING, object_keys.REGISTRY, object_keys.PURGES):
         (tmp_path / folder).mkdir()
         for name in ("old.json#1", "new.json#2", "whole.json"):
             (tmp_path / folder / name).write_bytes(b"{}")

@@ -16,7 +16,7 @@ from deeplens_streams.backup.errors import BackupRefused
 from deeplens_streams.backup.journal import Lease
 from deeplens_streams.backup.parallel import AT_ONCE, each
 from deeplens_streams.storage import Blobs
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage.blobs.store import Write
 
 RUNNING = ".backup/running.json"
 

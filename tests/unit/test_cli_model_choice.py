@@ -12,7 +12,7 @@ from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.kept_model import keep_model
 from deeplens_streams.features.models import RESNET50, UNTRAINED
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
 
 OFFLINE = "The weights cannot be downloaded from https://example.org (no route); set DEEPLENS_X."
 
@@ -107,7 +107,7 @@ async def test_a_folder_of_an_earlier_version_is_searched_by_what_it_holds(tmp_p
 
 async def test_a_restored_folder_has_the_model_of_its_images(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "var")
-    key = layout.metadata_key(
+    key = object_keys.metadata_key(
         tenant="acme", image_id="img_9133c649-4aba-4136-a7eb-4f363254cc3c", ms=0
     )
     path = settings.images_path / key

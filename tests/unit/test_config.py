@@ -10,7 +10,7 @@ from deeplens_streams.broker.topology import TABLE_PARTITIONS, TOPICS
 from deeplens_streams.config import ALL_ROLES, Role, load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.storage import open_blobs
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.web import intake
 
 

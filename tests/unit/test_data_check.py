@@ -22,8 +22,8 @@ from deeplens_streams.data_check.run import check
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
 from deeplens_streams.storage import blobs_at
-from deeplens_streams.storage.layout import pointer_key, tombstone_key
-from deeplens_streams.storage.objects import metadata_key_of
+from deeplens_streams.storage.image_objects import metadata_key_of
+from deeplens_streams.storage.object_keys import pointer_key, tombstone_key
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.vectors.edge import EdgeVectors
 from models.images import StoredImage

@@ -20,9 +20,9 @@ from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.pipeline import dead_letters as letters
 from deeplens_streams.services import Services, build_services
-from deeplens_streams.storage import layout, objects
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.walk import MAX_AT_ONCE
+from deeplens_streams.storage import image_objects, object_keys
+from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.listing.walk import MAX_AT_ONCE
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.memory import MemoryVectors
 from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge
@@ -231,7 +231,9 @@ async def images_deleted(services: Services) -> int:
 
 async def nothing_is_left(services: Services) -> None:
     assert await services.storage.tenants() == []
-    left = [key async for key in services.tombstones._blobs.walk(layout.PURGING, action="look")]
+    left = [
+        key async for key in services.tombstones._blobs.walk(object_keys.PURGING, action="look")
+    ]
     assert left == []
 
 
@@ -273,7 +275,7 @@ async def test_images_that_come_late_or_cannot_be_read_are_counted_too(
     services: Services,
 ) -> None:
     outbox, first, damaged = Outbox(), await stored(services), await stored(services)
-    write = Write(objects.metadata_key_of(damaged), b"{")
+    write = Write(image_objects.metadata_key_of(damaged), b"{")
     await services.storage._blobs.put(write, action="damage")
     late: list[StoredImage] = []
 
@@ -365,7 +367,7 @@ async def test_what_cannot_be_read_goes_by_its_key(tmp_path: Path) -> None:
     built = build_services(load_settings(data_dir=tmp_path, weights="untrained"))
     services = replace(built, vectors=MemoryVectors())
     damaged, deleted = await stored(services), await stored(services)
-    ms = layout.epoch_ms(deleted.uploadedAt)
+    ms = object_keys.epoch_ms(deleted.uploadedAt)
     await deletion.bury(deleted, services)
     work = progress_event()
     work.tenantId, work.data.imageId = TENANT, damaged.imageId
@@ -376,9 +378,9 @@ async def test_what_cannot_be_read_goes_by_its_key(tmp_path: Path) -> None:
     half.write_bytes(PICTURE[:100])
     (folder / TENANT / "original" / "notes.txt").write_bytes(b"by hand")
     small = [
-        objects.metadata_key_of(damaged),
-        layout.tombstone_key(tenant=TENANT, image_id=deleted.imageId, ms=ms),
-        layout.claim_key(tenant=TENANT, checksum=damaged.checksumSha256),
+        image_objects.metadata_key_of(damaged),
+        object_keys.tombstone_key(tenant=TENANT, image_id=deleted.imageId, ms=ms),
+        object_keys.claim_key(tenant=TENANT, checksum=damaged.checksumSha256),
         *(path.relative_to(folder).as_posix() for path in folder.glob(f"{TENANT}/failed/*/*/*")),
     ]
     assert len(small) == 4
@@ -391,7 +393,7 @@ async def test_what_cannot_be_read_goes_by_its_key(tmp_path: Path) -> None:
     assert purge is not None
     assert purge.completedAt is not None
     left = [path for path in folder.rglob("*") if path.is_file()]
-    assert [path.relative_to(folder).as_posix() for path in left] == [layout.purge_key(TENANT)]
+    assert [path.relative_to(folder).as_posix() for path in left] == [object_keys.purge_key(TENANT)]
     ended = {m.event.image_id for m in outbox.sent if isinstance(m.event, ImageProgress)}
     assert ended == {damaged.imageId, deleted.imageId}
     await services.close()

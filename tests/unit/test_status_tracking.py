@@ -11,8 +11,8 @@ from deeplens_streams.errors import StorageUnavailable, TableUnavailable
 from deeplens_streams.pipeline.progress import ending, progress, teller
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Write
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Write
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage
@@ -224,7 +224,9 @@ async def test_a_picture_that_waits_for_storage_has_a_row_that_says_so(away: Ser
 async def test_a_report_waits_for_no_proof_of_a_purge_that_cannot_be_read() -> None:
     system, rows = System(Fuse()), dict[bytes, ImageRow]()
     first, *others = good_way()
-    await system.blobs.put(Write(layout.purge_key(first.tenantId), b""), action="cut the power")
+    await system.blobs.put(
+        Write(object_keys.purge_key(first.tenantId), b""), action="cut the power"
+    )
     await process(first, rows, system.services)
     for each in others:
         assert await process(each, rows, system.services, known=False) != []

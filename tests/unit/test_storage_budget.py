@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deeplens_streams.storage.budget import MIB, MemoryBudget
+from deeplens_streams.storage.blobs.memory_budget import MIB, MemoryBudget
 
 
 async def test_no_more_is_out_than_there_is() -> None:

@@ -6,7 +6,7 @@ import pytest
 from obstore.exceptions import GenericError, PermissionDeniedError
 
 from deeplens_streams.errors import DependencyUnavailable, StorageFull, StorageUnavailable
-from deeplens_streams.storage.faults import storage_faults
+from deeplens_streams.storage.blobs.errors import storage_faults
 
 FULL = (
     "Generic LocalFileSystem error: Unable to copy data to file: No space left on device"

@@ -18,13 +18,14 @@ from obstore.store import LocalStore
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull, StorageUnavailable
-from deeplens_streams.storage import files, open_blobs
-from deeplens_streams.storage.blobs import Blobs, Write
-from deeplens_streams.storage.files import NewFile, new_file, put_file
-from deeplens_streams.storage.group_sync import Steps
+from deeplens_streams.storage import open_blobs
+from deeplens_streams.storage.blobs import files
+from deeplens_streams.storage.blobs.files import NewFile, new_file, put_file
+from deeplens_streams.storage.blobs.group_sync import Steps
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Blobs, Write
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.layout import InvalidKey
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage.object_keys import InvalidKey
 from tests.support.stored_images import image
 
 
@@ -125,8 +126,9 @@ def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: ObjectImages) -> None:
     """Killed at whatever moment: what has an object's name has all of its bytes."""
     code = (
-        "import sys; from pathlib import Path; from deeplens_streams.storage.files import put_file"
-        "\nfor number in range(10**9):"
+        "import sys; from pathlib import Path\n"
+        "from deeplens_streams.storage.blobs.files import put_file\n"
+        "for number in range(10**9):"
         " put_file(Path(sys.argv[1]) / f'{number % 5}', bytes([number % 256]) * 2_000_000)"
     )
     folder = tmp_path / "images" / "acme-corp" / "thumbnail"
@@ -149,7 +151,8 @@ async def test_what_a_killed_write_left_is_found_and_removed(
 ) -> None:
     """Half of a picture, under a name that no listing shows."""
     code = (
-        "import os, sys; from pathlib import Path; from deeplens_streams.storage import files\n"
+        "import os, sys; from pathlib import Path\n"
+        "from deeplens_streams.storage.blobs import files\n"
         "def cut(file, data): file.write(data[: len(data) // 2]); os.kill(os.getpid(), 9)\n"
         "files.write_all = cut\n"
         "files.put_file(Path(sys.argv[1]), bytes(400_000))"

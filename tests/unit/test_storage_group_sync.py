@@ -13,11 +13,12 @@ from obstore.store import LocalStore
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import StorageFull, StorageUnavailable
-from deeplens_streams.storage import ObjectImages, disk_sync, open_blobs
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.disk_sync import sync_file_systems, sync_path
-from deeplens_streams.storage.group_sync import GroupSync, Steps
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage import ObjectImages, open_blobs
+from deeplens_streams.storage.blobs import disk_sync
+from deeplens_streams.storage.blobs.disk_sync import sync_file_systems, sync_path
+from deeplens_streams.storage.blobs.group_sync import GroupSync, Steps
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Write
 from tests.support.stored_images import image
 
 

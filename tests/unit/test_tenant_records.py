@@ -13,9 +13,9 @@ from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import DELETED, TENANT_CHANGES
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
-from deeplens_streams.storage import Blobs, layout
-from deeplens_streams.storage.blobs import Write
-from deeplens_streams.storage.local import LocalBlobs
+from deeplens_streams.storage import Blobs, object_keys
+from deeplens_streams.storage.blobs.local import LocalBlobs
+from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.tenant_records import DamagedRecord, TenantRecords, Verdict
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy.reconciling import TenantReconciler
@@ -257,7 +257,7 @@ async def test_what_storage_lost_is_written_from_kafka(blobs: Blobs) -> None:
     await part.made()
     await part.start()
     kept = await part.records.find("acme")
-    name = layout.registry_key("acme")
+    name = object_keys.registry_key("acme")
     await blobs.delete(name, action="lose it")
     await part.reconciler.look()
     assert await part.records.find("acme") == kept
@@ -271,8 +271,8 @@ async def test_what_storage_lost_is_written_from_kafka(blobs: Blobs) -> None:
 async def test_a_damaged_object_hides_no_other(blobs: Blobs) -> None:
     await Part(blobs).made()
     for name, said in (("one", b""), ("two", b"[]"), ("three", b'{"tenantId": "acme"}')):
-        await blobs.put(Write(layout.registry_key(name), said), action="damage it")
-    await blobs.put(Write(f"{layout.REGISTRY}/No Tenant.json", b"{}"), action="write nonsense")
+        await blobs.put(Write(object_keys.registry_key(name), said), action="damage it")
+    await blobs.put(Write(f"{object_keys.REGISTRY}/No Tenant.json", b"{}"), action="write nonsense")
     part = Part(blobs)
     await part.start()
     assert [row.tenantId for row in part.registry.tenants()] == ["acme"]
@@ -287,7 +287,7 @@ async def test_an_object_of_another_major_version_is_left_alone(blobs: Blobs) ->
     kept = await part.records.find("acme")
     assert kept is not None
     kept.schemaVersion = "2.0"
-    name, said = layout.registry_key("acme"), _raw(kept)
+    name, said = object_keys.registry_key("acme"), _raw(kept)
     await blobs.put(Write(name, said), action="write it with another version")
     await part.start()
     await part.reconciler.look()
@@ -315,7 +315,9 @@ async def test_a_deleted_tenant_never_comes_back(blobs: Blobs) -> None:
     assert (part.rows, await part.records.tenants()) == ({}, set())
     # From an older copy of the object, of the table, and from the topic.
     assert record is not None
-    await blobs.put(Write(layout.registry_key("acme"), _raw(record)), action="restore a backup")
+    await blobs.put(
+        Write(object_keys.registry_key("acme"), _raw(record)), action="restore a backup"
+    )
     for is_there in (False, True):
         late = Part(blobs)
         if is_there:
@@ -356,10 +358,12 @@ async def test_a_damaged_proof_of_a_purge_ends_nothing_and_removes_nothing(
     await part.made()
     old, record = part.rows[b"acme"], await part.records.find("acme")
     await part.deleted()
-    proof = Write(layout.purge_key("acme"), said)
+    proof = Write(object_keys.purge_key("acme"), said)
     await blobs.put(proof, action="cut the power")
     assert record is not None
-    await blobs.put(Write(layout.registry_key("acme"), _raw(record)), action="restore a backup")
+    await blobs.put(
+        Write(object_keys.registry_key("acme"), _raw(record)), action="restore a backup"
+    )
     # Of before the purge, as far as it says: refused, and kept.
     late = Part(blobs)
     late.rows[b"acme"] = old
@@ -374,7 +378,7 @@ async def test_a_damaged_proof_of_a_purge_ends_nothing_and_removes_nothing(
     assert late.registry.find("acme") is None
     # One that was made since says so.
     new = Part(blobs)
-    await blobs.delete(layout.registry_key("acme"), action="begin anew")
+    await blobs.delete(object_keys.registry_key("acme"), action="begin anew")
     await new.change(event(ChangeKind.CREATE, at=NEXT_YEAR))
     assert new.registry.find("acme") is new.rows[b"acme"]
     await new.start()
@@ -422,7 +426,7 @@ async def test_a_tenant_that_was_being_deleted_goes_on_when_kafka_is_lost(blobs:
     await before.services.tombstones.put_purge(TenantPurge(tenantId="acme", requestedAt=NOW))
     for kept in (await before.records.find("acme"), active):
         assert kept is not None
-        await blobs.put(Write(layout.registry_key("acme"), _raw(kept)), action="keep it")
+        await blobs.put(Write(object_keys.registry_key("acme"), _raw(kept)), action="keep it")
         part = Part(blobs)
         await part.start()
         (row,) = part.registry.tenants()

@@ -19,9 +19,9 @@ from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import UNREMOVABLE
 from deeplens_streams.services import Services
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Blobs
-from deeplens_streams.storage.faults import storage_faults
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.errors import storage_faults
+from deeplens_streams.storage.blobs.store import Blobs
 from deeplens_streams.storage.trash import Reason
 from models.deletion import TenantPurge, Tombstone
 from models.events import utc_now, wire_time
@@ -106,10 +106,10 @@ async def test_ageing_goes_on(services: Services, locks: Locks, part: str) -> No
     first, _ = [await purged(services) for _ in range(2)]
     await purged(services, "zebra")
     locks.keys.add(
-        layout.pointer_key(first.imageId)
+        object_keys.pointer_key(first.imageId)
         if part == "pointer"
-        else layout.tombstone_key(
-            tenant=TENANT, image_id=first.imageId, ms=layout.epoch_ms(first.uploadedAt)
+        else object_keys.tombstone_key(
+            tenant=TENANT, image_id=first.imageId, ms=object_keys.epoch_ms(first.uploadedAt)
         )
     )
     ageing = Ageing(services, sent, lambda: True, Timings(first=0.0, rest=0.0))
@@ -129,8 +129,8 @@ async def test_a_tombstone_that_cannot_be_read_holds_up_no_other(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = [await purged(services) for _ in range(2)]
-    key = layout.tombstone_key(
-        tenant=TENANT, image_id=first.imageId, ms=layout.epoch_ms(first.uploadedAt)
+    key = object_keys.tombstone_key(
+        tenant=TENANT, image_id=first.imageId, ms=object_keys.epoch_ms(first.uploadedAt)
     )
     get = Blobs.get
 
@@ -174,13 +174,13 @@ async def test_the_trash_is_emptied_but_for_it(
         for _ in range(2):
             await emptying.empty()
     assert named(lines) == [min(keys)]
-    left = [key async for key in services.inventory.keys(layout.TRASH)]
+    left = [key async for key in services.inventory.keys(object_keys.TRASH)]
     assert min(keys) in left
     assert {key.rpartition(".")[0] for key in left} == {min(keys).rpartition(".")[0]}
     assert UNREMOVABLE.labels("trash")._value.get() >= 1
     locks.keys.clear()
     await emptying.empty()
-    assert [key async for key in services.inventory.keys(layout.TRASH)] == []
+    assert [key async for key in services.inventory.keys(object_keys.TRASH)] == []
     assert UNREMOVABLE.labels("trash")._value.get() == 0
 
 
@@ -198,10 +198,10 @@ async def test_deletions_that_were_begun_are_finished_but_for_it(
         await services.tombstones.begin(deletion._tombstone(image))
     first = images[0]
     locks.keys.add(
-        layout.deletion_key(first.imageId)
+        object_keys.deletion_key(first.imageId)
         if part == "note"
-        else layout.metadata_key(
-            tenant=TENANT, image_id=first.imageId, ms=layout.epoch_ms(first.uploadedAt)
+        else object_keys.metadata_key(
+            tenant=TENANT, image_id=first.imageId, ms=object_keys.epoch_ms(first.uploadedAt)
         )
     )
     pending = PendingDeletions(services, publish)
@@ -254,7 +254,7 @@ async def test_the_rest_of_a_tenant_goes(services: Services, locks: Locks) -> No
     with pytest.raises(StorageUnavailable):
         await purge_tenant(TENANT, services, sent)
     left = [key async for key in services.storage.walk_keys(tenant=TENANT)]
-    assert {layout.read_image_id(key) for key in left} == {
+    assert {object_keys.read_image_id(key) for key in left} == {
         each.imageId for each in images if each.originalKey in locks.keys
     }
     found = await services.tombstones.find_purge(tenant=TENANT)

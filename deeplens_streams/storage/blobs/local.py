@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
-from deeplens_streams.storage.faults import storage_faults
-from deeplens_streams.storage.files import NewFile, new_file, unfinished
-from deeplens_streams.storage.group_sync import GroupSync, Steps, at_once
+from deeplens_streams.storage.blobs.errors import storage_faults
+from deeplens_streams.storage.blobs.files import NewFile, new_file, unfinished
+from deeplens_streams.storage.blobs.group_sync import GroupSync, Steps, at_once
+from deeplens_streams.storage.blobs.store import AlreadyThere, Blobs, Write
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore

@@ -13,8 +13,8 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore
 
 from deeplens_streams.errors import NotFound
-from deeplens_streams.storage.budget import MIB, MemoryBudget
-from deeplens_streams.storage.faults import storage_faults
+from deeplens_streams.storage.blobs.errors import storage_faults
+from deeplens_streams.storage.blobs.memory_budget import MIB, MemoryBudget
 
 if TYPE_CHECKING:
     from obstore import GetOptions

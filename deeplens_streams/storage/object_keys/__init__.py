@@ -23,7 +23,7 @@ they could not be read, lie below ``.nobody``, which no tenant can be called. Da
 milliseconds have a fixed width, so the metadata keys of a tenant sort by time.
 """
 
-from deeplens_streams.storage.layout.admin import (
+from deeplens_streams.storage.object_keys.admin import (
     ACTIONS,
     REGISTRY,
     action_cursor,
@@ -32,7 +32,7 @@ from deeplens_streams.storage.layout.admin import (
     read_registry_key,
     registry_key,
 )
-from deeplens_streams.storage.layout.deletions import (
+from deeplens_streams.storage.object_keys.deletions import (
     DELETING,
     PURGES,
     PURGING,
@@ -44,8 +44,8 @@ from deeplens_streams.storage.layout.deletions import (
     read_deletion_key,
     read_purge_key,
 )
-from deeplens_streams.storage.layout.folders import check_listed, folders, pointer_to
-from deeplens_streams.storage.layout.images import (
+from deeplens_streams.storage.object_keys.folders import check_listed, folders, pointer_to
+from deeplens_streams.storage.object_keys.images import (
     EXTENSIONS,
     NO_IMAGE,
     POINTERS,
@@ -70,13 +70,13 @@ from deeplens_streams.storage.layout.images import (
     tombstone_folder,
     tombstone_key,
 )
-from deeplens_streams.storage.layout.letters import (
+from deeplens_streams.storage.object_keys.letters import (
     NOBODY,
     letter_folder,
     letter_key,
     letter_pointer_key,
 )
-from deeplens_streams.storage.layout.shapes import (
+from deeplens_streams.storage.object_keys.shapes import (
     MS_LIMIT,
     InvalidKey,
     day_of,
@@ -84,7 +84,7 @@ from deeplens_streams.storage.layout.shapes import (
     read_dated_key,
     time_of,
 )
-from deeplens_streams.storage.layout.trash import TRASH, trash_folder
+from deeplens_streams.storage.object_keys.trash import TRASH, trash_folder
 
 __all__ = [
     "ACTIONS",

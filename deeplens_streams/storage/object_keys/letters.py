@@ -1,7 +1,7 @@
 """Keys of dead letters."""
 
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.storage.layout.shapes import dated, letter_uuid
+from deeplens_streams.storage.object_keys.shapes import dated, letter_uuid
 
 #: Whose dead letters are of messages that could not be read.
 NOBODY = ".nobody"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import orjson
 
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
-from deeplens_streams.storage.layout import epoch_ms
-from deeplens_streams.storage.objects import DamagedMetadata, reading
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import AlreadyThere, Blobs, Write
+from deeplens_streams.storage.image_objects import DamagedMetadata, reading
+from deeplens_streams.storage.object_keys import epoch_ms
 from models.events import utc_now
 from models.images import StoredImage
 
@@ -46,7 +46,7 @@ class DuplicateClaims:
     async def find(self, *, tenant: str, checksum: str) -> Claim | None:
         """Return who has these bytes, or None if nobody has."""
         raw = await self._blobs.get(
-            layout.claim_key(tenant=tenant, checksum=checksum), action="read a claim"
+            object_keys.claim_key(tenant=tenant, checksum=checksum), action="read a claim"
         )
         return None if raw is None else read_claim(raw)
 
@@ -55,7 +55,7 @@ class DuplicateClaims:
 
         One that is damaged is of no image (``""``).
         """
-        folder = layout.claim_folder(tenant)
+        folder = object_keys.claim_folder(tenant)
         async with aclosing(self._blobs.walk(folder, action="list claims")) as keys:
             async for key in keys:
                 checksum = key.rpartition("/")[2].removesuffix(".json")
@@ -96,12 +96,12 @@ class DuplicateClaims:
         found = await self.find(tenant=tenant, checksum=checksum)
         if found is not None and found.image_id == image_id:
             await self._blobs.delete(
-                layout.claim_key(tenant=tenant, checksum=checksum), action="release a claim"
+                object_keys.claim_key(tenant=tenant, checksum=checksum), action="release a claim"
             )
 
 
 def _key(image: StoredImage) -> str:
-    return layout.claim_key(tenant=image.tenantId, checksum=image.checksumSha256)
+    return object_keys.claim_key(tenant=image.tenantId, checksum=image.checksumSha256)
 
 
 def _said(image: StoredImage, *, confirmed: bool) -> bytes:

@@ -10,11 +10,12 @@ import structlog
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
-from deeplens_streams.storage import dated, layout
-from deeplens_streams.storage.blobs import AlreadyThere, Blobs, Write
-from deeplens_streams.storage.cursor import decode_cursor, encode_cursor
-from deeplens_streams.storage.objects import DamagedMetadata, reading
-from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import AlreadyThere, Blobs, Write
+from deeplens_streams.storage.image_objects import DamagedMetadata, reading
+from deeplens_streams.storage.listing import by_date
+from deeplens_streams.storage.listing.cursor import decode_cursor, encode_cursor
+from deeplens_streams.storage.listing.walk import MAX_AT_ONCE, in_order
 from models.events import utc_now
 from models.letters import DeadLetter, LetterState
 
@@ -50,7 +51,7 @@ class DeadLetterStore:
         # The first one counts: a letter that is written again, because of a crash, has another
         # time.
         said = orjson.dumps({"tenantId": letter.tenantId, "at": letter.failedAt})
-        pointer = Write(layout.letter_pointer_key(letter.letterId), said, if_absent=True)
+        pointer = Write(object_keys.letter_pointer_key(letter.letterId), said, if_absent=True)
         try:
             await self._blobs.put(pointer, action="keep a dead letter")
             key = _key(letter.tenantId, letter.letterId, letter.failedAt)
@@ -130,10 +131,10 @@ class DeadLetterStore:
 
     async def point(self, letter: DeadLetter, key: str) -> None:
         """Write the pointer of a letter that was seen at a key, whatever was there."""
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         assert place is not None, "it was found by its key"
-        said = orjson.dumps({"tenantId": letter.tenantId, "at": layout.time_of(place[0])})
-        write = Write(layout.letter_pointer_key(letter.letterId), said)
+        said = orjson.dumps({"tenantId": letter.tenantId, "at": object_keys.time_of(place[0])})
+        write = Write(object_keys.letter_pointer_key(letter.letterId), said)
         await self._blobs.put(write, action="write a dead letter's pointer")
 
     async def remove(self, letter_id: str) -> None:
@@ -143,7 +144,7 @@ class DeadLetterStore:
             # 1. letter, 2. pointer, without which the first could not be found again
             await self._blobs.delete(located, action="remove a dead letter")
         await self._blobs.delete(
-            layout.letter_pointer_key(letter_id), action="remove a dead letter"
+            object_keys.letter_pointer_key(letter_id), action="remove a dead letter"
         )
 
     async def page(
@@ -162,11 +163,11 @@ class DeadLetterStore:
         before = None
         if cursor:
             ms, uuid = decode_cursor(tenant=tenant, cursor=cursor)
-            before = layout.letter_key(tenant=tenant, letter_id=uuid, ms=ms)
+            before = object_keys.letter_key(tenant=tenant, letter_id=uuid, ms=ms)
         found: list[DeadLetter] = []
         last, looked = "", 0
-        folder = layout.letter_folder(tenant)
-        walk = dated.walk(self._blobs, folder, self._read, before=before)
+        folder = object_keys.letter_folder(tenant)
+        walk = by_date.walk(self._blobs, folder, self._read, before=before)
         async with aclosing(walk) as letters:
             async for key, letter in letters:
                 if len(found) == limit or looked == most:
@@ -225,16 +226,16 @@ class DeadLetterStore:
                 yield tenant
 
     async def _has_letters(self, tenant: str) -> tuple[str, bool]:
-        folder = layout.letter_folder(tenant)
+        folder = object_keys.letter_folder(tenant)
         return tenant, bool(await self._blobs.children(folder, action="list dead letters"))
 
     def walk(self, *, tenant: str) -> AsyncGenerator[DeadLetter]:
         """Yield every letter of a tenant, in no order and in memory that is bounded."""
-        return dated.each(self._blobs, layout.letter_folder(tenant), self._read)
+        return by_date.each(self._blobs, object_keys.letter_folder(tenant), self._read)
 
     async def _locate(self, letter_id: str) -> str | None:
         raw = await self._blobs.get(
-            layout.letter_pointer_key(letter_id), action="read a dead letter"
+            object_keys.letter_pointer_key(letter_id), action="read a dead letter"
         )
         if raw is None:
             return None
@@ -284,14 +285,16 @@ def parsed_letter(key: str, raw: bytes) -> DeadLetter:
     """
     with reading("a dead letter", key):
         letter = DeadLetter.from_wire(orjson.loads(raw))
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         # Its time may be another: one that is written again lies where the first one was to be.
         is_here = place is not None and place[1] == letter.letterId
-        if not is_here or not key.startswith(f"{layout.letter_folder(letter.tenantId)}/"):
+        if not is_here or not key.startswith(f"{object_keys.letter_folder(letter.tenantId)}/"):
             raise ValueError("it is another letter")
-        layout.epoch_ms(letter.failedAt)
+        object_keys.epoch_ms(letter.failedAt)
         return letter
 
 
 def _key(tenant: str, letter_id: str, failed_at: str) -> str:
-    return layout.letter_key(tenant=tenant, letter_id=letter_id, ms=layout.epoch_ms(failed_at))
+    return object_keys.letter_key(
+        tenant=tenant, letter_id=letter_id, ms=object_keys.epoch_ms(failed_at)
+    )

@@ -1,7 +1,7 @@
 """Where all of a tenant's lies, of whatever kind."""
 
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.storage.layout.images import (
+from deeplens_streams.storage.object_keys.images import (
     claim_folder,
     file_folders,
     metadata_folder,
@@ -9,9 +9,9 @@ from deeplens_streams.storage.layout.images import (
     read_file_key,
     tombstone_folder,
 )
-from deeplens_streams.storage.layout.letters import letter_folder, letter_pointer_key
-from deeplens_streams.storage.layout.shapes import InvalidKey, read_dated_key
-from deeplens_streams.storage.layout.trash import trash_folder
+from deeplens_streams.storage.object_keys.letters import letter_folder, letter_pointer_key
+from deeplens_streams.storage.object_keys.shapes import InvalidKey, read_dated_key
+from deeplens_streams.storage.object_keys.trash import trash_folder
 
 
 def folders(tenant: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from deeplens_streams.errors import BadRequest
-from deeplens_streams.storage.layout import MS_LIMIT, read_dated_key
+from deeplens_streams.storage.object_keys import MS_LIMIT, read_dated_key
 
 # 8 bytes of epoch ms, 16 of the UUID, 6 of the seal: 30 bytes are 40 characters, no padding.
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{40}", re.ASCII)

@@ -5,10 +5,10 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from deeplens_streams.identifiers import IMAGE_ID_PREFIX
-from deeplens_streams.storage import layout
-from deeplens_streams.storage.blobs import Blobs
-from deeplens_streams.storage.objects import DamagedMetadata
-from deeplens_streams.storage.walk import MAX_AT_ONCE, in_order, newest_first
+from deeplens_streams.storage import object_keys
+from deeplens_streams.storage.blobs.store import Blobs
+from deeplens_streams.storage.image_objects import DamagedMetadata
+from deeplens_streams.storage.listing.walk import MAX_AT_ONCE, in_order, newest_first
 
 #: Levels below the folder: day, minute, object.
 _DEPTH = 3
@@ -44,7 +44,7 @@ async def walk(
         return await blobs.children(path, action="list")
 
     async def keyed(key: str) -> tuple[str, T | None]:
-        return key, await read(key) if layout.read_dated_key(key) else None
+        return key, await read(key) if object_keys.read_dated_key(key) else None
 
     keys = newest_first(folder, children, depth=_DEPTH, before=before)
     async with aclosing(in_order(keys, keyed, at_once=min(at_once, MAX_AT_ONCE))) as found:
@@ -64,7 +64,7 @@ async def each(
     """
 
     async def content(key: str) -> R | None:
-        return await read(key) if layout.read_dated_key(key) else None
+        return await read(key) if object_keys.read_dated_key(key) else None
 
     keys = blobs.walk(folder, action="list")
     async with aclosing(in_order(keys, content, at_once=MAX_AT_ONCE)) as found:
@@ -85,7 +85,7 @@ def survey(
     """
 
     async def read(key: str) -> tuple[str, T | None] | None:
-        place = layout.read_dated_key(key)
+        place = object_keys.read_dated_key(key)
         data = await blobs.get(key, action="read metadata")
         if place is None or data is None:  # gone meanwhile
             return None

@@ -4,7 +4,7 @@ import re
 
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.identifiers import check_tenant_id, is_tenant_id
-from deeplens_streams.storage.layout.shapes import (
+from deeplens_streams.storage.object_keys.shapes import (
     MS_DIGITS,
     UUID,
     dated,

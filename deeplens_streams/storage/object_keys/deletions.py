@@ -3,7 +3,7 @@
 import re
 
 from deeplens_streams.identifiers import IMAGE_ID_PREFIX, check_tenant_id, is_tenant_id
-from deeplens_streams.storage.layout.shapes import MS_DIGITS, UUID, image_uuid
+from deeplens_streams.storage.object_keys.shapes import MS_DIGITS, UUID, image_uuid
 
 #: Deletions that Kafka does not know of yet; no tenant can be called that.
 DELETING = ".deleting"

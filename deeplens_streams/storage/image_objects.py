@@ -9,7 +9,7 @@ import structlog
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.storage import layout
+from deeplens_streams.storage import object_keys
 from models.deletion import Tombstone
 from models.images import StoredImage
 from models.records import OtherMajorVersion
@@ -59,15 +59,15 @@ class Pointer:
 
 def pointer_to(image_id: str, *, tenant: str, ms: int) -> tuple[str, bytes]:
     """Return key and bytes of an image's pointer."""
-    said = {"tenantId": check_tenant_id(tenant), "uploadedAt": layout.time_of(ms)}
-    return layout.pointer_key(image_id), orjson.dumps(said)
+    said = {"tenantId": check_tenant_id(tenant), "uploadedAt": object_keys.time_of(ms)}
+    return object_keys.pointer_key(image_id), orjson.dumps(said)
 
 
 def pointer_of(image: StoredImage | Tombstone) -> tuple[str, bytes]:
     """Return key and bytes of the pointer."""
-    layout.epoch_ms(image.uploadedAt)  # it is read back by that
+    object_keys.epoch_ms(image.uploadedAt)  # it is read back by that
     said = {"tenantId": check_tenant_id(image.tenantId), "uploadedAt": image.uploadedAt}
-    return layout.pointer_key(image.imageId), orjson.dumps(said)
+    return object_keys.pointer_key(image.imageId), orjson.dumps(said)
 
 
 def metadata_of(image: StoredImage) -> tuple[str, bytes]:
@@ -76,8 +76,8 @@ def metadata_of(image: StoredImage) -> tuple[str, bytes]:
 
 
 def metadata_key_of(image: StoredImage | Tombstone) -> str:
-    return layout.metadata_key(
-        tenant=image.tenantId, image_id=image.imageId, ms=layout.epoch_ms(image.uploadedAt)
+    return object_keys.metadata_key(
+        tenant=image.tenantId, image_id=image.imageId, ms=object_keys.epoch_ms(image.uploadedAt)
     )
 
 
@@ -85,7 +85,7 @@ def read_pointer(image_id: str, data: bytes) -> Pointer:
     """Return where the bytes of an image's pointer lead."""
     with reading("a pointer", image_id):
         said = orjson.loads(data)
-        return Pointer(check_tenant_id(said["tenantId"]), layout.epoch_ms(said["uploadedAt"]))
+        return Pointer(check_tenant_id(said["tenantId"]), object_keys.epoch_ms(said["uploadedAt"]))
 
 
 def is_another_s(pointer: bytes, *, tenant: str) -> bool:
@@ -101,8 +101,8 @@ def read_own_metadata(key: str, data: bytes) -> StoredImage:
     with reading("a metadata object", key):
         image = StoredImage.from_wire(orjson.loads(data))
         for file in (image.originalKey, image.thumbnailKey):
-            layout.check_key(tenant=image.tenantId, key=file)
-            if layout.read_file_key(file) != image.imageId:
+            object_keys.check_key(tenant=image.tenantId, key=file)
+            if object_keys.read_file_key(file) != image.imageId:
                 raise ValueError(f"{file!r} is of another image")
         if metadata_key_of(image) != key:
             raise ValueError("it is of another image")

@@ -7,8 +7,8 @@ from deeplens_streams.identifiers import (
     check_tenant_id,
     is_tenant_id,
 )
-from deeplens_streams.storage.layout.letters import NOBODY
-from deeplens_streams.storage.layout.shapes import (
+from deeplens_streams.storage.object_keys.letters import NOBODY
+from deeplens_streams.storage.object_keys.shapes import (
     UUID,
     InvalidKey,
     dated_name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from deeplens_streams.storage.disk_sync import sync_file_systems, sync_path
+from deeplens_streams.storage.blobs.disk_sync import sync_file_systems, sync_path
 
 T = TypeVar("T")
 

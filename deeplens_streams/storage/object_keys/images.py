@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from deeplens_streams.identifiers import IMAGE_ID_PREFIX, check_tenant_id
-from deeplens_streams.storage.layout.shapes import (
+from deeplens_streams.storage.object_keys.shapes import (
     DAY,
     MS_DIGITS,
     UUID,

@@ -1,0 +1,1 @@
+"""Listings of what is stored, in order and page by page."""
