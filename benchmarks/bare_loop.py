@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.features.weights import find_weights
+from deeplens_streams.imaging.decode import decode
 
 
 def bare_loop(pictures: Sequence[bytes], settings: Settings) -> float:

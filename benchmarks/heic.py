@@ -15,8 +15,8 @@ import pillow_heif
 from PIL import Image
 from pillow_heif import options
 
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
+from deeplens_streams.imaging.decode import decode
 
 _SIZE, _TILE, _CELLS = (4032, 3024), 512, 32
 _LIMIT, _ROUNDS = 100_000_000, 4

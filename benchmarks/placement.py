@@ -27,9 +27,9 @@ from deeplens_streams.features import process
 from deeplens_streams.features.base import FeatureExtractor, ModelSpec
 from deeplens_streams.features.board import Board
 from deeplens_streams.features.child import ChildFeatures
-from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.local import LocalFeatures
 from deeplens_streams.features.models import choose_model
+from deeplens_streams.imaging.decode import Decoded, decode
 
 _PLACEMENTS = ("child", "worker", "below")
 _ROUNDS, _PICTURES, _WARM_UP = 3, 192, 64

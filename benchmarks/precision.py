@@ -20,12 +20,12 @@ from PIL import Image
 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.features.base import ModelSpec, Precision
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines.openvino_engine import OpenVinoEngine, find_converted
 from deeplens_streams.features.engines.precision import cpu_multiplies_bfloat16
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.models import TRAINED, named
 from deeplens_streams.features.weights import find_weights
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import photographs
 
 #: What a precision has to keep of float32: the cosine of each picture, the ten nearest of it.

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps
 
 from benchmarks.precision import engine_of
 from deeplens_streams.config import load_settings
-from deeplens_streams.features import decoding
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
+from deeplens_streams.imaging import decode
 from tests.support.photographs import photographs
 
 _MARGINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -48,12 +48,12 @@ _DRAWINGS = {
 @contextmanager
 def margin_of(margin: float) -> Iterator[None]:
     """Have decoding leave another margin."""
-    usual = decoding.DRAFT_MARGIN
-    decoding.DRAFT_MARGIN = margin
+    usual = decode.DRAFT_MARGIN
+    decode.DRAFT_MARGIN = margin
     try:
         yield
     finally:
-        decoding.DRAFT_MARGIN = usual
+        decode.DRAFT_MARGIN = usual
 
 
 def shots(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
@@ -71,7 +71,7 @@ def shots(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
 
 def pixels_of(data: bytes, model: ModelSpec, margin: float) -> np.ndarray:
     with margin_of(margin):
-        found = decoding.decode(data, model, max_pixels=_LIMIT, thumbnail_px=_THUMBNAIL_PX)
+        found = decode.decode(data, model, max_pixels=_LIMIT, thumbnail_px=_THUMBNAIL_PX)
     return found.pixels
 
 

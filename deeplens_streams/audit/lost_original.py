@@ -12,7 +12,7 @@ from deeplens_streams.audit.guard import unless_damaged
 from deeplens_streams.audit.report import NotRepaired
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import DeepLensError, ExtractorUnavailable
-from deeplens_streams.features.pictures import PictureHeader, inspect
+from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.memory_budget import MIB
 from deeplens_streams.storage.duplicate_claims import Claim, read_claim

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deeplens_streams.features.formats import FORMATS, HEAD_BYTES, extensions, identify
+from deeplens_streams.imaging.formats import FORMATS, HEAD_BYTES, extensions, identify
 from deeplens_streams.logs import escaped
 
 #: What other programs keep beside pictures: thumbnails, their own data, what was thrown away.

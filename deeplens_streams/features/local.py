@@ -16,11 +16,11 @@ from deeplens_streams.errors import ConfigurationError, DeepLensError, Extractor
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
 from deeplens_streams.features.board import Board
-from deeplens_streams.features.costs import DecodingBudget
-from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.weights import have_weights
+from deeplens_streams.imaging.decode import Decoded, decode
+from deeplens_streams.imaging.decode_memory import DecodingBudget
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _DECODE_THREADS = 2

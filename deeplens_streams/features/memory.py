@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplens_streams.features.base import Extraction, ModelSpec, Seed
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import RESNET50
+from deeplens_streams.imaging.decode import decode
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
 _CELLS = 16

@@ -13,7 +13,7 @@ from aiohttp import web
 from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyRequests
-from deeplens_streams.features.formats import extensions
+from deeplens_streams.imaging.formats import extensions
 from deeplens_streams.web.answers import error_answer
 from deeplens_streams.web.damaged import find_shown
 from deeplens_streams.web.keys import CONTEXT, DOWNLOADS

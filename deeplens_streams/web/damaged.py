@@ -4,8 +4,8 @@ from aiohttp import web
 
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import ImageNotFound
-from deeplens_streams.features.formats import FORMATS
 from deeplens_streams.identifiers import bare_uuid, check_image_id
+from deeplens_streams.imaging.formats import FORMATS
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.access import DOOR, tenant_bound

@@ -22,8 +22,8 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.features.pictures import inspect
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata

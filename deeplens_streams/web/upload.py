@@ -14,8 +14,8 @@ from deeplens_streams.errors import (
     DependencyUnavailable,
     QuotaExceeded,
 )
-from deeplens_streams.features.pictures import PictureHeader, inspect
 from deeplens_streams.identifiers import new_image_id
+from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.storage.base import ImageStorage
 from deeplens_streams.web import links

@@ -22,7 +22,7 @@ from deeplens_streams.errors import (
     StorageUnavailable,
     VectorsUnavailable,
 )
-from deeplens_streams.features.pictures import PictureHeader, inspect
+from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write

@@ -18,9 +18,9 @@ from typing import Any
 from PIL import Image
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.features import decoding
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging import decode
+from deeplens_streams.imaging.header import inspect
 
 Answer = dict[str, Any]
 
@@ -48,7 +48,7 @@ def by_ours(data: bytes) -> Answer:
     try:
         header = inspect(io.BytesIO(data), max_pixels=_MAX_PIXELS)
         answer = {"format": header.format, "told": [header.width, header.height]}
-        found = decoding.decode(data, UNTRAINED, max_pixels=_MAX_PIXELS, thumbnail_px=_THUMBNAIL)
+        found = decode.decode(data, UNTRAINED, max_pixels=_MAX_PIXELS, thumbnail_px=_THUMBNAIL)
     except DeepLensError as error:
         return {**answer, "refused": f"{error.code}: {error.message}"}
     assert found.thumbnail is not None
@@ -107,7 +107,7 @@ DECODERS: dict[str, Callable[[bytes], Answer]] = {"ours": by_ours, "libvips": by
 def main() -> None:
     read = DECODERS[sys.argv[1]]
     # What a JPEG of usual quality does to so few pixels is not what is looked for.
-    decoding._THUMBNAIL_QUALITY = 100
+    decode._THUMBNAIL_QUALITY = 100
     resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:

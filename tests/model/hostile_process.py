@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features import decoding, local, process
+from deeplens_streams.features import local, process
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.features.decoding import Decoded
+from deeplens_streams.imaging import decode
+from deeplens_streams.imaging.decode import Decoded
 
 LOOP, HOG, CRASH, FAIL, FAIL_ONCE = b"loop", b"hog", b"crash", b"fail", b"fail once"
 #: One takes all the memory that there is, and one finds none; others want some, and say in two ways
@@ -102,7 +103,7 @@ class Engine:
 
 if __name__ == "__main__":
     local.open_engine = Engine
-    decoding._decode = _decode
-    decoding._weight = lambda _data, _max_pixels: (1, True)
+    decode._decode = _decode
+    decode._weight = lambda _data, _max_pixels: (1, True)
     process.container_room = lambda: ROOM_BYTES
     process.main()

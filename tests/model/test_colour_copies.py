@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from deeplens_streams.config import Settings
-from deeplens_streams.features import decoding
 from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
 from deeplens_streams.features.weights import have_weights
+from deeplens_streams.imaging import decode
 from deeplens_streams.imaging.colour import _as_it_is
 from tests.support.photographs import photograph
 from tests.support.pictures import LIMIT, saved
@@ -70,7 +70,7 @@ def originals() -> list[Image.Image]:
 
 
 def vectors(engine: Engine, files: list[bytes]) -> np.ndarray:
-    pixels = [decoding.decode(each, EFFICIENTNET_LITE0, max_pixels=LIMIT).pixels for each in files]
+    pixels = [decode.decode(each, EFFICIENTNET_LITE0, max_pixels=LIMIT).pixels for each in files]
     return np.concatenate(
         [engine(np.stack(pixels[at : at + 8])) for at in range(0, len(pixels), 8)]
     )
@@ -118,7 +118,7 @@ def test_a_copy_in_other_colours_is_the_same_picture(
     own = vectors(engine, [saved(each, "PNG") for each in originals])
     copies = [made(each) for each in originals]
     scores = (vectors(engine, copies) * own).sum(axis=1)
-    monkeypatch.setattr(decoding, "to_srgb_of", lambda *_: _as_it_is)
+    monkeypatch.setattr(decode, "to_srgb_of", lambda *_: _as_it_is)
     untold = (vectors(engine, copies) * own).sum(axis=1)
     row = [np.median(scores), scores.min(), np.median(untold), untold.min()]
     print(f"| {name} | " + " | ".join(f"{each:.4f}" for each in row) + " |")  # noqa: T201

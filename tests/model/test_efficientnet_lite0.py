@@ -10,13 +10,13 @@ from torch import nn
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import WeightsUnavailable
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import (
     EFFICIENTNET_LITE0,
     RESNET50,
 )
 from deeplens_streams.features.weights import check_weights, find_weights
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import photograph, photographs
 
 #: Photographs of which nobody doubts what they show, and ImageNet's classes for it.

@@ -15,7 +15,6 @@ from PIL import Image
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError, WeightsUnavailable
 from deeplens_streams.features.base import ModelSpec, Precision
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.engines.kept import kept_path, read_converted
 from deeplens_streams.features.engines.openvino_engine import OpenVinoEngine, find_converted
@@ -23,6 +22,7 @@ from deeplens_streams.features.engines.precision import choose_precision, cpu_mu
 from deeplens_streams.features.engines.runtime import openvino
 from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0, RESNET50, UNTRAINED
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import photographs
 from tests.support.weights import efficientnet_lite0_weights
 

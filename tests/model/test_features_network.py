@@ -12,11 +12,11 @@ from torch import nn
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, WeightsUnavailable
-from deeplens_streams.features import decoding
 from deeplens_streams.features.base import Precision
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines.torch_engine import TorchEngine, open_torch
 from deeplens_streams.features.models import RESNET50, RESNET50_WEIGHTS, UNTRAINED
+from deeplens_streams.imaging import decode as decoding
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 LIMIT = 100_000_000

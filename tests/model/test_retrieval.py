@@ -7,10 +7,10 @@ import pytest
 
 from deeplens_streams.cli.demo import SAMPLES, altered_copy
 from deeplens_streams.config import Settings
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.models import EFFICIENTNET_LITE0
 from deeplens_streams.features.weights import have_weights
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import cropped_copy, photographs
 
 Vectors = Callable[[Sequence[bytes]], np.ndarray]

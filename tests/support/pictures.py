@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.header import inspect
 
 LIMIT = 100_000_000
 

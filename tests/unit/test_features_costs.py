@@ -21,12 +21,14 @@ from deeplens_streams.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
-from deeplens_streams.features import animation, decoding, pictures
-from deeplens_streams.features.costs import DecodingBudget
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
 from deeplens_streams.host.cgroup_memory import MAPPED_BYTES
+from deeplens_streams.imaging import decode as decoding
+from deeplens_streams.imaging import frame_count
+from deeplens_streams.imaging import header as pictures
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.decode_memory import DecodingBudget
+from deeplens_streams.imaging.header import inspect
 
 register_heif_opener()
 SIDE = 64
@@ -85,14 +87,14 @@ def animated(format: str, frames: int) -> bytes:
 
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "PNG", "WEBP", "AVIF"])
 def test_frames_have_a_limit(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(animation, "MAX_FRAMES", 5)
+    monkeypatch.setattr(frame_count, "MAX_FRAMES", 5)
     assert inspect(io.BytesIO(animated(format, 5)), max_pixels=100).width == 1
     with pytest.raises(TooManyFrames):
         inspect(io.BytesIO(animated(format, 6)), max_pixels=100)
 
 
 def test_big_tiffs_have_pages_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(animation, "MAX_FRAMES", 2)
+    monkeypatch.setattr(frame_count, "MAX_FRAMES", 2)
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((3, 4, 4), np.uint8), bigtiff=True, photometric="minisblack")
     with pytest.raises(TooManyFrames):

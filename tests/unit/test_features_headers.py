@@ -11,11 +11,10 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from pillow_heif import from_pillow, register_heif_opener
 
 from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedKind
-from deeplens_streams.features import headers, pictures
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect, open_picture
-from deeplens_streams.imaging import isobmff
+from deeplens_streams.imaging import header, isobmff, pillow_limits
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.header import inspect, open_picture
 from tests.support.odd_headers import (
     exif,
     exif_in_pieces,
@@ -36,13 +35,13 @@ MOST_BYTES = 200_000
 @pytest.fixture
 def lowered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower every guard's limit, so that kilobytes are too much."""
-    monkeypatch.setattr(headers, "_PIECES", 500)
-    monkeypatch.setattr(pictures, "EXIF_BYTES", 40_000)
+    monkeypatch.setattr(pillow_limits, "_PIECES", 500)
+    monkeypatch.setattr(header, "EXIF_BYTES", 40_000)
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 20_000)
     monkeypatch.setattr(isobmff, "_FLOOR", 0)
     monkeypatch.setattr(isobmff, "_DESCRIBED", 100_000)
-    for tag in headers._MORE_NUMBERS:
-        monkeypatch.setitem(headers._MORE_NUMBERS, tag, 100)
+    for tag in pillow_limits._MORE_NUMBERS:
+        monkeypatch.setitem(pillow_limits._MORE_NUMBERS, tag, 100)
 
 
 @pytest.mark.usefixtures("lowered")
@@ -175,7 +174,7 @@ def test_ordinary_long_headers_are_read() -> None:
 def test_a_header_of_too_many_pieces_is_not_read_to_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(headers, "_PIECES", 50)
+    monkeypatch.setattr(pillow_limits, "_PIECES", 50)
     reads = 0
 
     class Source(io.BytesIO):

@@ -12,10 +12,10 @@ from PIL import ExifTags, Image, ImageCms
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-from deeplens_streams.features.decoding import decode
-from deeplens_streams.features.formats import FORMATS, identify
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.formats import FORMATS, identify
+from deeplens_streams.imaging.header import inspect
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved
 
 register_heif_opener()

@@ -7,8 +7,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from deeplens_streams.errors import TooManyPixels
-from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging.clean_aperture import clean_aperture
+from deeplens_streams.imaging.header import inspect
 from tests.support.odd_headers import box, boxes
 from tests.support.pictures import decoded, quadrants, saved, sizes
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from deeplens_streams.features.decoding import Decoded, decode
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.imaging import icc
+from deeplens_streams.imaging.decode import Decoded, decode
 from deeplens_streams.imaging.icc import icc_transform
 from tests.support.pictures import LIMIT, saved
 from tests.support.profiles import (

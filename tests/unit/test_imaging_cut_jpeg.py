@@ -8,9 +8,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.notes import NO_END
 from tests.support.photographs import photographs
 from tests.support.pictures import LIMIT, decoded, difference, saved

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging import isobmff
+from deeplens_streams.imaging.header import inspect
 from tests.support.image_grids import SIDE, flat_grid
 from tests.support.pictures import LIMIT, decoded, sizes
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deeplens_streams.errors import UnsupportedKind
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.item_coding import AV1, HEVC, primary_coding
 from tests.support.image_grids import SIDE, flat_grid
 from tests.support.pictures import LIMIT, decoded, quadrants, saved, sizes

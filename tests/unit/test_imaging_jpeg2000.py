@@ -15,12 +15,12 @@ from deeplens_streams.errors import (
     UndecodableImage,
     UnsupportedKind,
 )
-from deeplens_streams.features.decoding import decode
-from deeplens_streams.features.formats import J2C, JP2, identify
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
 from deeplens_streams.imaging import codestream
 from deeplens_streams.imaging.codestream import read_codestream
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.formats import J2C, JP2, identify
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 from tests.support.odd_headers import box, boxes, small
 from tests.support.photographs import photograph

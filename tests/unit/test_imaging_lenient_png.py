@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.icc import LARGEST_PROFILE
 from deeplens_streams.imaging.lenient_png import DAMAGED_CHUNK, LONG_TEXT
 from tests.support.odd_headers import chunk

@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 from pillow_heif import register_heif_opener
 
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.late_exif import late_exif
 from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved, sizes

@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image
 
 from deeplens_streams.errors import UnsupportedFormat, UnsupportedKind
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.header import inspect
 from deeplens_streams.imaging.raw_files import raw_file
 from deeplens_streams.imaging.tiff_directories import directories
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved, sizes

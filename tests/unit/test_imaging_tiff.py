@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from deeplens_streams.errors import UnsupportedKind
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from tests.support.pictures import LIMIT, decoded, difference, quadrants, saved, sizes
 
 SIDE = 64

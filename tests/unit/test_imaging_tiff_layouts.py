@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from deeplens_streams.errors import UndecodableImage, UnsupportedKind
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from tests.support.pictures import LIMIT, decoded
 
 SIDE = 32

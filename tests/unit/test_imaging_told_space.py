@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.pictures import inspect, open_picture
 from deeplens_streams.imaging import curves
 from deeplens_streams.imaging.colour import _as_it_is, to_srgb_of
+from deeplens_streams.imaging.decode import decode
+from deeplens_streams.imaging.header import inspect, open_picture
 from deeplens_streams.imaging.heif_space import nclx_space
 from deeplens_streams.imaging.isobmff import primary_properties
 from deeplens_streams.imaging.primaries import BT709, BT2020, Primaries, between

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.imaging.as_shown import as_shown
+from deeplens_streams.imaging.decode import decode
 from tests.support.odd_headers import chunk
 from tests.support.pictures import LIMIT, decoded, saved
 

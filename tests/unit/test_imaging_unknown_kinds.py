@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from deeplens_streams.errors import TooManyPixels, UndecodableImage, UnsupportedKind
-from deeplens_streams.features.pictures import inspect
+from deeplens_streams.imaging.header import inspect
 from tests.support.pictures import LIMIT, decoded, quadrants, saved
 
 _NOISE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplens_streams.errors import BadRequest
-from deeplens_streams.features.formats import FORMATS
 from deeplens_streams.identifiers import new_image_id
+from deeplens_streams.imaging.formats import FORMATS
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.listing.cursor import decode_cursor, encode_cursor
 

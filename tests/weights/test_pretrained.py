@@ -7,11 +7,11 @@ import pytest
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.features.base import Seed
-from deeplens_streams.features.decoding import decode
 from deeplens_streams.features.engines import open_engine
 from deeplens_streams.features.engines.torch_engine import TorchEngine
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.features.weights import find_weights
+from deeplens_streams.imaging.decode import decode
 from tests.support.photographs import cropped_copy, photographs
 
 

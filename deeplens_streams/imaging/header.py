@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from deeplens_streams.errors import TooLarge, UndecodableImage, UnsupportedFormat, UnsupportedKind
-from deeplens_streams.features.animation import check_frames
-from deeplens_streams.features.costs import check_pixels
-from deeplens_streams.features.formats import (
+from deeplens_streams.imaging.decode_memory import check_pixels
+from deeplens_streams.imaging.formats import (
     AVIF,
     HEAD_BYTES,
     HEIF,
@@ -22,8 +21,9 @@ from deeplens_streams.features.formats import (
     PictureFormat,
     identify,
 )
-from deeplens_streams.features.headers import EXIF_BYTES, open_header, unsupported
+from deeplens_streams.imaging.frame_count import check_frames
 from deeplens_streams.imaging.notes import notes
+from deeplens_streams.imaging.pillow_limits import EXIF_BYTES, open_header, unsupported
 from deeplens_streams.imaging.png_space import cicp_space
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from deeplens_streams.imaging.unknown_kinds import unknown_kind

@@ -12,22 +12,17 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from deeplens_streams.errors import DeepLensError, UndecodableImage
-from deeplens_streams.features.colours import to_8_bits
-from deeplens_streams.features.costs import (
-    DecodingBudget,
-    hides_want_of_memory,
-    plain_pixels,
-)
-from deeplens_streams.features.pictures import (
-    TURNED_SIDEWAYS,
-    UPRIGHT,
-    open_picture,
-    orientation,
-)
 from deeplens_streams.host.cgroup_memory import MAPPED_BYTES, memory_left
 from deeplens_streams.imaging.as_shown import as_shown
 from deeplens_streams.imaging.colour import ToSrgb, to_srgb_of
 from deeplens_streams.imaging.cut_jpeg import load as load_jpeg
+from deeplens_streams.imaging.decode_memory import (
+    DecodingBudget,
+    hides_want_of_memory,
+    plain_pixels,
+)
+from deeplens_streams.imaging.eight_bits import to_8_bits
+from deeplens_streams.imaging.header import TURNED_SIDEWAYS, UPRIGHT, open_picture, orientation
 from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 
 _THUMBNAIL_QUALITY = 80

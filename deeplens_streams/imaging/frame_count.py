@@ -6,7 +6,7 @@ from typing import BinaryIO, Final
 from PIL import Image
 
 from deeplens_streams.errors import TooManyFrames
-from deeplens_streams.features.formats import GIF, TIFF, PictureFormat
+from deeplens_streams.imaging.formats import GIF, TIFF, PictureFormat
 
 #: Only the first is looked at; the rest would be work for whoever shows the original.
 MAX_FRAMES: Final = 1_000

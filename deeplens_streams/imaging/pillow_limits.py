@@ -23,7 +23,8 @@ from PIL.JpegImagePlugin import APP, MARKER, SOF, JpegImageFile
 from pillow_heif import register_heif_opener
 
 from deeplens_streams.errors import UndecodableImage, UnsupportedFormat, UnsupportedKind
-from deeplens_streams.features.formats import (
+from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
+from deeplens_streams.imaging.formats import (
     AVIF,
     AVIF_BRANDS,
     GIF,
@@ -36,7 +37,6 @@ from deeplens_streams.features.formats import (
     TIFF,
     PictureFormat,
 )
-from deeplens_streams.imaging.clean_aperture import CroppedAvif, clean_aperture
 from deeplens_streams.imaging.isobmff import check_items
 from deeplens_streams.imaging.item_coding import (
     AV1,

@@ -14,8 +14,8 @@ from typing import Final
 from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
 
 from deeplens_streams.errors import TooManyPixels, UndecodableImage
-from deeplens_streams.features.formats import AVIF, HEIF, WEBP, PictureFormat
 from deeplens_streams.host import malloc
+from deeplens_streams.imaging.formats import AVIF, HEIF, WEBP, PictureFormat
 from deeplens_streams.imaging.jpeg2000 import Jpeg2000
 
 _PLAIN: Final = 4
