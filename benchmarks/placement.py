@@ -23,11 +23,11 @@ import psutil
 
 from benchmarks.pictures import photographs
 from deeplens_streams.config import Settings, load_settings
-from deeplens_streams.features import process
 from deeplens_streams.features.base import FeatureExtractor, ModelSpec
-from deeplens_streams.features.board import Board
-from deeplens_streams.features.child import ChildFeatures
-from deeplens_streams.features.local import LocalFeatures
+from deeplens_streams.features.child import main as process
+from deeplens_streams.features.child.client import ChildFeatures
+from deeplens_streams.features.child.in_flight import Board
+from deeplens_streams.features.in_process import LocalFeatures
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.imaging.decode import Decoded, decode
 

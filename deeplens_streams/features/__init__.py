@@ -20,9 +20,9 @@ def open_features(settings: Settings) -> FeatureExtractor:
     """
     model = choose_model(settings)
     if settings.extractor_url:
-        from deeplens_streams.features.remote import RemoteFeatures  # noqa: PLC0415 -- either one
+        from deeplens_streams.features.remote.client import RemoteFeatures  # noqa: PLC0415 -- either one
 
         return RemoteFeatures(settings, model)
-    from deeplens_streams.features.child import ChildFeatures  # noqa: PLC0415 -- either one
+    from deeplens_streams.features.child.client import ChildFeatures  # noqa: PLC0415 -- either one
 
     return ChildFeatures(settings, model)

@@ -24,8 +24,8 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features import FeatureExtractor, open_features
 from deeplens_streams.features.base import Extraction, ModelSpec, Seed
-from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.form import read_form
+from deeplens_streams.features.remote.errors import ExtractionFailed
 from deeplens_streams.logs import configure_logging
 
 _SERVICE = "deeplens-extractor"

@@ -20,10 +20,10 @@ from PIL import Image
 
 from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
 from deeplens_streams.features.base import Extraction
-from deeplens_streams.features.failures import ExtractionFailed
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
-from deeplens_streams.features.remote import RemoteFeatures
+from deeplens_streams.features.remote.client import RemoteFeatures
+from deeplens_streams.features.remote.errors import ExtractionFailed
 from deeplens_streams.features.service import build_app
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.imaging.preprocessing import PREPROCESSING

@@ -16,7 +16,7 @@ import pytest
 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.features import choose_model
-from deeplens_streams.features.child import ChildFeatures
+from deeplens_streams.features.child.client import ChildFeatures
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.vectors.memory import MemoryVectors

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features import local, process
+from deeplens_streams.features import in_process
 from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.features.child import main
 from deeplens_streams.imaging import decode
 from deeplens_streams.imaging.decode import Decoded
 
@@ -102,8 +103,8 @@ class Engine:
 
 
 if __name__ == "__main__":
-    local.open_engine = Engine
+    in_process.open_engine = Engine
     decode._decode = _decode
     decode._weight = lambda _data, _max_pixels: (1, True)
-    process.container_room = lambda: ROOM_BYTES
-    process.main()
+    main.container_room = lambda: ROOM_BYTES
+    main.main()

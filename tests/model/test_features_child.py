@@ -12,7 +12,7 @@ import pytest
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage, WeightsUnavailable
 from deeplens_streams.features import open_features
-from deeplens_streams.features.child import ChildFeatures
+from deeplens_streams.features.child.client import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
 from tests.support.photographs import photograph
 from tests.support.waiting import until
@@ -230,7 +230,7 @@ def test_the_process_imports_nothing_of_kafka_or_http() -> None:
     """It has a worker's memory to share, and each restart waits for its imports."""
     script = (
         "import sys\n"
-        "import deeplens_streams.features.process\n"
+        "import deeplens_streams.features.child.main\n"
         "found = {'faust', 'aiohttp', 'aiokafka', 'torch'} & set(sys.modules)\n"
         "assert not found, found\n"
     )

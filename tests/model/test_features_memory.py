@@ -14,8 +14,8 @@ from PIL import Image
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features import child as child_module
-from deeplens_streams.features.child import ChildFeatures
+from deeplens_streams.features.child import client as child_module
+from deeplens_streams.features.child.client import ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
 from tests.model.hostile_features import a_vector, letter_of, over_http
 from tests.model.hostile_process import FULL, GREEDY, HEAVY, HEAVY_ONCE, MUTE, NEEDY, picture

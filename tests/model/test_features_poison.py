@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features import child as child_module
-from deeplens_streams.features.child import DECODE_S, ChildFeatures
-from deeplens_streams.features.failures import ExtractionFailed
+from deeplens_streams.features.child import client as child_module
+from deeplens_streams.features.child.client import DECODE_S, ChildFeatures
 from deeplens_streams.features.models import UNTRAINED
-from deeplens_streams.features.remote import TIMEOUT_S
+from deeplens_streams.features.remote.client import TIMEOUT_S
+from deeplens_streams.features.remote.errors import ExtractionFailed
 from tests.model.hostile_features import SETTINGS, a_vector, letter_of, over_http
 from tests.model.hostile_process import CHATTY, CRASH, FAIL, FAIL_ONCE, HOG, LOOP, picture
 

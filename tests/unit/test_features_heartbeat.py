@@ -3,7 +3,7 @@
 import pytest
 
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.features.heartbeat import Heartbeat
+from deeplens_streams.features.child.heartbeat import Heartbeat
 
 
 def heartbeat() -> Heartbeat:

@@ -3,8 +3,8 @@
 import pytest
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.pending import PendingRequests, Request
-from deeplens_streams.features.suspects import Suspects, digest_of
+from deeplens_streams.features.child.poison import Suspects, digest_of
+from deeplens_streams.features.child.requests import PendingRequests, Request
 
 
 async def sent(pending: PendingRequests, *pictures: bytes) -> list[Request]:

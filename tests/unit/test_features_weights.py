@@ -16,7 +16,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import WeightsUnavailable
 from deeplens_streams.features import open_features
 from deeplens_streams.features.base import Download
-from deeplens_streams.features.local import LocalFeatures
+from deeplens_streams.features.in_process import LocalFeatures
 from deeplens_streams.features.models import RESNET50, RESNET50_WEIGHTS, UNTRAINED, choose_model
 from deeplens_streams.features.weights import cached_path, download_weights, find_weights
 

@@ -5,9 +5,9 @@ import itertools
 from dataclasses import dataclass
 
 from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage
-from deeplens_streams.features.failures import PICTURE_ERRORS, ExtractionFailed
-from deeplens_streams.features.frames import Header
-from deeplens_streams.features.suspects import Suspects, digest_of
+from deeplens_streams.features.child.ipc import Header
+from deeplens_streams.features.child.poison import Suspects, digest_of
+from deeplens_streams.features.remote.errors import PICTURE_ERRORS, ExtractionFailed
 
 _ERRORS = PICTURE_ERRORS | {ExtractorUnavailable.code: ExtractorUnavailable}
 _CRASHES = "The picture makes the decoder crash; it is damaged."

@@ -1,4 +1,4 @@
-"""The model's process: ``python -m deeplens_streams.features.process FD FD FD``.
+"""The model's process: ``python -m deeplens_streams.features.child.main FD FD FD``.
 
 It serves one parent over an inherited socket and ends when the parent is gone, however that
 ended. In memory that it inherits, too, it keeps written what it decodes.
@@ -18,11 +18,11 @@ import structlog
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.features.board import Board
-from deeplens_streams.features.frames import Header, read_frame, write_frame
-from deeplens_streams.features.local import LocalFeatures
+from deeplens_streams.features.child.in_flight import Board
+from deeplens_streams.features.child.ipc import Header, read_frame, write_frame
+from deeplens_streams.features.child.native_output import log_to
+from deeplens_streams.features.in_process import LocalFeatures
 from deeplens_streams.features.models import choose_model
-from deeplens_streams.features.native_output import log_to
 from deeplens_streams.host.cgroup_memory import (
     OUT_OF_MEMORY,
     WANTED_BYTES,

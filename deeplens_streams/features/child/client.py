@@ -26,11 +26,11 @@ from deeplens_streams.errors import (
     WeightsUnavailable,
 )
 from deeplens_streams.features.base import Extraction, ModelSpec
-from deeplens_streams.features.board import Board, shared_memory
-from deeplens_streams.features.frames import Header, read_frame, write_frame
-from deeplens_streams.features.heartbeat import Heartbeat
-from deeplens_streams.features.native_output import relay
-from deeplens_streams.features.pending import PendingRequests, Request
+from deeplens_streams.features.child.heartbeat import Heartbeat
+from deeplens_streams.features.child.in_flight import Board, shared_memory
+from deeplens_streams.features.child.ipc import Header, read_frame, write_frame
+from deeplens_streams.features.child.native_output import relay
+from deeplens_streams.features.child.requests import PendingRequests, Request
 from deeplens_streams.host.cgroup_memory import OUT_OF_MEMORY
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 
@@ -41,7 +41,7 @@ _SETTINGS = {
 _LOAD_ERRORS: dict[str, type[DeepLensError]] = {
     each.code: each for each in (ConfigurationError, ExtractorUnavailable, WeightsUnavailable)
 }
-_PROGRAM = "deeplens_streams.features.process"
+_PROGRAM = "deeplens_streams.features.child.main"
 _FIRST_STARTS = 3
 #: Seconds of decoding are minutes where others take the processor: the process has a low priority.
 #: A client of the extraction service has to wait for more than twice as long, and two restarts.

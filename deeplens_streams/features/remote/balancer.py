@@ -9,7 +9,7 @@ from typing import TypeVar
 import structlog
 
 from deeplens_streams.errors import DeepLensError, ExtractorUnavailable
-from deeplens_streams.features.failures import ExtractionFailed
+from deeplens_streams.features.remote.errors import ExtractionFailed
 
 #: Unexpected errors without an answer between them after which they are no picture's doing.
 _ERRORS_IN_A_ROW = 3

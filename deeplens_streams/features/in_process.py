@@ -15,7 +15,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError, ExtractorUnavailable
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
-from deeplens_streams.features.board import Board
+from deeplens_streams.features.child.in_flight import Board
 from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.weights import have_weights

@@ -13,9 +13,9 @@ import orjson
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.features.balancer import LoadBalancer, NoAnswer, no_answer
 from deeplens_streams.features.base import Extraction, ModelSpec
-from deeplens_streams.features.failures import PICTURE_ERRORS, ExtractionFailed
+from deeplens_streams.features.remote.balancer import LoadBalancer, NoAnswer, no_answer
+from deeplens_streams.features.remote.errors import PICTURE_ERRORS, ExtractionFailed
 
 #: Longer than a service takes to find out that a picture makes its decoder hang. A service that
 #: is gone is noticed much sooner.

@@ -1,0 +1,1 @@
+"""The model behind HTTP: extraction services, and which of them is asked next."""
