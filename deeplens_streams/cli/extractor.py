@@ -17,6 +17,6 @@ def extractor(*, host: str | None, port: int | None) -> None:
     """
     given = {"extractor_host": host, "extractor_port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    from deeplens_streams.features.service import run  # noqa: PLC0415 - loads the web server
+    from deeplens_streams.extractor_service.app import run  # noqa: PLC0415 - loads the web server
 
     run(settings)

@@ -19,12 +19,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
+from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features.base import Extraction
 from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote.client import RemoteFeatures
 from deeplens_streams.features.remote.errors import ExtractionFailed
-from deeplens_streams.features.service import build_app
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
 from tests.support.extractor_forms import PICTURE, SETTINGS, features, form
@@ -496,7 +496,7 @@ RUN = (
     "import sys\n"
     "from deeplens_streams.config import load_settings\n"
     "from deeplens_streams.errors import DeepLensError\n"
-    "from deeplens_streams.features.service import run\n"
+    "from deeplens_streams.extractor_service.app import run\n"
     "try:\n"
     "    run(load_settings())\n"
     "except DeepLensError as error:\n"

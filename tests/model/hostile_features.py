@@ -13,10 +13,10 @@ from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import COMPLETED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.config import Settings
+from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features.base import FeatureExtractor
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote.client import RemoteFeatures
-from deeplens_streams.features.service import build_app
 from deeplens_streams.pipeline.stage import Stage
 from models.events import FeatureExtractionRequested, ProcessingFailed
 from tests.model.hostile_process import picture

@@ -22,9 +22,9 @@ from deeplens_streams.errors import (
     UnknownModel,
     UploadTooSlow,
 )
+from deeplens_streams.extractor_service.form import read_form
 from deeplens_streams.features import FeatureExtractor, open_features
 from deeplens_streams.features.base import Extraction, ModelSpec, Seed
-from deeplens_streams.features.form import read_form
 from deeplens_streams.features.remote.errors import ExtractionFailed
 from deeplens_streams.logs import configure_logging
 
