@@ -56,7 +56,7 @@ def used_model(settings: Settings) -> str | None:
     That is one of an earlier version, whose collections' names hold the model (of several a trained
     one counts), or one into which a backup was restored: images tell what they were stored for.
     """
-    from deeplens_streams.vectors.places import model_in  # noqa: PLC0415 -- it takes Faust along
+    from deeplens_streams.vectors.collection_ref import model_in  # noqa: PLC0415 -- it takes Faust along
 
     vectors = settings.vectors_path
     names = [each.name for each in vectors.iterdir()] if vectors.is_dir() else []

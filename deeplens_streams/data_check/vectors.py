@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from deeplens_streams.data_check.damage import NEXT_START, REPAIR, Damage, Look
-from deeplens_streams.vectors.sparse_copy import copy_file, disk_bytes
+from deeplens_streams.vectors.edge.sparse_copy import copy_file, disk_bytes
 
 _CHILD = "deeplens_streams.data_check.vectors_child"
 #: What an earlier process left of making, replacing or removing a collection.

@@ -28,12 +28,12 @@ def open_vectors(settings: Settings) -> VectorStore:
     """Return the engine that `settings` name; nothing is opened or called yet."""
     shared = settings.tenancy == "shared"
     if settings.qdrant_url is not None:
-        from deeplens_streams.vectors.client import connect  # noqa: PLC0415 - a process needs one
-        from deeplens_streams.vectors.server import ServerVectors  # noqa: PLC0415 - as above
+        from deeplens_streams.vectors.qdrant.client import connect  # noqa: PLC0415 - a process needs one
+        from deeplens_streams.vectors.qdrant.store import ServerVectors  # noqa: PLC0415 - as above
 
         key = secret(settings, "qdrant_api_key")
         client = connect(settings.qdrant_url, key, ca=settings.qdrant_ca)
         return ServerVectors(client, shared=shared)
-    from deeplens_streams.vectors.edge import EdgeVectors  # noqa: PLC0415 - as above
+    from deeplens_streams.vectors.edge.store import EdgeVectors  # noqa: PLC0415 - as above
 
     return EdgeVectors(settings.vectors_path, max_open=settings.edge_max_open, shared=shared)

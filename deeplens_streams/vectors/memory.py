@@ -17,14 +17,16 @@ from deeplens_streams.vectors.base import (
     VectorPoint,
     collection_name,
 )
-from deeplens_streams.vectors.checks import (
-    check_dimension,
-    check_existing,
-    check_limit,
-    checked_points,
-    checked_vector,
+from deeplens_streams.vectors.collection_ref import (
+    TENANT_FIELD,
+    Place,
+    is_shared,
+    owner_in,
+    place_named,
+    place_of,
+    tenant_in,
 )
-from deeplens_streams.vectors.conditions import (
+from deeplens_streams.vectors.filters import (
     FILE_NAME,
     TERMS,
     TIME_FIELD,
@@ -38,16 +40,14 @@ from deeplens_streams.vectors.conditions import (
     to_page,
     versions,
 )
-from deeplens_streams.vectors.places import (
-    TENANT_FIELD,
-    Place,
-    is_shared,
-    owner_in,
-    place_named,
-    place_of,
-    tenant_in,
-)
 from deeplens_streams.vectors.scores import ranked
+from deeplens_streams.vectors.validation import (
+    check_dimension,
+    check_existing,
+    check_limit,
+    checked_points,
+    checked_vector,
+)
 from models.collections import CollectionStatus
 
 _Row = tuple[npt.NDArray[np.float32], dict[str, Any]]

@@ -15,8 +15,10 @@ from deeplens_streams.errors import (
     UnknownModel,
 )
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.vectors import VectorStore, edge_collections, server_collections
-from deeplens_streams.vectors.server import ServerVectors
+from deeplens_streams.vectors import VectorStore
+from deeplens_streams.vectors.edge import collections as edge_collections
+from deeplens_streams.vectors.qdrant import collections as server_collections
+from deeplens_streams.vectors.qdrant.store import ServerVectors
 from models.collections import CollectionStatus
 from tests.support.vector_points import DIMENSION, HERE, NAME, THERE, point, settled, unit
 

@@ -14,15 +14,11 @@ import structlog
 from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.errors import StorageFull, VectorsUnavailable
 from deeplens_streams.host import malloc
-from deeplens_streams.vectors import (
-    VectorPoint,
-    VectorStore,
-    edge_damage,
-    edge_optimizing,
-    edge_shards,
-)
-from deeplens_streams.vectors.edge import EdgeVectors
-from deeplens_streams.vectors.edge_damage import VectorsDamaged
+from deeplens_streams.vectors import VectorPoint, VectorStore
+from deeplens_streams.vectors.edge import damage as edge_damage
+from deeplens_streams.vectors.edge import optimizer, shards
+from deeplens_streams.vectors.edge.damage import VectorsDamaged
+from deeplens_streams.vectors.edge.store import EdgeVectors
 from models.collections import CollectionStatus
 from tests.support.vector_points import HERE, NAME, THERE, point, settled, unit
 from tests.support.web_server import until
@@ -45,9 +41,9 @@ async def test_freed_memory_is_given_back_now_and_then(
     kept: list[int] = []
     monkeypatch.setattr(malloc, "_malloc_trim", kept.append)
     vectors = EdgeVectors(tmp_path, max_open=1)
-    await crowd(vectors, edge_shards.FLUSH_EVERY - 1, 8)
+    await crowd(vectors, shards.FLUSH_EVERY - 1, 8)
     assert kept == []
-    await crowd(vectors, 2 * edge_shards.FLUSH_EVERY, 8)
+    await crowd(vectors, 2 * shards.FLUSH_EVERY, 8)
     assert kept == [0, 0]
     await vectors.close()
 
@@ -61,14 +57,14 @@ async def test_edge_optimizes_while_it_is_written_and_searched(
     assert before is not None
     assert (before.vectors, before.indexed) == (3000, 0)
     changed = asyncio.Event()
-    work = edge_optimizing._optimized
+    work = optimizer._optimized
 
     async def held(copy: Path) -> bool:
         found = await work(copy)
         await changed.wait()
         return found
 
-    monkeypatch.setattr(edge_optimizing, "_optimized", held)
+    monkeypatch.setattr(optimizer, "_optimized", held)
     assert await vectors.optimize(**HERE)
     assert await vectors.optimize(**HERE)  # the same one
     await until(vectors._engine.shards.copy_path(NAME).exists, 30)
@@ -157,7 +153,7 @@ async def test_edge_stops_an_optimization_that_is_not_wanted_any_more(
         await asyncio.Event().wait()
         return True
 
-    monkeypatch.setattr(edge_optimizing, "_optimized", forever)
+    monkeypatch.setattr(optimizer, "_optimized", forever)
     vectors = EdgeVectors(tmp_path, max_open=1)
     await vectors.upsert([point(unit(1))], **HERE)
     await vectors.optimize(**HERE)
@@ -319,7 +315,7 @@ async def test_a_fault_of_the_copy_is_none_of_the_collection_s(
 ) -> None:
     """The collection is read to bring over what has changed, and the copy is what fails then."""
     vectors, stored = EdgeVectors(tmp_path, max_open=2), point(unit(1))
-    work = edge_optimizing._optimized
+    work = optimizer._optimized
 
     async def changed(copy: Path) -> bool:
         await work(copy)
@@ -329,8 +325,8 @@ async def test_a_fault_of_the_copy_is_none_of_the_collection_s(
     async def bring_over(_self: object, name: str) -> None:
         await vectors._engine.run(lambda: vectors._optimizing._step(name, _Damaged()))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(edge_optimizing, "_optimized", changed)
-    monkeypatch.setattr(edge_optimizing.EdgeOptimizing, "_bring_over", bring_over)
+    monkeypatch.setattr(optimizer, "_optimized", changed)
+    monkeypatch.setattr(optimizer.EdgeOptimizing, "_bring_over", bring_over)
     await vectors.upsert([point(unit(2))], **HERE)
     await vectors.optimize(**HERE)
     await settled(vectors)
@@ -399,7 +395,7 @@ from pathlib import Path
 import numpy as np
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.edge.store import EdgeVectors
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}
 random = np.random.default_rng(1)
@@ -474,9 +470,8 @@ async def test_the_optimizing_process_ends_with_its_parent(tmp_path: Path) -> No
 
 _PARENT = """
 import os, subprocess, sys, time
-child = subprocess.Popen(
-    [sys.executable, "-m", "deeplens_streams.vectors.edge_child", sys.argv[1], str(os.getpid())]
-)
+module = "deeplens_streams.vectors.edge.optimizer_child"
+child = subprocess.Popen([sys.executable, "-m", module, sys.argv[1], str(os.getpid())])
 while os.getpriority(os.PRIO_PROCESS, child.pid) == os.nice(0):  # it has not begun
     time.sleep(0.01)
 time.sleep(0.2)

@@ -30,12 +30,12 @@ from deeplens_streams.errors import (
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import SearchFilter, VectorStore, open_vectors
-from deeplens_streams.vectors.client import connect
-from deeplens_streams.vectors.conditions import TERMS, stored_payload
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.collection_ref import place_of
+from deeplens_streams.vectors.edge.store import EdgeVectors
+from deeplens_streams.vectors.filters import TERMS, stored_payload
 from deeplens_streams.vectors.memory import MemoryVectors
-from deeplens_streams.vectors.places import place_of
-from deeplens_streams.vectors.server import ServerVectors
+from deeplens_streams.vectors.qdrant.client import connect
+from deeplens_streams.vectors.qdrant.store import ServerVectors
 from tests.support.vector_points import DIMENSION, HERE, point, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -469,7 +469,7 @@ from pathlib import Path
 import numpy as np
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.edge.store import EdgeVectors
 
 async def main():
     vectors = EdgeVectors(Path(sys.argv[1]), max_open=2)

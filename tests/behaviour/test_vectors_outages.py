@@ -33,9 +33,9 @@ from deeplens_streams.host.ports import free_port
 from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
-from deeplens_streams.vectors import client
-from deeplens_streams.vectors.client import connect
-from deeplens_streams.vectors.server import ServerVectors
+from deeplens_streams.vectors.qdrant import client
+from deeplens_streams.vectors.qdrant.client import connect
+from deeplens_streams.vectors.qdrant.store import ServerVectors
 from models.events import (
     ProcessingFailed,
     RetryPolicy,

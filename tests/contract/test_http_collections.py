@@ -10,8 +10,9 @@ import pytest
 from aiohttp.client import ClientSession
 from yarl import URL
 
-from deeplens_streams.vectors import VectorStore, edge_optimizing
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors import VectorStore
+from deeplens_streams.vectors.edge import optimizer
+from deeplens_streams.vectors.edge.store import EdgeVectors
 from deeplens_streams.vectors.memory import MemoryVectors
 from tests.support.photographs import photograph
 from tests.support.web_server import SEARCH, TENANT, Web, running, until
@@ -129,7 +130,7 @@ async def test_a_collection_that_is_optimized_is_yellow(
         await hold.wait()
         return False
 
-    monkeypatch.setattr(edge_optimizing, "_optimized", held)
+    monkeypatch.setattr(optimizer, "_optimized", held)
     await make(served)
     path = f"/{TENANT}/{served.model.name}"
     assert (await ask(served, "POST", f"{path}/optimize"))[0] == 202

@@ -39,7 +39,7 @@ from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.files import NewFile
 from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.edge.store import EdgeVectors
 from deeplens_streams.web import intake
 from tables.durable import DurableTable
 

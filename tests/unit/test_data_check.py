@@ -25,7 +25,7 @@ from deeplens_streams.storage import blobs_at
 from deeplens_streams.storage.image_objects import metadata_key_of
 from deeplens_streams.storage.object_keys import pointer_key, tombstone_key
 from deeplens_streams.vectors.base import VectorPoint
-from deeplens_streams.vectors.edge import EdgeVectors
+from deeplens_streams.vectors.edge.store import EdgeVectors
 from models.images import StoredImage
 from tests.support.backups import World
 

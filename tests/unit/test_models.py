@@ -13,7 +13,7 @@ from deeplens_streams.features.base import Download, Installed, OwnFile, Seed
 from deeplens_streams.features.kept_model import keep_model, kept_model
 from deeplens_streams.features.models import CATALOGUE, RESNET50, TRAINED, UNTRAINED, choose_model
 from deeplens_streams.features.weights import check_weights, find_weights, have_weights
-from deeplens_streams.vectors.places import place_of
+from deeplens_streams.vectors.collection_ref import place_of
 
 BODY = b"weights " * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from deeplens_streams.vectors.conditions import TERMS, stored_payload
-from deeplens_streams.vectors.places import place_of
+from deeplens_streams.vectors.collection_ref import place_of
+from deeplens_streams.vectors.filters import TERMS, stored_payload
 
 PLACE = place_of(tenant="acme-corp", model="resnet50", shared=False)
 #: Of a text that is longer, Qdrant's index has a piece of memory for each point.

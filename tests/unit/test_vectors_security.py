@@ -21,7 +21,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint, VectorStore, open_vectors
-from deeplens_streams.vectors.client import connect
+from deeplens_streams.vectors.qdrant.client import connect
 from tests.support.certificates import Authority
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}

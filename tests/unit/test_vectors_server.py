@@ -19,8 +19,8 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.client import Exists, Missing, connect
-from deeplens_streams.vectors.server import ServerVectors
+from deeplens_streams.vectors.qdrant.client import Exists, Missing, connect
+from deeplens_streams.vectors.qdrant.store import ServerVectors
 
 HERE = {"tenant": "acme-corp", "model": "resnet50"}
 COLLECTION = "GET tenant_acme-corp_resnet50_vectors"

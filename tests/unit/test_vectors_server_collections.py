@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import Collection, SearchFilter, VectorPoint
-from deeplens_streams.vectors.client import connect
-from deeplens_streams.vectors.server import ServerVectors
+from deeplens_streams.vectors.qdrant.client import connect
+from deeplens_streams.vectors.qdrant.store import ServerVectors
 from models.collections import CollectionStatus
 from tests.support.qdrant_answers import info
 

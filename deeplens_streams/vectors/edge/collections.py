@@ -12,13 +12,7 @@ from deeplens_streams.errors import DeepLensError
 from deeplens_streams.host.mapped_memory import mapped_bytes, share
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, collection_name
-from deeplens_streams.vectors.checks import check_existing, check_limit
-from deeplens_streams.vectors.conditions import Conditions, all_points
-from deeplens_streams.vectors.edge_damage import VectorsDamaged
-from deeplens_streams.vectors.edge_engine import RESERVE_BYTES, EdgeEngine
-from deeplens_streams.vectors.edge_filters import to_filter
-from deeplens_streams.vectors.edge_optimizing import EdgeOptimizing
-from deeplens_streams.vectors.places import (
+from deeplens_streams.vectors.collection_ref import (
     MARKER_FIELD,
     Place,
     is_of_other_tenancy,
@@ -28,6 +22,12 @@ from deeplens_streams.vectors.places import (
     place_of,
     tenant_in,
 )
+from deeplens_streams.vectors.edge.damage import VectorsDamaged
+from deeplens_streams.vectors.edge.engine import RESERVE_BYTES, EdgeEngine
+from deeplens_streams.vectors.edge.filters import to_filter
+from deeplens_streams.vectors.edge.optimizer import EdgeOptimizing
+from deeplens_streams.vectors.filters import Conditions, all_points
+from deeplens_streams.vectors.validation import check_existing, check_limit
 from models.collections import CollectionStatus
 
 log = structlog.get_logger()

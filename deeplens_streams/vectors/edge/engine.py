@@ -19,8 +19,8 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.host.folder_lock import FolderLock
-from deeplens_streams.vectors.edge_damage import is_panic
-from deeplens_streams.vectors.edge_shards import ShardCache
+from deeplens_streams.vectors.edge.damage import is_panic
+from deeplens_streams.vectors.edge.shards import ShardCache
 
 #: Free space below which nothing is written. Edge writes through mapped files, and a disk that
 #: fills up under one ends the process with SIGBUS; no error could be caught.

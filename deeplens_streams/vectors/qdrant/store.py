@@ -7,9 +7,8 @@ import numpy.typing as npt
 from qdrant_client import models
 
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter, VectorPoint
-from deeplens_streams.vectors.checks import check_dimension, checked_points, checked_vector
-from deeplens_streams.vectors.client import Missing, faults, to_filter
-from deeplens_streams.vectors.conditions import (
+from deeplens_streams.vectors.collection_ref import Place
+from deeplens_streams.vectors.filters import (
     VERSION_FIELD,
     Conditions,
     all_points,
@@ -21,9 +20,10 @@ from deeplens_streams.vectors.conditions import (
     to_page,
     versions,
 )
-from deeplens_streams.vectors.places import Place
+from deeplens_streams.vectors.qdrant.client import Missing, faults, to_filter
+from deeplens_streams.vectors.qdrant.collections import ServerCollections
 from deeplens_streams.vectors.scores import best, lowest
-from deeplens_streams.vectors.server_collections import ServerCollections
+from deeplens_streams.vectors.validation import check_dimension, checked_points, checked_vector
 
 #: Points in one request; 2 MB of 2048 numbers each.
 _BATCH = 256

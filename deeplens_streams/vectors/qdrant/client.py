@@ -22,8 +22,8 @@ from deeplens_streams.errors import (
     VectorsRefused,
     VectorsUnavailable,
 )
-from deeplens_streams.vectors.conditions import FILE_NAME, TERMS, TIME_FIELD, Conditions
-from deeplens_streams.vectors.places import TENANT_FIELD
+from deeplens_streams.vectors.collection_ref import TENANT_FIELD
+from deeplens_streams.vectors.filters import FILE_NAME, TERMS, TIME_FIELD, Conditions
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from deeplens_streams.errors import BadRequest, InvalidImageId
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.imaging.preprocessing import version_of
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter
-from deeplens_streams.vectors.places import TENANT_FIELD, Place
+from deeplens_streams.vectors.collection_ref import TENANT_FIELD, Place
 from deeplens_streams.vectors.scores import rounded
 
 #: The payload field that says once more, each as one text, what a point can be filtered by. One

@@ -11,9 +11,9 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from deeplens_streams.host import malloc
-from deeplens_streams.vectors import edge_damage
-from deeplens_streams.vectors.conditions import TERMS, TIME_FIELD
-from deeplens_streams.vectors.places import TENANT_FIELD
+from deeplens_streams.vectors.collection_ref import TENANT_FIELD
+from deeplens_streams.vectors.edge import damage
+from deeplens_streams.vectors.filters import TERMS, TIME_FIELD
 
 #: Changed points after which segments are written (10 ms for this many of 2048 numbers). Nothing is
 #: lost without it, the write-ahead log has it all, but what it holds is replayed at opening.
@@ -44,7 +44,7 @@ class ShardCache:
         self._max_open = max_open
         self._open: OrderedDict[str, _Open] = OrderedDict()  # least recently used first
         self._journals: dict[str, set[str]] = {}
-        self.damaged = edge_damage.DamagedCollections(folder)
+        self.damaged = damage.DamagedCollections(folder)
         #: The one that the present job asked for last, which is the one that it works on.
         self._in_use: str | None = None
 
@@ -89,7 +89,7 @@ class ShardCache:
         try:
             shard = edge.EdgeShard.load(str(path))
         except BaseException as error:
-            if not edge_damage.is_damage(error, loading=True):
+            if not damage.is_damage(error, loading=True):
                 raise
             self.damaged.put_aside(name, error)
             return None
@@ -103,7 +103,7 @@ class ShardCache:
             return
         name = self._in_use
         assert name is not None, "it is open"
-        if edge_damage.is_panic(error):
+        if damage.is_panic(error):
             # It may be a fault of what was asked: whether it is one of the files, they tell.
             self._let_go(name)
             shard = self.get(name)
@@ -115,7 +115,7 @@ class ShardCache:
                 error = again
             else:
                 return
-        elif not edge_damage.is_damage(error, loading=False):
+        elif not damage.is_damage(error, loading=False):
             return
         self._let_go(name)
         self.damaged.put_aside(name, error)

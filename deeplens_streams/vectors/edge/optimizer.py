@@ -17,8 +17,8 @@ import qdrant_edge as edge
 import structlog
 
 from deeplens_streams.errors import DeepLensError, VectorsUnavailable
-from deeplens_streams.vectors.edge_engine import EdgeEngine
-from deeplens_streams.vectors.sparse_copy import copy_file, disk_bytes
+from deeplens_streams.vectors.edge.engine import EdgeEngine
+from deeplens_streams.vectors.edge.sparse_copy import copy_file, disk_bytes
 
 log = structlog.get_logger()
 
@@ -153,7 +153,7 @@ async def _optimized(copy: Path) -> bool:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "deeplens_streams.vectors.edge_child",
+        "deeplens_streams.vectors.edge.optimizer_child",
         str(copy),
         str(os.getpid()),
         stdin=asyncio.subprocess.DEVNULL,

@@ -13,16 +13,7 @@ from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.host.mapped_memory import share
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, collection_name
-from deeplens_streams.vectors.checks import check_existing, check_limit
-from deeplens_streams.vectors.client import Exists, Missing, faults, to_filter
-from deeplens_streams.vectors.conditions import (
-    FILE_NAME,
-    TERMS,
-    TIME_FIELD,
-    Conditions,
-    all_points,
-)
-from deeplens_streams.vectors.places import (
+from deeplens_streams.vectors.collection_ref import (
     MARKER_FIELD,
     TENANT_FIELD,
     Place,
@@ -32,6 +23,9 @@ from deeplens_streams.vectors.places import (
     place_of,
     tenant_in,
 )
+from deeplens_streams.vectors.filters import FILE_NAME, TERMS, TIME_FIELD, Conditions, all_points
+from deeplens_streams.vectors.qdrant.client import Exists, Missing, faults, to_filter
+from deeplens_streams.vectors.validation import check_existing, check_limit
 from models.collections import CollectionStatus
 
 #: The level of a server's telemetry at which it tells each shard's figures.

@@ -12,8 +12,10 @@ import numpy.typing as npt
 import qdrant_edge as edge
 
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter, VectorPoint
-from deeplens_streams.vectors.checks import checked_points, checked_vector
-from deeplens_streams.vectors.conditions import (
+from deeplens_streams.vectors.collection_ref import Place
+from deeplens_streams.vectors.edge.collections import EdgeCollections
+from deeplens_streams.vectors.edge.filters import to_filter
+from deeplens_streams.vectors.filters import (
     Conditions,
     all_points,
     conditions,
@@ -24,10 +26,8 @@ from deeplens_streams.vectors.conditions import (
     to_page,
     versions,
 )
-from deeplens_streams.vectors.edge_collections import EdgeCollections
-from deeplens_streams.vectors.edge_filters import to_filter
-from deeplens_streams.vectors.places import Place
 from deeplens_streams.vectors.scores import best, lowest
+from deeplens_streams.vectors.validation import checked_points, checked_vector
 
 #: Points in one call: the process does nothing else for about 5 ms.
 _BATCH = 64

@@ -2,8 +2,8 @@
 
 import qdrant_edge as edge
 
-from deeplens_streams.vectors.conditions import FILE_NAME, TERMS, TIME_FIELD, Conditions
-from deeplens_streams.vectors.places import TENANT_FIELD
+from deeplens_streams.vectors.collection_ref import TENANT_FIELD
+from deeplens_streams.vectors.filters import FILE_NAME, TERMS, TIME_FIELD, Conditions
 
 
 def to_filter(wanted: Conditions) -> edge.Filter | None:
