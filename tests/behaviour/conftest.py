@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from qdrant_client import AsyncQdrantClient
 
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import VectorStore
 from deeplens_streams.vectors.edge.store import EdgeVectors
-from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.vectors.qdrant.store import ServerVectors
 from tests.support.s3_server import S3Server
 

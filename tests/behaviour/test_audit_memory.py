@@ -12,10 +12,10 @@ from deeplens_streams.audit.report import PAGE
 from deeplens_streams.audit.runner import Audit
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.config import load_settings
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.storage.object_keys import epoch_ms
+from deeplens_streams.testing.features import MemoryFeatures
 from models.deletion import PurgeStep, Tombstone
 from models.events import PictureFacts, ProcessingOptions, utc_now
 from models.images import StoredImage

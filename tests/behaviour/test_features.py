@@ -21,10 +21,10 @@ from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features import FeatureExtractor
 from deeplens_streams.features.child.client import ChildFeatures
 from deeplens_streams.features.in_process import LocalFeatures
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.features.remote.client import RemoteFeatures
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
+from deeplens_streams.testing.features import MemoryFeatures
 from tests.support.photographs import as_jpeg, cropped_copy, photograph, photographs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -13,8 +13,8 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, object_keys
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.memory import MemoryVectors
 from models.events import (
     FeatureExtractionData,
     FeatureExtractionRequested,

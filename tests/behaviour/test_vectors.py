@@ -29,11 +29,11 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.identifiers import new_image_id
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import SearchFilter, VectorStore, open_vectors
 from deeplens_streams.vectors.collection_ref import place_of
 from deeplens_streams.vectors.edge.store import EdgeVectors
 from deeplens_streams.vectors.filters import TERMS, stored_payload
-from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.vectors.qdrant.client import connect
 from deeplens_streams.vectors.qdrant.store import ServerVectors
 from tests.support.vector_points import DIMENSION, HERE, point, unit

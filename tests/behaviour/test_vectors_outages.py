@@ -28,11 +28,11 @@ from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.pipeline import stage
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
+from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.vectors.qdrant import client
 from deeplens_streams.vectors.qdrant.client import connect
 from deeplens_streams.vectors.qdrant.store import ServerVectors

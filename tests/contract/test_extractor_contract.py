@@ -21,12 +21,12 @@ from PIL import Image
 from deeplens_streams.errors import ExtractorUnavailable, TooManyFrames, UndecodableImage
 from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features.base import Extraction
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import RESNET50, UNTRAINED
 from deeplens_streams.features.remote.client import RemoteFeatures
 from deeplens_streams.features.remote.errors import ExtractionFailed
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
+from deeplens_streams.testing.features import MemoryFeatures
 from tests.support.extractor_forms import PICTURE, SETTINGS, features, form
 from tests.support.photographs import as_jpeg
 

@@ -12,8 +12,8 @@ from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.extractor_service import app as service
 from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features.base import Extraction
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
+from deeplens_streams.testing.features import MemoryFeatures
 from tests.support.extractor_forms import SETTINGS, features, form
 from tests.support.web_server import until
 

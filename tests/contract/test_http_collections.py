@@ -10,10 +10,10 @@ import pytest
 from aiohttp.client import ClientSession
 from yarl import URL
 
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import VectorStore
 from deeplens_streams.vectors.edge import optimizer
 from deeplens_streams.vectors.edge.store import EdgeVectors
-from deeplens_streams.vectors.memory import MemoryVectors
 from tests.support.photographs import photograph
 from tests.support.web_server import SEARCH, TENANT, Web, running, until
 

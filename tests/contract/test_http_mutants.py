@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.features.memory import MemoryFeatures
+from deeplens_streams.testing.features import MemoryFeatures
 from tests.support.damaged_images import MAX_PIXELS, REFUSED, RESOLVED, Mutant, mutants
 from tests.support.pipeline_in_process import end_of
 from tests.support.web_server import TENANT, UPLOAD, Web, running

@@ -19,7 +19,7 @@ from deeplens_streams.features import choose_model
 from deeplens_streams.features.child.client import ChildFeatures
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import open_blobs
-from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.testing.vectors import MemoryVectors
 from tests.support.damaged_images import MAX_PIXELS, REFUSED, RESOLVED, Mutant, mutants, originals
 from tests.support.pipeline_in_process import end_of
 from tests.support.web_process import started

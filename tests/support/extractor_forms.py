@@ -3,8 +3,8 @@
 import aiohttp
 
 from deeplens_streams.config import Settings
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.features.models import UNTRAINED
+from deeplens_streams.testing.features import MemoryFeatures
 from tests.support.photographs import as_jpeg, photograph
 
 SETTINGS = Settings(weights="untrained", max_upload_bytes=300_000, max_pixels=1_000_000)

@@ -23,12 +23,12 @@ from deeplens_streams.errors import (
     StorageUnavailable,
     VectorsUnavailable,
 )
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.testing.features import MemoryFeatures
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.web import deletion, intake
 from deeplens_streams.web.access import CALLER, DOOR, Caller, Door
 from deeplens_streams.web.context import WebContext

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.features import choose_model
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.logs import configure_logging
 from deeplens_streams.storage import open_blobs
-from deeplens_streams.vectors.memory import MemoryVectors
+from deeplens_streams.testing.features import MemoryFeatures
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.web import Runner, server_options
 from tests.support.web_server import Web
 

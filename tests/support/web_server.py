@@ -22,7 +22,6 @@ from deeplens_streams.broker.topology import DELETED, PROGRESS, TENANT_CHANGES, 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.features.memory import MemoryFeatures
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.services import Services
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
@@ -33,8 +32,9 @@ from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
+from deeplens_streams.testing.features import MemoryFeatures
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
-from deeplens_streams.vectors.memory import MemoryVectors
 from deeplens_streams.web import (
     Check,
     Runner,

@@ -23,8 +23,8 @@ from deeplens_streams.services import Services, build_services
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.listing.walk import MAX_AT_ONCE
+from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.memory import MemoryVectors
 from models.deletion import ImageDeleted, ImageDeletedData, TenantPurge
 from models.events import ProcessingFailed, utc_now
 from models.images import StoredImage

@@ -1,0 +1,1 @@
+"""Engines in memory, for tests of this project and of others."""
