@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
-from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import TENANT_CHANGES, TENANTS
@@ -15,6 +14,7 @@ from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
+from deeplens_streams.tenancy.api_keys import operator_key
 from models.tenants import (
     SYSTEM,
     ChangeKind,

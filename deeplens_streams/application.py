@@ -16,7 +16,6 @@ from yarl import URL
 
 from agents import AGENTS
 from deeplens_streams import web
-from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S, Assignor, Transport
 from deeplens_streams.broker.lag import LagReader
 from deeplens_streams.broker.partitions import fixed_counts
@@ -30,15 +29,16 @@ from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.stream_health import stream_checks
+from deeplens_streams.tenancy.api_keys import operator_key
+from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.reconciling import TenantReconciler
 from deeplens_streams.tenancy.recovery import TenantRecovery
+from deeplens_streams.tenancy.registry import Registry
+from deeplens_streams.tenancy.registry_reader import RegistryReader
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
-from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.recovered import Recovered
-from deeplens_streams.web.registry import Registry
-from deeplens_streams.web.registry_reader import RegistryReader
 from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants

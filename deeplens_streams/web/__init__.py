@@ -8,12 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import Settings
 from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
+from deeplens_streams.tenancy.api_keys import operator_key
+from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web import (
     admin_log,
     api_keys,
@@ -71,7 +72,6 @@ from deeplens_streams.web.keys import (
 from deeplens_streams.web.openapi import document
 from deeplens_streams.web.origins import ORIGINS, Origins
 from deeplens_streams.web.readiness import Readiness
-from deeplens_streams.web.registry import Registry
 from deeplens_streams.web.server import Runner
 from models.tenants import Scope
 

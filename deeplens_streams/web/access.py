@@ -12,8 +12,6 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
-from deeplens_streams import api_keys
-from deeplens_streams.api_keys import OperatorKey
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
@@ -28,10 +26,12 @@ from deeplens_streams.errors import (
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.tenancy import api_keys
+from deeplens_streams.tenancy.api_keys import OperatorKey
+from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web.answers import BLANK, Handler
 from deeplens_streams.web.failures import Failures
 from deeplens_streams.web.origins import ORIGINS
-from deeplens_streams.web.registry import Registry
 from models.events import utc_now
 from models.tenants import SYSTEM, ApiKey, Scope, Tenant, TenantState
 

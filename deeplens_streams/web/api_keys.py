@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deeplens_streams import api_keys
 from deeplens_streams.errors import BadRequest, KeyEnded, KeyNotFound, TenantNotFound
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.tenancy import api_keys
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.answers import Handler, json_answer

@@ -9,10 +9,10 @@ from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
+from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.web.context import HealthContext, WebContext
 from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.intake import Intake
-from deeplens_streams.web.quotas import Quotas
 from deeplens_streams.web.readiness import Readiness
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from deeplens_streams import api_keys
 from deeplens_streams.errors import (
     BadRequest,
     TenantDeleting,
@@ -12,6 +11,7 @@ from deeplens_streams.errors import (
     TenantNotFound,
 )
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.tenancy import api_keys
 from deeplens_streams.web import admin_log, provision
 from deeplens_streams.web.access import tenant_of
 from deeplens_streams.web.answers import json_answer

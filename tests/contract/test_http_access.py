@@ -9,10 +9,10 @@ import pytest
 from aiohttp import FormData, WSMsgType
 from aiohttp.web_urldispatcher import SystemRoute
 
-from deeplens_streams import api_keys
-from deeplens_streams.api_keys import operator_key
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.tenancy import api_keys
+from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.web import ROUTES, failures, hub
 from deeplens_streams.web.access import INTERNAL, INTERNAL_HEADER
 from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from agents import dead_letters as keeper
-from deeplens_streams import api_keys
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.storage.admin_log import AdminLog
+from deeplens_streams.tenancy import api_keys
 from models.status import Step, StepStatus
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph

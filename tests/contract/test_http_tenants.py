@@ -11,16 +11,15 @@ import obstore
 import pytest
 from aiohttp import FormData
 
-from deeplens_streams import api_keys
 from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S
 from deeplens_streams.client import Client
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import quotas, registry
+from deeplens_streams.tenancy import api_keys, quotas, registry
+from deeplens_streams.tenancy.quotas import Quotas
+from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web.intake import Intake
-from deeplens_streams.web.quotas import Quotas
-from deeplens_streams.web.registry import Registry
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph
 from tests.support.stored_images import image as made_image

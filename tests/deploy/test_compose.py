@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deeplens_streams.api_keys import operator_key
 from deeplens_streams.broker.topology import EXTRACTION, INDEXING, UPLOADED
 from deeplens_streams.config import Role, Settings
+from deeplens_streams.tenancy.api_keys import operator_key
 from tests.deploy.tools import DOCKER, SECRETS, compose_config
 
 Services = dict[str, dict[str, Any]]

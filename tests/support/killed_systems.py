@@ -27,6 +27,8 @@ from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.tenancy.quotas import Quotas
+from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.web import deletion, intake
@@ -34,8 +36,6 @@ from deeplens_streams.web.access import CALLER, DOOR, Caller, Door
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import CONTEXT
-from deeplens_streams.web.quotas import Quotas
-from deeplens_streams.web.registry import Registry
 from models.images import StoredImage
 from models.status import ImageRow
 from models.tenants import Scope, Tenant, TenantChanged, Usage

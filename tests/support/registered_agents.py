@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.services import Services
-from deeplens_streams.web.registry import Registry
+from deeplens_streams.tenancy.registry import Registry
 from tests.support.stage_messages import incoming
 
 

@@ -32,6 +32,8 @@ from deeplens_streams.storage.inventory import Inventory
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.storage.trash import Trash
+from deeplens_streams.tenancy.quotas import Quotas
+from deeplens_streams.tenancy.registry import Registry, change_of
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors.base import VectorPoint, VectorStore
@@ -46,8 +48,6 @@ from deeplens_streams.web import (
 from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
 from deeplens_streams.web.outages import Outages
-from deeplens_streams.web.quotas import Quotas
-from deeplens_streams.web.registry import Registry, change_of
 from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus

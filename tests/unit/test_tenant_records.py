@@ -20,7 +20,7 @@ from deeplens_streams.storage.tenant_records import DamagedRecord, TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy.reconciling import TenantReconciler
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.web.registry import Registry
+from deeplens_streams.tenancy.registry import Registry
 from models.deletion import TenantPurge
 from models.tenants import (
     SYSTEM,

@@ -17,11 +17,11 @@ from deeplens_streams.errors import TenantDeleting, TenantNotFound
 from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
+from deeplens_streams.tenancy import registry as registry_module
+from deeplens_streams.tenancy import registry_reader
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.web import registry as registry_module
-from deeplens_streams.web import registry_reader
-from deeplens_streams.web.registry import Registry
-from deeplens_streams.web.registry_reader import RegistryReader
+from deeplens_streams.tenancy.registry import Registry
+from deeplens_streams.tenancy.registry_reader import RegistryReader
 from models.tenants import ApiKey, Tenant, TenantState
 from tests.support.tenant_changes import NOW, tenant
 from tests.support.web_server import until

@@ -15,7 +15,7 @@ from deeplens_streams.broker.topology import PROGRESS, TENANTS
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, RegistryUnavailable
 from deeplens_streams.tenancy.recovery import TenantRecovery
-from deeplens_streams.web.registry import Registry
+from deeplens_streams.tenancy.registry import Registry
 from models.tenants import Tenant, TenantChanged
 
 log = structlog.get_logger()

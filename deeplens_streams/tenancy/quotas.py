@@ -14,7 +14,7 @@ from mode import Service
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, QuotaExceeded, RateLimited, TenantDeleting
-from deeplens_streams.web.registry import Registry, patience
+from deeplens_streams.tenancy.registry import Registry, patience
 from models.events import new_event_id
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData
 from tables.tenants import GOING
