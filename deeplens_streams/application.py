@@ -28,6 +28,7 @@ from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
+from deeplens_streams.status.feed import KafkaStatusFeed
 from deeplens_streams.stream_health import stream_checks
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.quotas import Quotas
@@ -36,7 +37,6 @@ from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.tenancy.registry_reader import RegistryReader
 from deeplens_streams.web.context import HealthContext, WebContext
-from deeplens_streams.web.feed import KafkaStatusFeed
 from deeplens_streams.web.inspection import FaustTables
 from deeplens_streams.web.recovered import Recovered
 from deeplens_streams.web.routing import TableRows

@@ -13,6 +13,7 @@ from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
+from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web import (
@@ -50,7 +51,6 @@ from deeplens_streams.web.context import (
     WebContext,
 )
 from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
-from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import (
     CONTEXT,

@@ -11,9 +11,9 @@ from deeplens_streams.broker.topics import Publish
 from deeplens_streams.circuit_breaker import BreakerState
 from deeplens_streams.ingest import admission
 from deeplens_streams.services import Services
+from deeplens_streams.status.outages import Outages
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.shares import Entry, Share, TablePage
 from models.status import ImageRow
 

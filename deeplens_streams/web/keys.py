@@ -9,9 +9,9 @@ from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
+from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.web.context import HealthContext, WebContext
-from deeplens_streams.web.estimates import Estimates
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.readiness import Readiness
 

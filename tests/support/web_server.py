@@ -24,6 +24,7 @@ from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.services import Services
+from deeplens_streams.status.outages import Outages
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
 from deeplens_streams.storage.admin_log import AdminLog
 from deeplens_streams.storage.dead_letters import DeadLetterStore
@@ -47,7 +48,6 @@ from deeplens_streams.web import (
 )
 from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
-from deeplens_streams.web.outages import Outages
 from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus

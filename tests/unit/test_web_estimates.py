@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.timestamps import parse_time
-from deeplens_streams.web.estimates import Estimates
 from models.events import wire_time
 from tests.support.web_server import row_of
 

@@ -7,9 +7,9 @@ import pytest
 from deeplens_streams.broker import codec
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
-from deeplens_streams.web import outages
-from deeplens_streams.web.feed import KafkaStatusFeed
-from deeplens_streams.web.outages import FORGET_S, Outages
+from deeplens_streams.status import outages
+from deeplens_streams.status.feed import KafkaStatusFeed
+from deeplens_streams.status.outages import FORGET_S, Outages
 from models.status import ImageRow, ImageStatusChanged, Step, StepReport, StepStatus
 from tests.support.web_server import report, row_of
 

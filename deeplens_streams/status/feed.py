@@ -19,7 +19,7 @@ from deeplens_streams.broker.security import client_options
 from deeplens_streams.broker.topology import STATUS
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.web.outages import Outages
+from deeplens_streams.status.outages import Outages
 from models.status import FINAL_STATES, ImageRow, ImageStatusChanged, StepStatus
 
 log = structlog.get_logger()
