@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from agents import announcements
+from agents import status_events
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, STATUS
@@ -73,16 +73,16 @@ async def process(
         assert before is not None, "else there is nothing to say"
         with table_faults():
             rows[key] = before
-        return [*announcements.of_row(before), *announcements.of_usage(before, event)]
+        return [*status_events.of_row(before), *status_events.of_usage(before, event)]
     with table_faults():
         rows[key] = after
-    usage = announcements.of_usage(after, event)
+    usage = status_events.of_usage(after, event)
     if before is not None and _ended(before) and before.generation == after.generation:
         # A late report; the end was announced.
-        return [Message(STATUS, announcements.changed(after)), *usage]
+        return [Message(STATUS, status_events.changed(after)), *usage]
     if _ended(after):
         FINISHED.labels(after.status).inc()
-    return [*announcements.of_row(after), *usage]
+    return [*status_events.of_row(after), *usage]
 
 
 def _may_be_forgotten(since: str | None, services: Services) -> bool:
@@ -188,7 +188,7 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         publisher.send,
         services.breakers,
         batch_size=BATCH,
-        coalesce=announcements.together,
+        coalesce=status_events.together,
         settled=table.settled,
     )
 

@@ -26,7 +26,7 @@ from models.tenants import (
     milliseconds,
     record_of,
 )
-from tables import rooms
+from tables import quota_leases
 from tables.image_status import ROCKSDB_OPTIONS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def changed(
     if kind is ChangeKind.COUNT:
         # What happened to pictures of a tenant that is gone is no matter of the next one's.
         if row.purgedAt is None or event.timestamp > row.purgedAt:
-            rooms.count(row, data.partition, data.counts or [])
+            quota_leases.count(row, data.partition, data.counts or [])
     elif event.eventId not in row.outcomes:
         if kind is ChangeKind.CREATE:
             refusal = None if is_new else EXISTS
@@ -286,8 +286,8 @@ _APPLY: dict[ChangeKind, Apply] = {
     ChangeKind.ADD_KEY: _add_key,
     ChangeKind.EXPIRE_KEY: _expire_key,
     ChangeKind.KEYS_USED: _keys_used,
-    ChangeKind.LEASE: _unless_going(rooms.lease),
-    ChangeKind.RETURN: rooms.give_back,
-    ChangeKind.REFUSED: rooms.refused,
+    ChangeKind.LEASE: _unless_going(quota_leases.lease),
+    ChangeKind.RETURN: quota_leases.give_back,
+    ChangeKind.REFUSED: quota_leases.refused,
     ChangeKind.RATE: _unless_going(_rate),
 }

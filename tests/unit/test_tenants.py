@@ -3,7 +3,7 @@
 import pytest
 
 from agents import tenants as agent
-from agents.announcements import together
+from agents.status_events import together
 from agents.status_tracking import process as track
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import STATUS, TENANT_CHANGES, TENANTS
@@ -26,7 +26,7 @@ from models.tenants import (
     Usage,
 )
 from tables import tenants as table
-from tables.rooms import FILLED_DAYS, FULL
+from tables.quota_leases import FILLED_DAYS, FULL
 from tables.tenants import ENDED_DAYS, EXISTS, GOING, MAX_ENDED, TOO_FAST, UNKNOWN, changed
 from tests.support.killed_systems import Fuse, System
 from tests.support.tenant_changes import (

@@ -7,7 +7,7 @@ import faust
 import orjson
 import pytest
 
-from agents import announcements
+from agents import status_events
 from agents.dead_letters import _letter as kept_letter
 from deeplens_streams.broker import codec
 from deeplens_streams.errors import MalformedEvent, NewerVersion
@@ -201,7 +201,7 @@ def test_a_row_keeps_what_only_a_newer_version_knows() -> None:
     assert [step.step for step in row.steps][-1] == "face_detection"
     nodes = [step.unknown_fields.get("node") for step in row.steps]
     assert {each for each in nodes if each} == {"gpu-3", "gpu-1"}
-    announced = announcements.changed(row)
+    announced = status_events.changed(row)
     assert codec.decode(ImageStatusChanged, codec.encode(announced)).data == row
 
 
