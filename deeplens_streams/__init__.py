@@ -11,7 +11,7 @@ def __getattr__(name: str) -> Any:
     ``faust -A deeplens_streams`` looks for that name.
     """
     if name == "app":
-        from deeplens_streams.cli.under_faust import app_for_faust  # noqa: PLC0415
+        from deeplens_streams.cli.faust_plugin import app_for_faust  # noqa: PLC0415
 
         globals()["app"] = app_for_faust()
         return globals()["app"]

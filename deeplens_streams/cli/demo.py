@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from deeplens_streams.cli import console as printing
+from deeplens_streams.cli.upload_batch import UploadRun
 from deeplens_streams.cli.upload_files import find_files
-from deeplens_streams.cli.upload_run import UploadRun
 from deeplens_streams.errors import DeepLensError
 
 TENANT = "demo"

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deeplens_streams.cli import console
-from deeplens_streams.cli.checks import CHECKS, Finding
 from deeplens_streams.cli.data_check import check_data
+from deeplens_streams.cli.doctor_checks import CHECKS, Finding
 from deeplens_streams.cli.options import json_option
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from deeplens_streams import __version__
-from deeplens_streams.cli.groups import OUR_COMMANDS, CommandGroup
+from deeplens_streams.cli.commands import OUR_COMMANDS, CommandGroup
 from deeplens_streams.errors import DeepLensError, DependencyUnavailable
 
 EXIT_FAILED = 1

@@ -11,8 +11,8 @@ import click
 
 from deeplens_streams.cli import console
 from deeplens_streams.cli.demo import TENANT, Demo
-from deeplens_streams.cli.steps import Steps
-from deeplens_streams.cli.system import System, require_folder
+from deeplens_streams.cli.local_system import System, require_folder
+from deeplens_streams.cli.startup_progress import Steps
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.host.folder_lock import FolderLock

@@ -9,9 +9,9 @@ import click
 
 from deeplens_streams.cli import console
 from deeplens_streams.cli.options import json_option, tenant_option, url_option
+from deeplens_streams.cli.upload_batch import Outcome, UploadRun, count
 from deeplens_streams.cli.upload_files import FoundFiles, Unsent, find_files, shown
-from deeplens_streams.cli.upload_memory import UploadMemory
-from deeplens_streams.cli.upload_run import Outcome, UploadRun, count
+from deeplens_streams.cli.upload_history import UploadMemory
 from deeplens_streams.client import Status
 from deeplens_streams.errors import DeepLensError
 

@@ -31,7 +31,7 @@ from deeplens_streams.broker.faust_transport import Consumer
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, STATUS, TENANT_CHANGES, group_id
-from deeplens_streams.cli import under_faust as _under_faust  # noqa: F401
+from deeplens_streams.cli import faust_plugin as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.pipeline import retry

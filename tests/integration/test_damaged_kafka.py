@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deeplens_streams.cli.console import err
-from deeplens_streams.cli.steps import Steps
-from deeplens_streams.cli.system import System
+from deeplens_streams.cli.local_system import System
+from deeplens_streams.cli.startup_progress import Steps
 from deeplens_streams.config import load_settings
 from deeplens_streams.embedded_kafka import KafkaServer, server
 from deeplens_streams.embedded_kafka.server import KafkaEnded

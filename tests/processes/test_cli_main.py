@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deeplens_streams import __version__
-from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
+from deeplens_streams.cli.commands import OUR_COMMANDS, load_command
 from tests.support.signals import heeding_ctrl_c
 
 Ended = subprocess.CompletedProcess[str]
@@ -62,7 +62,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 def test_our_commands_start_without_the_heavy_libraries() -> None:
     code = (
-        "import sys; from deeplens_streams.cli.groups import load_command; "
+        "import sys; from deeplens_streams.cli.commands import load_command; "
         "[load_command(n) for n in ('status', 'upload', 'search', 'extractor', 'up')]; "
         "print([n for n in ('faust', 'torch', 'rocksdict', 'qdrant_edge') if n in sys.modules])"
     )

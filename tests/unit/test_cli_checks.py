@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import TestServer
 
-from deeplens_streams.cli import checks
+from deeplens_streams.cli import doctor_checks
 from deeplens_streams.cli.broker import beside_up
 from deeplens_streams.config import Settings
 from deeplens_streams.features.kept_model import keep_model
@@ -37,8 +37,8 @@ async def url() -> AsyncIterator[str]:
         yield str(server.make_url("")).rstrip("/")
 
 
-async def told(*urls: str) -> checks.Result:
-    return await checks.extractor(Settings(extractor_url=urls))
+async def told(*urls: str) -> doctor_checks.Result:
+    return await doctor_checks.extractor(Settings(extractor_url=urls))
 
 
 async def test_services_that_answer(url: str) -> None:
@@ -53,7 +53,7 @@ async def test_one_of_two_is_a_warning(url: str) -> None:
 async def test_nobody_is_a_failure_that_names_the_setting(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "_PROBE_TIMEOUT", ClientTimeout(total=0.05))
+    monkeypatch.setattr(doctor_checks, "_PROBE_TIMEOUT", ClientTimeout(total=0.05))
     for bad in (f"http://127.0.0.1:{free_port()}", f"{url}/slow", "http://", "ftp://127.0.0.1"):
         state, detail = await told(bad)
         assert state == "fail"
@@ -85,13 +85,13 @@ async def test_weights_are_those_of_the_folders_model(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     settings = Settings(data_dir=tmp_path)
-    state, detail = await checks.weights(settings)
+    state, detail = await doctor_checks.weights(settings)
     assert (state, detail.partition(":")[0]) == ("warn", "resnet50")
     keep_model(tmp_path, "efficientnet-lite0")
-    state, detail = await checks.weights(settings)
+    state, detail = await doctor_checks.weights(settings)
     assert state == "ok"
     assert detail.startswith("efficientnet-lite0, which the data folder has: /")
     keep_model(tmp_path, "gone")
-    assert (await checks.weights(settings))[0] == "fail"
+    assert (await doctor_checks.weights(settings))[0] == "fail"
     untrained = settings.model_copy(update={"model": "resnet50-untrained"})
-    assert (await checks.weights(untrained))[0] == "warn"
+    assert (await doctor_checks.weights(untrained))[0] == "warn"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deeplens_streams.cli.client import connect
-from deeplens_streams.cli.upload_memory import UploadMemory
+from deeplens_streams.cli.upload_history import UploadMemory
 from deeplens_streams.client import Client, Missing, NotReady
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.web.hub import close_all

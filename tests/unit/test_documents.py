@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 import deeplens_streams.metrics
 import deeplens_streams.web.metrics
-from deeplens_streams.cli.groups import OUR_COMMANDS
+from deeplens_streams.cli.commands import OUR_COMMANDS
 from deeplens_streams.errors import DeepLensError, every_error
 
 DOCS = Path(__file__).parents[2] / "docs"

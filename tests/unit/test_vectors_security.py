@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from deeplens_streams.cli.checks import vectors as doctors_check
+from deeplens_streams.cli.doctor_checks import vectors as doctors_check
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, VectorsUnavailable
 from deeplens_streams.identifiers import new_image_id

@@ -8,7 +8,7 @@ from faust.cli.faust import cli
 from faust.cli.worker import worker as worker_command
 
 from deeplens_streams.application import build_from_environment
-from deeplens_streams.cli.groups import OUR_COMMANDS, load_command
+from deeplens_streams.cli.commands import OUR_COMMANDS, load_command
 from deeplens_streams.cli.main import main
 from deeplens_streams.errors import DeepLensError
 

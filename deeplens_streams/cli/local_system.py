@@ -11,7 +11,7 @@ from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.damaged_kafka import KafkaMending
 from deeplens_streams.cli.model_choice import Choice, choose
 from deeplens_streams.cli.options import default_url
-from deeplens_streams.cli.steps import Steps
+from deeplens_streams.cli.startup_progress import Steps
 from deeplens_streams.client import Readiness
 from deeplens_streams.config import Settings
 from deeplens_streams.embedded_kafka import KafkaServer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeplens_streams.cli.client import connect
-from deeplens_streams.cli.upload_memory import UploadMemory
+from deeplens_streams.cli.upload_history import UploadMemory
 from deeplens_streams.client import Missing, NotReachable, NotReady, Refused, Status
 from deeplens_streams.client.http import ATTEMPTS
 from deeplens_streams.errors import DeepLensError
