@@ -12,9 +12,9 @@ import aiohttp
 import orjson
 
 from deeplens_streams.client import answers
+from deeplens_streams.client.admin import OperatorCalls
+from deeplens_streams.client.dead_letters import LetterCalls
 from deeplens_streams.client.http import ATTEMPTS, Http, Pause, given
-from deeplens_streams.client.letters import LetterCalls
-from deeplens_streams.client.operating import OperatorCalls
 from deeplens_streams.client.tenants import TenantCalls
 from deeplens_streams.client.trash import TrashCalls
 
