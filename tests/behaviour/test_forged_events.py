@@ -160,7 +160,7 @@ def a_deletion(image: StoredImage) -> list[Message]:
     return deletion.messages(tombstone)
 
 
-def _envelope(image: StoredImage, record: type[Event]) -> dict[str, str]:
+def _envelope(image: StoredImage, record: type[Event]) -> dict[str, Any]:
     return {
         "eventType": record.EVENT_TYPE,
         "eventId": "forged",

@@ -140,17 +140,18 @@ async def test_it_is_listed_in_pages(blobs: Blobs) -> None:
     await trash.keep(
         b"a", "m", kind=TrashKind.CLAIM, tenant="", image_id=object_keys.NO_IMAGE, why=WHY
     )
-    for tenant, expected in ((None, 6), ("acme", 3), ("nobody", 0)):
+    expected: dict[str | None, int] = {None: 6, "acme": 3, "nobody": 0}
+    for owner, count in expected.items():
         for limit in (1, 2, 9):
             found, cursor = list[str](), None
             while True:
-                page = await trash.page(tenant=tenant, limit=limit, cursor=cursor)
+                page = await trash.page(tenant=owner, limit=limit, cursor=cursor)
                 assert len(page.entries) <= limit
                 found += [each.entry_id for each in page.entries]
                 cursor = page.cursor
                 if cursor is None:
                     break
-            assert len(found) == len(set(found)) == expected
+            assert len(found) == len(set(found)) == count
     for bad in ("x", "../..", found[0] if found else "acme.."):
         with pytest.raises(BadRequest):
             await trash.page(limit=1, cursor=bad)

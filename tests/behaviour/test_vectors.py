@@ -106,7 +106,7 @@ async def test_a_point_comes_back_as_it_was_stored(vectors: VectorStore) -> None
 
 async def test_a_payload_that_names_no_image_spoils_no_page(vectors: VectorStore) -> None:
     kept, damaged = point(unit(1)), [point(unit(2)), point(unit(3)), point(unit(4))]
-    others = ({"imageId": None}, {"imageId": "?"}, {"uploadedAt": None})
+    others: list[dict[str, Any]] = [{"imageId": None}, {"imageId": "?"}, {"uploadedAt": None}]
     for each, other in zip(damaged, others, strict=True):
         each.payload.update(other)
     await vectors.upsert([kept, *damaged], **HERE)
@@ -204,7 +204,7 @@ async def test_a_vector_without_a_direction_is_refused(vectors: VectorStore, bad
 
 
 async def test_tenants_and_models_never_meet(vectors: VectorStore) -> None:
-    places = [
+    places: list[dict[str, Any]] = [
         {"tenant": tenant, "model": model}
         for tenant in ("acme-corp", "acmecorp", "acme")
         for model in ("resnet50", "resnet50-untrained")
@@ -225,7 +225,7 @@ async def test_tenants_and_models_never_meet(vectors: VectorStore) -> None:
 
 @pytest.mark.parametrize("tenant", ["", "..", "../x", "a/b", "Acme", "a_b"])
 async def test_no_collection_without_a_tenant(vectors: VectorStore, tenant: str) -> None:
-    place = {"tenant": tenant, "model": "resnet50"}
+    place: dict[str, Any] = {"tenant": tenant, "model": "resnet50"}
     with pytest.raises(InvalidTenantId):
         await vectors.upsert([point(unit(1))], **place)
     with pytest.raises(InvalidTenantId):

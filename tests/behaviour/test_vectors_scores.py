@@ -1,5 +1,7 @@
 """Thresholds and the order of hits, the same in memory, Qdrant Edge and through Qdrant's client."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +10,7 @@ from deeplens_streams.vectors import VectorPoint, VectorStore
 from deeplens_streams.vectors.base import Hit
 from deeplens_streams.vectors.scores import best, lowest, rounded
 
-HERE = {"tenant": "acme-corp", "model": "resnet50"}
+HERE: dict[str, Any] = {"tenant": "acme-corp", "model": "resnet50"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 

@@ -32,12 +32,12 @@ from tests.support.photographs import as_jpeg
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[TestClient]:
+async def client() -> AsyncIterator[TestClient[Any, Any]]:
     async with TestClient(TestServer(build_app(features(), SETTINGS))) as client:
         yield client
 
 
-async def test_features_without_metadata(client: TestClient) -> None:
+async def test_features_without_metadata(client: TestClient[Any, Any]) -> None:
     response = await client.post("/extract-features", data=form())
     answer = await response.json()
     assert response.status == 200
@@ -59,20 +59,20 @@ async def test_features_without_metadata(client: TestClient) -> None:
     assert answer["processing_time_ms"] > 0
 
 
-async def test_the_model_that_is_asked_for_answers(client: TestClient) -> None:
+async def test_the_model_that_is_asked_for_answers(client: TestClient[Any, Any]) -> None:
     response = await client.post("/extract-features", data=form(model_name="resnet50-untrained"))
     assert response.status == 200
     assert (await response.json())["model_name"] == "resnet50-untrained"
 
 
-async def test_features_with_metadata(client: TestClient) -> None:
+async def test_features_with_metadata(client: TestClient[Any, Any]) -> None:
     response = await client.post("/extract-features", data=form(return_metadata="true"))
     answer = await response.json()
     metadata = (answer["image_width"], answer["image_height"], answer["image_format"])
     assert metadata == (640, 427, "JPEG")
 
 
-async def test_features_with_a_thumbnail(client: TestClient) -> None:
+async def test_features_with_a_thumbnail(client: TestClient[Any, Any]) -> None:
     response = await client.post("/extract-features", data=form(thumbnail_px="64"))
     answer = await response.json()
     with Image.open(io.BytesIO(base64.b64decode(answer["thumbnail"]))) as thumbnail:
@@ -114,7 +114,7 @@ async def test_features_with_a_thumbnail(client: TestClient) -> None:
         "urlencoded",
     ],
 )
-async def test_errors(client: TestClient, sent: object, status: int, code: str) -> None:
+async def test_errors(client: TestClient[Any, Any], sent: object, status: int, code: str) -> None:
     response = await client.post("/extract-features", data=sent)
     answer = await response.json()
     assert response.status == status
@@ -123,7 +123,7 @@ async def test_errors(client: TestClient, sent: object, status: int, code: str) 
     assert answer["detail"].endswith(".")
 
 
-async def test_a_body_that_is_no_form_is_400(client: TestClient) -> None:
+async def test_a_body_that_is_no_form_is_400(client: TestClient[Any, Any]) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
         response = await client.post(
             "/extract-features", data=b"nonsense", headers={"Content-Type": kind}
@@ -133,20 +133,22 @@ async def test_a_body_that_is_no_form_is_400(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_a_body_that_cannot_be_decoded_is_400(client: TestClient, coding: str) -> None:
+async def test_a_body_that_cannot_be_decoded_is_400(
+    client: TestClient[Any, Any], coding: str
+) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Encoding": coding}
     response = await client.post("/extract-features", data=b"garbage", headers=headers)
     assert response.status == 400
     assert (await response.json())["error_code"] == "BAD_REQUEST"
 
 
-async def test_unknown_routes_answer_as_errors_do(client: TestClient) -> None:
+async def test_unknown_routes_answer_as_errors_do(client: TestClient[Any, Any]) -> None:
     response = await client.get("/nowhere")
     assert response.status == 404
     assert (await response.json())["error_code"] == "HTTP_404"
 
 
-async def test_health(client: TestClient) -> None:
+async def test_health(client: TestClient[Any, Any]) -> None:
     response = await client.get("/health")
     answer = await response.json()
     assert response.status == 200
@@ -161,7 +163,7 @@ class Loading(MemoryFeatures):
     async def ping(self) -> None:
         raise ExtractorUnavailable("The model is loading.")
 
-    async def extract(self, *_: object, **__: object) -> None:  # type: ignore[override]
+    async def extract(self, *_: object, **__: object) -> Extraction:
         raise ExtractorUnavailable("The model is loading.")
 
 
@@ -321,7 +323,7 @@ async def test_only_who_cannot_answer_is_away(
 
 
 class Broken(MemoryFeatures):
-    async def extract(self, *_: object, **__: object) -> None:  # type: ignore[override]
+    async def extract(self, *_: object, **__: object) -> Extraction:
         raise MemoryError("no room for 9 GiB")
 
 

@@ -14,26 +14,27 @@ from deeplens_streams.extractor_service.app import build_app
 from deeplens_streams.features.base import Extraction
 from deeplens_streams.features.models import UNTRAINED
 from deeplens_streams.testing.features import MemoryFeatures
-from tests.support.extractor_forms import SETTINGS, features, form
+from tests.support.extractor_forms import PICTURE, SETTINGS, features, form
 from tests.support.web_server import until
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[TestClient]:
+async def client() -> AsyncIterator[TestClient[Any, Any]]:
     async with TestClient(TestServer(build_app(features(), SETTINGS))) as client:
         yield client
 
 
-async def test_a_form_has_so_many_parts(client: TestClient) -> None:
+async def test_a_form_has_so_many_parts(client: TestClient[Any, Any]) -> None:
     for others, status in ((14, 200), (15, 400)):
         response = await client.post(
-            "/extract-features", data=form(**{f"other_{each}": "x" for each in range(others)})
+            "/extract-features",
+            data=form(PICTURE, **{f"other_{each}": "x" for each in range(others)}),
         )
         assert response.status == status
     assert "more than 16 parts" in (await response.json())["detail"]
 
 
-async def test_parts_together_have_a_limit(client: TestClient) -> None:
+async def test_parts_together_have_a_limit(client: TestClient[Any, Any]) -> None:
     several = form()
     for _ in range(3):
         several.add_field("file", bytes(200_000), filename="again.jpg")

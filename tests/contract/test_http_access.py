@@ -265,7 +265,7 @@ async def test_many_wrong_keys_are_told_to_stop_and_lock_nobody_out(
 
 
 async def test_what_workers_ask_each_other_is_not_for_operators(served: Web) -> None:
-    body = {"ids": []}
+    body: dict[str, list[str]] = {"ids": []}
     assert (await ask(served, "POST", "/internal/rows", OPERATOR, body))[0] == 401
     operator = operator_key(served.settings)
     assert operator is not None

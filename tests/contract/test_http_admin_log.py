@@ -56,7 +56,7 @@ async def failed(served: Web, key: str) -> tuple[str, str]:
     assert image is not None
     event = uploaded_event(image)
     letter = dead_letter(Step.IMAGE_PROCESSING, event, RuntimeError("x"), 3, incoming(b""))
-    await keeper.process(letter.event, served.services)  # type: ignore[arg-type] # a letter
+    await keeper.process(letter.event, served.services)  # a letter
     steps = [report(Step.IMAGE_PROCESSING, StepStatus.FAILED)]
     row = row_of(image_id, "failed", steps, tenantId=image.tenantId)
     row.correlationId = image.correlationId

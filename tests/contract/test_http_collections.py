@@ -57,14 +57,18 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def ask(web: Web, method: str, path: str = "", **body: Any) -> tuple[int, dict[str, Any]]:
-    options = {"json": body} if body else {}
+    options: dict[str, Any] = {"json": body} if body else {}
     async with web.client.request(method, COLLECTIONS + path, **options) as response:
         return response.status, await response.json()
 
 
 async def make(web: Web, **more: Any) -> tuple[int, dict[str, Any]]:
     model = web.model
-    body = {"tenantId": TENANT, "modelName": model.name, "vectorDimension": model.dimension}
+    body: dict[str, Any] = {
+        "tenantId": TENANT,
+        "modelName": model.name,
+        "vectorDimension": model.dimension,
+    }
     return await ask(web, "POST", **(body | more))
 
 

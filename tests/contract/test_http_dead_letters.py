@@ -235,7 +235,7 @@ async def test_an_image_is_retried_by_its_id(served: Web) -> None:
 async def test_the_letter_of_an_unreadable_message_is_nobodys(served: Web) -> None:
     message = unreadable("image_processing", incoming(b"garbage"), DeepLensError("no JSON"))
     for _ in range(2):  # as after a crash
-        await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+        await keeper.process(message.event, served.context.services)
     answer = await call(served, "GET", f"{LETTERS}?tenantId=-")
     (listed,) = answer["deadLetters"]
     assert listed["tenantId"] == ""
@@ -247,7 +247,7 @@ async def test_a_strangers_letter_is_kept_too(served: Web) -> None:
     _, letter_id = await fail(served)
     message = unreadable("s", incoming(b"x"), DeepLensError("no JSON"))
     message.event.eventId, message.event.timestamp = "../../x", "yesterday"
-    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+    await keeper.process(message.event, served.context.services)
     answer = await call(served, "GET", LETTERS)
     assert len(answer["deadLetters"]) == 2
     assert letter_id in {each["letterId"] for each in answer["deadLetters"]}
@@ -336,7 +336,7 @@ async def test_letters_of_a_tenant_that_is_not_served_without_keys(
     _, letter_id = await fail(served)
     _, other_id = await fail(served, tenant="another")
     message = unreadable("image_processing", incoming(b"garbage"), DeepLensError("no JSON"))
-    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type]
+    await keeper.process(message.event, served.context.services)
     path = f"/api/v1/admin/tenants/{TENANT}"
     if ends:
         await call(served, "DELETE", f"{path}?confirm={TENANT}", 202)
@@ -570,7 +570,7 @@ async def of_a_newer_version(served: Web, step: str, event: dict[str, Any]) -> D
     """Keep the letter of an event whose version nobody could read."""
     message = incoming(orjson.dumps(event | {"tenantId": TENANT}))
     letter = unreadable(step, message, NewerVersion())
-    await keeper.process(letter.event, served.context.services)  # type: ignore[arg-type] # a letter
+    await keeper.process(letter.event, served.context.services)  # a letter
     kept = await served.services.letters.find(kept_as(TENANT, letter.event.eventId))
     assert kept is not None
     return kept

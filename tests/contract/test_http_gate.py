@@ -1,5 +1,6 @@
 """Uploads are refused before anything suffers, with the time after which to come again."""
 
+import shutil
 from collections import namedtuple
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,7 +48,7 @@ async def test_too_many_that_wait(served: Web, waiting: int, rate: float | None,
 
 async def test_a_disk_that_is_nearly_full(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(admission.shutil, "disk_usage", lambda _folder: Usage(9999, 9000, 999))
+        patch.setattr(shutil, "disk_usage", lambda _folder: Usage(9999, 9000, 999))
         status, code, _ = await refused(served)
     assert (status, code) == (507, "STORAGE_FULL")
     await served.upload(photograph("rocket").data)
@@ -59,7 +60,7 @@ def test_uploads_under_way_count_against_the_reserve(
 ) -> None:
     settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
     door = admission.Gate(settings, Pressure())
-    monkeypatch.setattr(admission.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**9, 0, free))
     with door.let_in(size), pytest.raises(StorageFull), door.let_in(1):
         pass
     with door.let_in(size):
@@ -82,7 +83,7 @@ async def test_searches_keep_to_the_reserve(served: Web, monkeypatch: pytest.Mon
 
     large = noise_jpeg(1_000_000)
     assert await search(queryImage=large) == (200, None)
-    monkeypatch.setattr(admission.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 900_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 900_000))
     assert await search(queryImage=large) == (507, "STORAGE_FULL")
     assert await search(queryImage=photograph("rocket").data) == (200, None)
     assert await search(imageId=image_id) == (200, None)
@@ -93,7 +94,7 @@ def test_searches_and_uploads_count_together(
 ) -> None:
     settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
     door = admission.Gate(settings, Pressure())
-    monkeypatch.setattr(admission.shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 10_001_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 10_001_000))
     with door.let_query_in(None), pytest.raises(StorageFull), door.let_in(1):
         pass
     with door.let_in(None), pytest.raises(StorageFull), door.let_query_in(1_000_000):

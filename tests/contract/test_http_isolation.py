@@ -61,7 +61,7 @@ async def kept_letter(served: Web, image_id: str) -> str:
     assert image is not None
     event, error = uploaded_event(image), RuntimeError("what nobody foresaw")
     message = dead_letter(Step.IMAGE_PROCESSING, event, error, 3, incoming(b""))
-    await keeper.process(message.event, served.services)  # type: ignore[arg-type] # a letter
+    await keeper.process(message.event, served.services)  # a letter
     return kept_as(image.tenantId, message.event.eventId)
 
 

@@ -159,8 +159,8 @@ def test_a_claim_of_a_clock_that_is_wrong_binds_nobody() -> None:
     for minutes, recent in ((0, True), (-2, False), (2, False)):
         at = (now + timedelta(minutes=minutes)).isoformat()
         assert is_recent(at, seconds=30) is recent
-    for at in (None, "", "yesterday", "2026-01-01T00:00:00"):
-        assert not is_recent(at, seconds=30)
+    for unread in (None, "", "yesterday", "2026-01-01T00:00:00"):
+        assert not is_recent(unread, seconds=30)
 
 
 async def test_a_letter_that_is_written_again_after_a_kill_is_found(workers: list[Web]) -> None:

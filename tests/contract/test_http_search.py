@@ -191,24 +191,24 @@ async def test_searches_that_wait_for_the_model_are_bounded(tmp_path: Path) -> N
         form = FormData({"tenantId": TENANT}, default_to_multipart=True)
         for name, value in fields.items():
             form.add_field(name, value, filename="q.jpg" if name == "queryImage" else None)
-        async with served.client.post(SEARCH, data=form) as response:
+        async with web.client.post(SEARCH, data=form) as response:
             if response.status == 429:
                 assert int(response.headers["Retry-After"]) > 0
             return response.status, (await response.json())["errorCode"]
 
-    async with running(tmp_path, features=features, max_uploads=2) as served:
-        image_id = (await served.upload(ROCKET))["imageId"]
-        await served.index(image_id)
+    async with running(tmp_path, features=features, max_uploads=2) as web:
+        image_id = (await web.upload(ROCKET))["imageId"]
+        await web.index(image_id)
         features.extract = stalled  # type: ignore[method-assign] # only this one's
         large = noise_jpeg(1_000_000)
         searches = [asyncio.create_task(by(queryImage=large)) for _ in range(2)]
         await until(lambda: waiting == 2)
         async with asyncio.timeout(5):
             assert await by(queryImage=large) == (429, "TOO_MANY_REQUESTS")
-        assert len(served.spooled) == 2
+        assert len(web.spooled) == 2
         # What needs no model goes on.
         assert await by(imageId=image_id) == (200, None)
-        await served.upload(photograph("coffee").data)
+        await web.upload(photograph("coffee").data)
         go_on.set()
         assert await asyncio.gather(*searches) == [(200, None)] * 2
         assert await by(queryImage=large) == (200, None)

@@ -33,13 +33,14 @@ async def asked(
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, ("127.0.0.1", served.client.port or 0))
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
-    writer.transport.pause_reading()
+    transport = cast(asyncio.Transport, writer.transport)
+    transport.pause_reading()
     lines = (f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers)
     writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
     try:
-        yield reader, writer.transport
+        yield reader, transport
     finally:
-        writer.transport.abort()
+        transport.abort()
         with contextlib.suppress(ConnectionError, TimeoutError):
             await writer.wait_closed()
 

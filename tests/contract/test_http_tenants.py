@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,13 @@ from aiohttp import FormData
 
 from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S
 from deeplens_streams.client import Client
-from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable, TenantDeleting
+from deeplens_streams.errors import (
+    BrokerUnavailable,
+    QuotaExceeded,
+    RegistryUnavailable,
+    StorageUnavailable,
+    TenantDeleting,
+)
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.tenancy import api_keys, quotas, registry
@@ -229,7 +236,7 @@ async def test_a_quota_of_bytes(served: Web) -> None:
 
 async def test_rates_of_uploads_and_searches(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 6_000_000.0
-    monkeypatch.setattr(quotas.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     key = await tenant_key(served, "acme")
     limits = {"uploadsPerMinute": 3, "searchesPerMinute": 2}
     await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": limits})
@@ -259,7 +266,7 @@ async def test_two_workers_share_a_quota_and_what_lies_idle_comes_back(served: W
     assert [lease.images for lease in held.leases.values()] == [10]
     taken += [await second.upload("acme", 1) for _ in range(79)]
     assert len({room.lease for room in taken}) > 8
-    with pytest.raises(quotas.QuotaExceeded):
+    with pytest.raises(QuotaExceeded):
         await second.upload("acme", 1)
     await first.stop()
 
@@ -336,7 +343,7 @@ async def test_a_registry_that_says_nothing_is_503(
     monkeypatch.setattr(served.registry, "_publish", nothing)
     status, answer = await ask(served, "POST", f"{TENANTS}/acme/suspend", OPERATOR)
     assert (status, answer["errorCode"]) == (503, "REGISTRY_UNAVAILABLE")
-    with pytest.raises(registry.RegistryUnavailable):
+    with pytest.raises(RegistryUnavailable):
         await Registry(nothing).ready()
 
 
@@ -354,7 +361,7 @@ async def test_who_is_in_line_for_room_waits_no_longer_than_who_asks_for_it(
         for ask_for in (lambda: web.quotas.upload("acme", 1), lambda: web.quotas.rate("acme")):
             asked.clear()
             said = await asyncio.gather(*(ask_for() for _ in range(20)), return_exceptions=True)
-            assert {type(each) for each in said} == {registry.RegistryUnavailable}
+            assert {type(each) for each in said} == {RegistryUnavailable}
             assert len(asked) <= 2, "one after the other, each would have asked in vain"
 
 

@@ -305,8 +305,8 @@ class Faults:
     #: Of the last original.
     key = ""
 
-    def __init__(self, store: Any) -> None:
-        super().__init__(store)
+    def __init__(self, *store: Any) -> None:
+        super().__init__(*store)
         self.reached = Event()
 
     def done(self, key: str) -> None:

@@ -212,7 +212,7 @@ async def test_a_silent_name_server_holds_up_nobody_else(
         answered.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
-    monkeypatch.setattr(fetcher.socket, "getaddrinfo", silent)
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
     url = site.url("/picture", "silent.example")
     waiting = [asyncio.create_task(import_from(served, url)) for _ in range(8)]
     try:

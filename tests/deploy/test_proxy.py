@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -108,7 +109,7 @@ def test_haproxy_reads_the_file() -> None:
     run(program("haproxy"), "-c", "-f", str(CONFIG))
 
 
-async def test_a_worker_that_is_gone_is_passed_over(proxy: Callable) -> None:
+async def test_a_worker_that_is_gone_is_passed_over(proxy: Callable[..., Any]) -> None:
     async with (
         worker(answer_path) as alive,
         proxy(free_port(), alive, free_port()) as url,
@@ -164,7 +165,9 @@ async def until_they_answer(url: str, http: aiohttp.ClientSession, wanted: set[s
             await asyncio.sleep(0.1)
 
 
-async def test_a_worker_that_takes_long_to_say_that_it_is_ready_is_ready(proxy: Callable) -> None:
+async def test_a_worker_that_takes_long_to_say_that_it_is_ready_is_ready(
+    proxy: Callable[..., Any],
+) -> None:
     # What a worker needs that gives a dependency its 2 s, and some time of its own.
     slow = Checked("slow", seconds=2.5)
     async with (
@@ -179,7 +182,7 @@ async def test_a_worker_that_takes_long_to_say_that_it_is_ready_is_ready(proxy: 
     assert set(slow.asked) == {"/health/ready?only=broker,storage"}
 
 
-async def test_uploads_pass_a_worker_over_that_is_not_ready(proxy: Callable) -> None:
+async def test_uploads_pass_a_worker_over_that_is_not_ready(proxy: Callable[..., Any]) -> None:
     well, sick = Checked("well"), Checked("sick", status=503)
     async with (
         worker(well.answer) as one,
@@ -198,7 +201,7 @@ async def test_uploads_pass_a_worker_over_that_is_not_ready(proxy: Callable) -> 
         await until_they_answer(url, http, {"sick"})
 
 
-async def test_without_kafka_all_workers_go_on_with_the_rest(proxy: Callable) -> None:
+async def test_without_kafka_all_workers_go_on_with_the_rest(proxy: Callable[..., Any]) -> None:
     """What all share is away: nobody is ready for uploads, and each answers for itself."""
     one, other = Checked("one", status=503), Checked("other", status=503)
     async with (
@@ -226,7 +229,7 @@ async def test_without_kafka_all_workers_go_on_with_the_rest(proxy: Callable) ->
             assert response.headers["Retry-After"] == "5"
 
 
-async def test_without_a_worker_the_proxy_speaks_as_the_api_does(proxy: Callable) -> None:
+async def test_without_a_worker_the_proxy_speaks_as_the_api_does(proxy: Callable[..., Any]) -> None:
     async def dead(_request: web.Request) -> web.Response:
         return web.Response(status=500)
 
@@ -254,7 +257,7 @@ async def test_without_a_worker_the_proxy_speaks_as_the_api_does(proxy: Callable
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_a_request_that_a_worker_began_to_read_is_not_sent_again(
-    method: str, proxy: Callable
+    method: str, proxy: Callable[..., Any]
 ) -> None:
     taken: list[bytes] = []
 
@@ -274,7 +277,7 @@ async def test_a_request_that_a_worker_began_to_read_is_not_sent_again(
             assert len(taken) == sent
 
 
-async def test_an_upload_streams(proxy: Callable) -> None:
+async def test_an_upload_streams(proxy: Callable[..., Any]) -> None:
     """The worker has the beginning while the client still holds back the end."""
     arrived, size = asyncio.Event(), 10_000_000
     received = 0
@@ -302,7 +305,7 @@ async def test_an_upload_streams(proxy: Callable) -> None:
         assert await response.text() == str(size)
 
 
-async def test_websockets_pass(proxy: Callable) -> None:
+async def test_websockets_pass(proxy: Callable[..., Any]) -> None:
     async def echo(request: web.Request) -> web.WebSocketResponse:
         socket_ = web.WebSocketResponse()
         await socket_.prepare(request)
@@ -320,7 +323,7 @@ async def test_websockets_pass(proxy: Callable) -> None:
         assert await client.receive_str(timeout=30) == "img_1 hello"
 
 
-async def test_clients_reach_what_they_need_and_nothing_else(proxy: Callable) -> None:
+async def test_clients_reach_what_they_need_and_nothing_else(proxy: Callable[..., Any]) -> None:
     inside = ("/internal", "/tables", "/metrics")
     tricks = ["/%69nternal/rows", "/api/../internal/rows", "//internal/rows", "/./tables", "/x"]
     async with worker(answer_path) as port, proxy(port) as url:

@@ -164,8 +164,8 @@ def _wire_storage(fuse: Fuse) -> None:
         await delete(self, key, action=action)
         written("delete", key)
 
-    LocalBlobs._place = _place  # type: ignore[method-assign]
-    LocalBlobs.swap = _swap  # type: ignore[method-assign]
+    LocalBlobs._place = _place  # type: ignore[method-assign, assignment]
+    LocalBlobs.swap = _swap  # type: ignore[method-assign, assignment]
     LocalBlobs.delete = _delete  # type: ignore[method-assign]
 
 
@@ -198,12 +198,12 @@ def _wire_kafka(fuse: Fuse) -> None:
     async def _commit(self: Consumer, offsets: Any) -> bool:
         committed = await commit(self, offsets)
         if committed:
-            role = self.app.conf.id.rpartition("-")[2]  # type: ignore[attr-defined]
+            role = self.app.conf.id.rpartition("-")[2]
             fuse.written(f"kafka: offsets of {role}")
         return committed
 
     Publisher._send = _send  # type: ignore[method-assign]
-    Consumer._commit = _commit  # type: ignore[method-assign]
+    Consumer._commit = _commit  # type: ignore[method-assign, assignment]
 
 
 def _told(message: Message) -> str:

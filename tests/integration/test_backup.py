@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,20 +99,14 @@ def upload(up: Up, name: str, key: str) -> str:
 
 
 def completed(up: Up, ids: list[str]) -> None:
-    for image_id in ids:
-        until(
-            lambda image_id=image_id: (
-                httpx.get(
-                    f"{up.url}/api/v1/images/{image_id}/status",
-                    headers=headers(OPERATOR),
-                    timeout=60,
-                )
-                .json()
-                .get("status")
-                == "completed"
-            ),
-            what=image_id,
+    def is_completed(image_id: str) -> bool:
+        answer = httpx.get(
+            f"{up.url}/api/v1/images/{image_id}/status", headers=headers(OPERATOR), timeout=60
         )
+        return bool(answer.json().get("status") == "completed")
+
+    for image_id in ids:
+        until(partial(is_completed, image_id), what=image_id)
 
 
 def most_alike(up: Up, name: str, key: str) -> str:

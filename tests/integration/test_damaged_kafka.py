@@ -14,7 +14,7 @@ from deeplens_streams.cli.console import err
 from deeplens_streams.cli.local_system import System
 from deeplens_streams.cli.startup_progress import Steps
 from deeplens_streams.config import load_settings
-from deeplens_streams.embedded_kafka import KafkaServer, server
+from deeplens_streams.embedded_kafka import KafkaServer, properties, server
 from deeplens_streams.embedded_kafka.server import KafkaEnded
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -91,7 +91,7 @@ def test_another_reason_moves_nothing_and_the_next_start_has_every_record(
         file.write(bytes(4096))
     size = (home.kafka / SEGMENT).stat().st_size
     with monkeypatch.context() as broken:
-        broken.setattr(server, "JVM_FLAGS", (*server.JVM_FLAGS, "-XX:+NoSuchOption"))
+        broken.setattr(server, "JVM_FLAGS", (*properties.JVM_FLAGS, "-XX:+NoSuchOption"))
         with pytest.raises(KafkaEnded, match="ended at its start"):
             home.start()
     assert home.aside() == []

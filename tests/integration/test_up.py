@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 #: A proxy that is not there is a network that is not there.
-NO_NETWORK = {
+NO_NETWORK: dict[str, Any] = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "https_proxy": "http://127.0.0.1:9",
     "NO_PROXY": "127.0.0.1",

@@ -7,6 +7,7 @@ import ctypes
 import os
 import time
 from threading import Event
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +104,8 @@ class Engine:
 
 
 if __name__ == "__main__":
-    in_process.open_engine = Engine
-    decode._decode = _decode
-    decode._weight = lambda _data, _max_pixels: (1, True)
-    main.container_room = lambda: ROOM_BYTES
+    patch.object(in_process, "open_engine", Engine).start()
+    patch.object(decode, "_decode", _decode).start()
+    patch.object(decode, "_weight", lambda _data, _max_pixels: (1, True)).start()
+    patch.object(main, "container_room", lambda: ROOM_BYTES).start()
     main.main()

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_the_weights_are_those_that_the_row_names(weights: Path) -> None:
 def test_vectors_are_the_pooled_activations_of_their_network(
     ours: TorchEngine, theirs: nn.Module, pixels: np.ndarray
 ) -> None:
-    activations = theirs.extract_features(normalised(pixels)).mean(dim=(2, 3))
+    activations = cast(Any, theirs).extract_features(normalised(pixels)).mean(dim=(2, 3))
     expected = nn.functional.normalize(activations).numpy()
     found = ours(pixels)
     assert found.shape == (len(pixels), EFFICIENTNET_LITE0.dimension)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.photographs import photograph
 from tests.support.waiting import until
 
 
-def child(**limits: float) -> ChildFeatures:
+def child(**limits: Any) -> ChildFeatures:
     return ChildFeatures(Settings(weights="untrained", log_format="json"), UNTRAINED, **limits)
 
 

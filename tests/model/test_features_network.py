@@ -65,6 +65,8 @@ def theirs() -> nn.Module:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.0)
             nn.init.normal_(layer.bias, std=0.2)
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             nn.init.normal_(layer.running_mean, std=0.2)
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
     return model.eval()

@@ -60,7 +60,7 @@ async def fail(
     )
     error = error or RuntimeError("what nobody foresaw")
     message = dead_letter(Step.FEATURE_EXTRACTION, event, error, 3, incoming(b""))
-    await keeper.process(message.event, served.context.services)  # type: ignore[arg-type] # a letter
+    await keeper.process(message.event, served.context.services)  # a letter
     failed = report(
         Step.FEATURE_EXTRACTION, StepStatus.FAILED, modelName=model.name, generation=generation
     )

@@ -10,5 +10,5 @@ from deeplens_streams.deletion.ageing import Ageing, Timings
 
 if __name__ == "__main__":
     settled.GRACE_S = 0.0
-    Ageing.__init__.__defaults__ = (Timings(first=1.0, apart=1.0),)  # type: ignore[misc]
+    Ageing.__init__.__defaults__ = (Timings(first=1.0, apart=1.0),)
     main()

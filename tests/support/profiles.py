@@ -99,9 +99,11 @@ def _fixed(values: np.ndarray | tuple[float, ...]) -> bytes:
 
 def converted(image: Image.Image, profile: bytes) -> Image.Image:
     """Return a picture in sRGB in a profile's colours."""
-    return ImageCms.profileToProfile(
+    found = ImageCms.profileToProfile(
         image, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
     )
+    assert found is not None
+    return found
 
 
 @cache
@@ -125,5 +127,6 @@ def in_ink(image: Image.Image, profile: bytes) -> Image.Image:
         "CMYK",
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
+    assert ink is not None
     del ink.info["icc_profile"]  # saving is to say whether it goes along
     return ink

@@ -19,7 +19,7 @@ DIMENSION = 2048
 MODEL = "resnet50-untrained"
 
 
-def vector(data: bytes) -> np.ndarray:  # type: ignore[type-arg] # of float32
+def vector(data: bytes) -> np.ndarray:  # of float32
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8])
     found = np.random.default_rng(seed).standard_normal(DIMENSION, dtype=np.float32)
     return found / np.linalg.norm(found)

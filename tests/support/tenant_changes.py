@@ -44,7 +44,7 @@ def after(row: Tenant | None, change: TenantChange, *, is_open: bool = False) ->
     return found
 
 
-def tenant(**limits: int) -> Tenant:
+def tenant(**limits: Any) -> Tenant:
     return after(None, event(ChangeKind.CREATE, limits=Limits(**limits)))
 
 

@@ -11,7 +11,7 @@ from deeplens_streams.vectors import VectorPoint, VectorStore
 from models.collections import CollectionStatus
 
 DIMENSION = 32
-HERE = {"tenant": "acme-corp", "model": "resnet50"}
+HERE: dict[str, Any] = {"tenant": "acme-corp", "model": "resnet50"}
 
 
 def unit(seed: int, dimension: int = DIMENSION) -> npt.NDArray[np.float32]:
@@ -39,7 +39,7 @@ def point(vector: npt.NDArray[np.float32], **payload: Any) -> VectorPoint:
 
 
 NAME = "tenant_acme-corp_resnet50_vectors"
-THERE = {"tenant": "acmecorp", "model": "resnet50"}
+THERE: dict[str, Any] = {"tenant": "acmecorp", "model": "resnet50"}
 
 
 async def settled(vectors: VectorStore, seconds: float = 120) -> None:

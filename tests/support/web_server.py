@@ -224,11 +224,11 @@ class Web:
         self.sent += [each for each in messages if each.topic is not TENANT_CHANGES]
         uploads = [each.event for each in messages if each.topic is UPLOADED]
         self.published += uploads
-        work = [self.index(event.image_id) for event in uploads if self.indexes]
+        work = [self.index(cast(str, event.image_id)) for event in uploads if self.indexes]
         if self.purges:
             work += [self.purge(each.event) for each in messages if each.topic is DELETED]
-        for each in work:
-            task = asyncio.create_task(each)
+        for step in work:
+            task = asyncio.create_task(step)
             self._work.add(task)
             task.add_done_callback(self._work.discard)
 

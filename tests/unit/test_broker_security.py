@@ -2,7 +2,7 @@
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.auth import SASLCredentials, SSLCredentials
@@ -98,7 +98,7 @@ def test_every_app_has_them(tmp_path: Path, authority: Authority) -> None:
         **LOGIN,
     )
     for app in build_apps(given).process_apps:
-        for credentials in (app.conf.broker_credentials, app.producer.credentials):
+        for credentials in (app.conf.broker_credentials, cast(Any, app.producer).credentials):
             assert isinstance(credentials, SASLCredentials)
             assert credentials.password == PASSWORD
             assert credentials.ssl_context is broker_security(given).tls

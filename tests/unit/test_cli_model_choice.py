@@ -57,7 +57,8 @@ async def test_where_none_can_be_had_it_is_one_sentence(
 
 
 async def test_a_model_that_is_named_is_taken_or_refused(tmp_path: Path) -> None:
-    for named in ({"weights": "untrained"}, {"model": UNTRAINED.name}):
+    ways: list[dict[str, Any]] = [{"weights": "untrained"}, {"model": UNTRAINED.name}]
+    for named in ways:
         assert (await chosen(tmp_path, **named)).name == UNTRAINED.name
     choice = await chosen(tmp_path, online=True, model="resnet50")
     assert choice.why == "resnet50, as DEEPLENS_MODEL says"

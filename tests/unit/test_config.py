@@ -32,7 +32,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.roles == (Role.API, Role.INDEX)
     assert settings.extractor_url == ("http://x:8001", "http://y:8001")
     with pytest.raises(ValidationError):
-        settings.broker = "other"  # type: ignore[misc]  # frozen: that is the point
+        settings.broker = "other"  # frozen: that is the point
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 async def accumulator(clock: Callable[[float], None]) -> Any:
     del clock
     made = MessageAccumulator(Cluster(), 300, 0, 30, loop=asyncio.get_running_loop())
-    rest_between_requests(SimpleNamespace(_message_accumulator=made), REST_S)  # type: ignore[arg-type]
+    rest_between_requests(SimpleNamespace(_message_accumulator=made), REST_S)
     return made
 
 

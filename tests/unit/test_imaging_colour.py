@@ -18,6 +18,7 @@ from tests.support.profiles import (
     P3,
     PROPHOTO,
     SRGB,
+    SRGB_CURVE,
     Chromaticities,
     encoded,
     grey_profile,
@@ -62,7 +63,7 @@ def changes_nothing(profile: bytes) -> bool:
 def test_colours_of_a_profile_are_the_same_in_srgb(
     format: str, primaries: Chromaticities, white: tuple[float, float], gamma: float | None
 ) -> None:
-    profile = rgb_profile(primaries, white, **({"curve": gamma} if gamma else {}))
+    profile = rgb_profile(primaries, white, gamma or SRGB_CURVE)
     picture = blocks(encoded(COLOURS, primaries, white, gamma))
     options = {"lossless": True} if format == "WEBP" else {"quality": 100}
     for seen in corners(shown(saved(picture, format, icc_profile=profile, **options))):

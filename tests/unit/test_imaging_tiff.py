@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ EXPECTED = decoded(saved(Image.fromarray((RAMP * 255).round().astype(np.uint8)),
 _EXACT = 1.5
 
 
-def tiff(samples: np.ndarray, **options: object) -> bytes:
+def tiff(samples: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, samples, **options)
     return buffer.getvalue()
@@ -26,11 +27,11 @@ def tiff(samples: np.ndarray, **options: object) -> bytes:
 
 def ramp(kind: str) -> np.ndarray:
     """Return the ramp in this type, from its least number to its greatest, or from 0 to 1."""
-    kind = np.dtype(kind)
-    if kind.kind == "f":
-        return RAMP.astype(kind)
-    limits = np.iinfo(kind)
-    return (limits.min + RAMP * (int(limits.max) - limits.min) * 0.9999999).astype(kind)
+    dtype = np.dtype(kind)
+    if dtype.kind == "f":
+        return RAMP.astype(dtype)
+    limits = np.iinfo(dtype)
+    return (limits.min + RAMP * (int(limits.max) - limits.min) * 0.9999999).astype(dtype)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -102,7 +103,7 @@ def test_colours_of_fewer_samples_than_brightness_are_read(across: int) -> None:
     packed = np.concatenate([bright, blocks[:, :, 0, 0, 1:]], axis=2).astype(np.uint8)
     written = tiff(np.zeros((SIDE, SIDE, 3), np.uint8), photometric="ycbcr", metadata=None)
     with tifffile.TiffFile(io.BytesIO(written)) as file:
-        tags = file.pages[0].tags
+        tags = file.pages[0].aspage().tags
         at = file.pages[0].dataoffsets[0]
         told = tags["YCbCrSubSampling"].valueoffset if "YCbCrSubSampling" in tags else None
     data = bytearray(written)
@@ -119,7 +120,7 @@ def test_bits_of_an_odd_number_are_scaled() -> None:
     packed = np.unpackbits(samples.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 4:]
     written = bytearray(tiff(np.zeros((SIDE, SIDE * 3 // 2), np.uint8), metadata=None))
     with tifffile.TiffFile(io.BytesIO(bytes(written))) as file:
-        page = file.pages[0]
+        page = file.pages[0].aspage()
         at = page.dataoffsets[0]
         width, bits = page.tags["ImageWidth"], page.tags["BitsPerSample"]
         written[width.valueoffset : width.valueoffset + 2] = SIDE.to_bytes(2, "little")

@@ -17,7 +17,7 @@ _SHORT, _LONG = 3, 4
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE = 0, 1, 3
 
 
-def planes(*values: int, scale: int = 1, **options: object) -> bytes:
+def planes(*values: int, scale: int = 1, **options: Any) -> bytes:
     """Return a picture of one colour, each sample in a plane of its own, by tifffile."""
     kind = np.uint8 if scale == 1 else np.uint16
     samples = np.stack([np.full((SIDE, SIDE), each * scale, kind) for each in values])
@@ -94,10 +94,14 @@ def test_planes_that_are_no_colour_change_none(
     extra: list[str],
     colour: tuple[int, ...],
     compression: str | None,
-    layout: dict[str, object],
+    layout: dict[str, Any],
 ) -> None:
     meaning = "rgb" if len(values) > 2 else "minisblack"
-    options = {"photometric": meaning, "extrasamples": extra, "compression": compression} | layout
+    options: dict[str, Any] = {
+        "photometric": meaning,
+        "extrasamples": extra,
+        "compression": compression,
+    } | layout
     for scale in (1, 257) if len(values) < 5 else (1,):
         (found,) = shown(planes(*values, scale=scale, **options))
         assert np.abs(np.array(found) - colour).max() <= 1
@@ -108,7 +112,11 @@ def test_planes_that_are_no_colour_change_none(
 def test_alpha_in_a_plane_beside_grey_is_a_kind_that_nothing_reads(
     extra: str, compression: str | None
 ) -> None:
-    options = {"photometric": "minisblack", "extrasamples": [extra], "compression": compression}
+    options: dict[str, Any] = {
+        "photometric": "minisblack",
+        "extrasamples": [extra],
+        "compression": compression,
+    }
     with pytest.raises(UnsupportedKind, match="alpha in a plane"):
         inspect(io.BytesIO(planes(100, 255, **options)), max_pixels=LIMIT)
 
@@ -116,7 +124,13 @@ def test_alpha_in_a_plane_beside_grey_is_a_kind_that_nothing_reads(
 def test_alpha_in_a_plane_beside_a_palette_is_a_kind_that_nothing_reads() -> None:
     plane = bytes(SIDE * SIDE)
     colours = (257 * 10,) * 256 + (257 * 100,) * 256 + (257 * 200,) * 256
-    options = {"meaning": _PALETTE, "samples": 2, "extra": 2, "planar": 2, "colours": colours}
+    options: dict[str, Any] = {
+        "meaning": _PALETTE,
+        "samples": 2,
+        "extra": 2,
+        "planar": 2,
+        "colours": colours,
+    }
     with pytest.raises(UnsupportedKind, match="alpha in a plane"):
         inspect(io.BytesIO(strips(plane, plane, **options)), max_pixels=LIMIT)
 
@@ -198,6 +212,6 @@ def test_a_palette_of_bytes_is_taken_as_it_is(
 
 def test_a_palette_of_bytes_may_have_alpha_beside_it() -> None:
     colours = (10,) * 256 + (100,) * 256 + (255,) * 256
-    options = {"meaning": _PALETTE, "samples": 2, "extra": 2, "colours": colours}
+    options: dict[str, Any] = {"meaning": _PALETTE, "samples": 2, "extra": 2, "colours": colours}
     (found,) = shown(strips(b"\5\xff" * (SIDE * SIDE), **options))
     assert found == [10, 100, 255]

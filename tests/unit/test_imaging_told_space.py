@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def corners(data: bytes) -> np.ndarray:
     return decoded(data)[[[40], [180]], [40, 180]].astype(int)
 
 
-def off(data: bytes, expected: np.ndarray = COLOURS) -> int:
+def off(data: bytes, expected: np.ndarray | np.floating[Any] = COLOURS) -> int:
     """Return the levels by which the worst quarter is off."""
     return int(np.abs(corners(data) - expected.astype(int)).max())
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def bitmap(*masks: int, bits: int = 32, rows: int = 8) -> bytes:
     return b"BM" + told + head + struct.pack("<III", *masks) + pixels
 
 
-def tiff(samples: np.ndarray, **options: object) -> bytes:
+def tiff(samples: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, samples, **options)
     return buffer.getvalue()

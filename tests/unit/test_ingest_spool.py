@@ -14,6 +14,7 @@ import pytest
 from deeplens_streams.errors import StorageFull, StorageUnavailable, UndecodableImage
 from deeplens_streams.ingest import spool as spooling
 from deeplens_streams.ingest.spool import BLOCK_BYTES, Spool, SpooledFile
+from deeplens_streams.storage.blobs.files import write_all
 
 SMALL, LARGE = BLOCK_BYTES - 1, 3 * BLOCK_BYTES + 7
 
@@ -100,7 +101,7 @@ async def test_a_request_cancelled_while_a_thread_writes_leaves_nothing(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     reached, release = Event(), Event()
-    write = spooling.write_all
+    write = write_all
 
     def slow(*given: Any) -> None:
         if step == "the first block" or ended:

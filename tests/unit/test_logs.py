@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 import pytest
 import structlog
@@ -40,7 +41,7 @@ def test_our_own_lines_and_grave_ones_are_always_heard() -> None:
 
 def test_after_a_while_it_says_how_often_it_was_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     heard, clock = OnceInAWhile(), [1000.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     assert heard.filter(line("mode", "away from %s", "here"))
     assert not heard.filter(line("mode", "away from %s", "here"))
     clock[0] += 301

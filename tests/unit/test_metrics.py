@@ -1,6 +1,7 @@
 """Labels of what comes from topics, which take anybody's events."""
 
 import uuid
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -65,7 +66,7 @@ def test_every_stage_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     names: set[str] = set()
     init = stage.Stage.__init__
 
-    def noted(self: stage.Stage, name: str, *args: object, **kwargs: object) -> None:
+    def noted(self: stage.Stage[Any], name: str, *args: object, **kwargs: object) -> None:
         names.add(str(name))
         init(self, name, *args, **kwargs)  # type: ignore[arg-type]  # as they came
 

@@ -62,7 +62,8 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def read(workers: Workers) -> list[str]:
-    return [row.imageId async for page in workers.patient().pages() for row in page]
+    rows = [row async for page in workers.patient().pages() for row in page]
+    return [cast(ImageRow, row).imageId for row in rows]
 
 
 async def test_a_walk_goes_on_at_the_new_owner_where_it_was() -> None:

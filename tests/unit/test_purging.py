@@ -22,6 +22,7 @@ from deeplens_streams.pipeline import dead_letters as letters
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
+from deeplens_streams.storage.images import ObjectImages
 from deeplens_streams.storage.listing.walk import MAX_AT_ONCE
 from deeplens_streams.testing.vectors import MemoryVectors
 from deeplens_streams.vectors import VectorPoint
@@ -276,7 +277,7 @@ async def test_images_that_come_late_or_cannot_be_read_are_counted_too(
 ) -> None:
     outbox, first, damaged = Outbox(), await stored(services), await stored(services)
     write = Write(image_objects.metadata_key_of(damaged), b"{")
-    await services.storage._blobs.put(write, action="damage")
+    await cast(ObjectImages, services.storage)._blobs.put(write, action="damage")
     late: list[StoredImage] = []
 
     async def upload(message: Message) -> None:

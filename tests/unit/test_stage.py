@@ -22,6 +22,7 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.pipeline import stage
+from deeplens_streams.pipeline.dead_letters import unreadable
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.stage import Stage
 from models.events import (
@@ -333,7 +334,7 @@ async def test_a_letter_of_the_largest_message_fits_its_topic() -> None:
     outbox, half = Outbox(), FAILED.max_bytes // 2
     message = incoming(b"x" * half)
     message.key = b"k" * half
-    await outbox.send(stage.letters.unreadable("dead_letters", message, MalformedEvent()))
+    await outbox.send(unreadable("dead_letters", message, MalformedEvent()))
     (letter,) = letters(outbox)
     assert len(codec.encode(letter)) < FAILED.max_bytes
 

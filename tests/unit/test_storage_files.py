@@ -123,7 +123,7 @@ def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: ObjectImages) -> None:
+def test_a_killed_process_leaves_nothing_half(tmp_path: Path, blobs: LocalBlobs) -> None:
     """Killed at whatever moment: what has an object's name has all of its bytes."""
     code = (
         "import sys; from pathlib import Path\n"
@@ -142,7 +142,7 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, storage: ObjectIma
             data = path.read_bytes()
             assert data == data[:1] * 2_000_000
             path.unlink()
-    listing = asyncio.run(storage._blobs.children("acme-corp/thumbnail", action="look"))
+    listing = asyncio.run(blobs.children("acme-corp/thumbnail", action="look"))
     assert listing == []
 
 
@@ -197,10 +197,10 @@ async def test_no_room_is_told_from_other_faults(
 
 
 async def test_a_large_object_is_read_off_the_loop(
-    storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectImages, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_threads = []
-    run = storage._blobs._run
+    run = blobs._run
 
     async def watched(work: Callable[[], Any]) -> Any:
         in_threads.append(await run(work))
@@ -210,17 +210,17 @@ async def test_a_large_object_is_read_off_the_loop(
         stored, data = image(storage), os.urandom(size)
         await storage.put_image(stored, data)
         with monkeypatch.context() as patch:
-            patch.setattr(storage._blobs, "_run", watched)
+            patch.setattr(blobs, "_run", watched)
             assert await storage.get(tenant="acme-corp", key=stored.originalKey) == data
     assert [len(data) for data in in_threads] == [262_145]
 
 
 async def test_nothing_is_written_behind_a_cancelled_upload(
-    storage: ObjectImages, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectImages, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = image(storage)
     reached, release = Event(), Event()
-    make = storage._blobs._new
+    make = blobs._new
 
     def slow(one: Write) -> NewFile:
         if one.key.startswith("index/"):
@@ -228,7 +228,7 @@ async def test_nothing_is_written_behind_a_cancelled_upload(
             release.wait()
         return make(one)
 
-    monkeypatch.setattr(storage._blobs, "_new", slow)
+    monkeypatch.setattr(blobs, "_new", slow)
     upload = asyncio.create_task(storage.put_image(stored, b"bytes"))
     await asyncio.to_thread(reached.wait)
     for _ in range(2):  # impatience changes nothing
@@ -241,11 +241,11 @@ async def test_nothing_is_written_behind_a_cancelled_upload(
     # All three are there or will never be: removing them now removes the picture.
     await storage.delete_metadata(tenant="acme-corp", image_id=stored.imageId)
     await storage.delete_object(tenant="acme-corp", key=stored.originalKey)
-    assert names(storage._blobs._folder) == []
+    assert names(blobs._folder) == []
 
 
 async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
-    storage: ObjectImages,
+    storage: ObjectImages, blobs: LocalBlobs
 ) -> None:
     reached, release = Event(), Event()
 
@@ -254,7 +254,7 @@ async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
         release.wait()
         yield ()
 
-    busy = [asyncio.create_task(storage._blobs._do(busy_steps())) for _ in range(20)]
+    busy = [asyncio.create_task(blobs._do(busy_steps())) for _ in range(20)]
     await asyncio.to_thread(reached.wait)
     upload = asyncio.create_task(storage.put_image(image(storage), b"bytes"))
     await asyncio.sleep(0)
@@ -263,7 +263,7 @@ async def test_what_waits_for_a_thread_is_not_written_when_cancelled(
         await upload
     release.set()
     await asyncio.gather(*busy)
-    assert names(storage._blobs._folder) == []
+    assert names(blobs._folder) == []
 
 
 async def test_folders_of_obstore_and_ours_are_the_same(

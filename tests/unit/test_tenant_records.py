@@ -457,7 +457,7 @@ async def test_marks_of_a_topic_that_was_lost_are_forgotten() -> None:
     part = Part()
     await part.made()
     for partition, offset in ((0, 5000), (1, 3)):
-        data = {"partition": partition, "counts": [count(offset)]}
+        data: dict[str, Any] = {"partition": partition, "counts": [count(offset)]}
         await part.change(event(ChangeKind.COUNT, **data))
     await part.start()
     part.recovery.note_ends(part.rows.values(), {0: 2, 1: 4})

@@ -1,5 +1,8 @@
 """Changes of a tenant's row: plain functions, one event after the other."""
 
+import time
+from typing import Any
+
 import pytest
 
 from agents import tenants as agent
@@ -25,7 +28,6 @@ from models.tenants import (
     TenantChange,
     Usage,
 )
-from tables import tenants as table
 from tables.quota_leases import FILLED_DAYS, FULL
 from tables.tenants import ENDED_DAYS, EXISTS, GOING, MAX_ENDED, TOO_FAST, UNKNOWN, changed
 from tests.support.killed_systems import Fuse, System
@@ -195,7 +197,7 @@ def test_a_lease_that_is_given_back_twice_is_given_back_once() -> None:
 def test_room_of_a_picture_that_is_refused_after_all_is_free() -> None:
     row = tenant(images=100, bytes=10_000)
     assert leased(row, "l") == ""
-    refused = {"lease": "l", "images": 1, "bytes": 10}
+    refused: dict[str, Any] = {"lease": "l", "images": 1, "bytes": 10}
     row = after(row, event(ChangeKind.REFUSED, **refused))
     assert row.leases["l"].images == 9
     row = after(row, event(ChangeKind.RETURN, lease="l", images=7, bytes=70))
@@ -237,7 +239,7 @@ def test_the_system_limits_who_has_no_limits() -> None:
 
 def test_rates_are_of_one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 6_000.0
-    monkeypatch.setattr(table.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     row = tenant(uploadsPerMinute=5)
     for asked, outcome in ((3, ""), (3, TOO_FAST), (2, ""), (1, TOO_FAST)):
         ask = event(ChangeKind.RATE, uploads=asked)
@@ -267,7 +269,7 @@ def test_keys_end_at_once_or_after_a_while() -> None:
     assert row.keys[0].lastUsedAt == LATER
 
 
-def ended_key(number: int, **ends: str) -> ApiKey:
+def ended_key(number: int, **ends: Any) -> ApiKey:
     return ApiKey(keyId=f"k{number}", sha256="0" * 64, scopes=["read"], createdAt=NOW, **ends)
 
 

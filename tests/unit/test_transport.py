@@ -286,7 +286,7 @@ async def test_a_producer_that_has_not_heard_of_a_topic_says_so() -> None:
     client = SimpleNamespace(_metadata=ClusterMetadata())
     client._partition = partial(AIOKafkaProducer._partition, client)
     for connecting in (None, client):
-        producer._producer = connecting  # type: ignore[assignment]
+        producer._producer = connecting
         with pytest.raises(KeyError):
             producer.key_partition("some-changelog", b"a key")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from deeplens_streams.cli.doctor_checks import vectors as doctors_check
@@ -105,7 +106,9 @@ def upsert(vectors: VectorStore) -> Any:
 
 async def test_every_request_has_the_key_and_tls(server: KeyedServer, authority: Authority) -> None:
     settings = Settings(
-        qdrant_url=await server.start(), qdrant_api_key=KEY, qdrant_ca=authority.certificate
+        qdrant_url=await server.start(),
+        qdrant_api_key=SecretStr(KEY),
+        qdrant_ca=authority.certificate,
     )
     with warnings.catch_warnings(), capture_logs() as logs:
         warnings.simplefilter("error")
@@ -136,7 +139,9 @@ async def test_a_wrong_key_is_named_and_not_shown(
     server: KeyedServer, authority: Authority
 ) -> None:
     settings = Settings(
-        qdrant_url=await server.start(), qdrant_api_key="wrong-key", qdrant_ca=authority.certificate
+        qdrant_url=await server.start(),
+        qdrant_api_key=SecretStr("wrong-key"),
+        qdrant_ca=authority.certificate,
     )
     vectors = open_vectors(settings)
     with capture_logs() as logs, pytest.raises(VectorsUnavailable) as caught:
@@ -151,7 +156,7 @@ async def test_a_wrong_key_is_named_and_not_shown(
 
 
 async def test_a_server_that_nobody_vouches_for_gets_nothing(server: KeyedServer) -> None:
-    settings = Settings(qdrant_url=await server.start(), qdrant_api_key=KEY)
+    settings = Settings(qdrant_url=await server.start(), qdrant_api_key=SecretStr(KEY))
     vectors = open_vectors(settings)
     with pytest.raises(VectorsUnavailable) as caught:
         await upsert(vectors)

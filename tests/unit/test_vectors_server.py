@@ -22,7 +22,7 @@ from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.vectors.qdrant.client import Exists, Missing, connect
 from deeplens_streams.vectors.qdrant.store import ServerVectors
 
-HERE = {"tenant": "acme-corp", "model": "resnet50"}
+HERE: dict[str, Any] = {"tenant": "acme-corp", "model": "resnet50"}
 COLLECTION = "GET tenant_acme-corp_resnet50_vectors"
 ONE = np.array([1, 0, 0, 0], dtype=np.float32)
 

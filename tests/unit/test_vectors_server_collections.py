@@ -19,7 +19,7 @@ from deeplens_streams.vectors.qdrant.store import ServerVectors
 from models.collections import CollectionStatus
 from tests.support.qdrant_answers import info
 
-HERE = {"tenant": "acme-corp", "model": "resnet50"}
+HERE: dict[str, Any] = {"tenant": "acme-corp", "model": "resnet50"}
 ONE = np.array([1, 0, 0, 0], dtype=np.float32)
 OWN, SHARED = "tenant_acme-corp_resnet50_vectors", "shared_resnet50_vectors"
 

@@ -1,6 +1,7 @@
 """Up to which moment all is read, and all that came of it."""
 
 from collections import defaultdict
+from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
 
 from deeplens_streams.broker.watermark import HOPS, Watermark
@@ -38,7 +39,7 @@ def test_one_partition_that_is_not_read_holds_it_back() -> None:
     mark = Watermark()
     mark.note(at(0), ends={"a": 5, "b": 5}, read={"a": 5, "b": 5})
     for second in range(1, 60):
-        ends = {"a": 5 + second, "b": 6}
+        ends: dict[Hashable, int] = {"a": 5 + second, "b": 6}
         mark.note(at(second), ends=ends, read={"a": 5 + second, "b": 5})
     assert mark.at == at(0)
     mark.note(at(60), ends={"a": 65, "b": 6}, read={"a": 65, "b": 6})
@@ -77,8 +78,11 @@ def test_nothing_that_is_on_its_way_moved_last_before_it() -> None:
         queues[0].append((second, second))
         ends[0] += 1
         moved[second] = second
-        read = {topic: ends[topic] - len(queues[topic]) for topic in range(len(delays))}
-        mark.note(at(second), ends={topic: ends[topic] for topic in read}, read=read)
+        read: dict[Hashable, int] = {
+            topic: ends[topic] - len(queues[topic]) for topic in range(len(delays))
+        }
+        told: dict[Hashable, int] = {topic: ends[topic] for topic in range(len(delays))}
+        mark.note(at(second), ends=told, read=read)
         if mark.at is not None:
             assert all(at(since) >= mark.at for since in moved.values())
     assert mark.at is not None

@@ -1,13 +1,14 @@
 """What pictures wait for is learnt from those in hand, and holds for those behind them."""
 
+import time
 from typing import Any
 
+import orjson
 import pytest
 
 from deeplens_streams.broker import codec
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
-from deeplens_streams.status import outages
 from deeplens_streams.status.feed import KafkaStatusFeed
 from deeplens_streams.status.outages import FORGET_S, Outages
 from models.status import ImageRow, ImageStatusChanged, Step, StepReport, StepStatus
@@ -58,7 +59,7 @@ def known() -> Outages:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     reading = [1000.0]
-    monkeypatch.setattr(outages.time, "monotonic", lambda: reading[0])
+    monkeypatch.setattr(time, "monotonic", lambda: reading[0])
     return reading
 
 
@@ -192,5 +193,5 @@ async def test_the_feed_outlives_a_row_that_is_none(steps: Any) -> None:
     feed = KafkaStatusFeed(load_settings())
     feed._hand_out(changed(waits(image=IDS[0])))
     data = {"imageId": IDS[1], "status": "processing", "steps": steps}
-    feed._hand_out(codec.orjson.dumps({"data": data}))
+    feed._hand_out(orjson.dumps({"data": data}))
     assert feed.outages.are_any
