@@ -26,6 +26,10 @@ from deeplens_streams.config import Role, Settings, load_settings
 from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.trash import EmptyingTrash
+from deeplens_streams.interactive_queries.peers import Peers
+from deeplens_streams.interactive_queries.recovered_partitions import Recovered
+from deeplens_streams.interactive_queries.rows import TableRows
+from deeplens_streams.interactive_queries.table_pages import FaustTables
 from deeplens_streams.logs import configure_structlog, logging_config
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.status.feed import KafkaStatusFeed
@@ -37,9 +41,6 @@ from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.tenancy.registry_reader import RegistryReader
 from deeplens_streams.web.context import HealthContext, WebContext
-from deeplens_streams.web.inspection import FaustTables
-from deeplens_streams.web.recovered import Recovered
-from deeplens_streams.web.routing import TableRows
 from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants
 from tables.durable import DurableTable
@@ -183,10 +184,11 @@ def _serve(app: RoleApp, publisher: Publisher) -> None:
     )
     recovered = Recovered(app)
     app.ageing = Ageing(app.services, publisher.send, lambda: _has_first(app, recovered))
-    rows = TableRows(app, app.tables[image_status.NAME], settings, recovered)
+    peers = Peers(app, settings)
+    rows = TableRows(app, app.tables[image_status.NAME], peers, recovered)
 
     context = WebContext(
-        tables=FaustTables(app, settings, recovered),
+        tables=FaustTables(app, peers, recovered),
         services=app.services,
         publish=publisher.send,
         rows=rows,

@@ -13,6 +13,7 @@ from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
 from deeplens_streams.ingest.spool import Spool
+from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.registry import Registry
@@ -42,14 +43,7 @@ from deeplens_streams.web import (
 from deeplens_streams.web.access import DECLARED, DOOR, INTERNAL, Door, Route, admit
 from deeplens_streams.web.answers import Handler, add_headers, errors_as_json
 from deeplens_streams.web.asyncapi import asyncapi_document
-from deeplens_streams.web.context import (
-    Check,
-    HealthContext,
-    RowSource,
-    StatusFeed,
-    TableSource,
-    WebContext,
-)
+from deeplens_streams.web.context import Check, HealthContext, StatusFeed, WebContext
 from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.keys import (

@@ -12,7 +12,6 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
-from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
@@ -26,6 +25,7 @@ from deeplens_streams.errors import (
     WrongTenant,
 )
 from deeplens_streams.identifiers import check_tenant_id
+from deeplens_streams.interactive_queries.peers import INTERNAL_HEADER
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.tenancy.api_keys import OperatorKey
 from deeplens_streams.tenancy.registry import Registry
@@ -37,15 +37,8 @@ from models.tenants import SYSTEM, ApiKey, Scope, Tenant, TenantState
 
 #: The scope of what workers ask each other.
 INTERNAL: Final = "internal"
-INTERNAL_HEADER: Final = "X-DeepLens-Internal"
 #: What a browser, which cannot set headers there, puts before a websocket's key.
 SOCKET_PROTOCOL, _SOCKET_KEY = "deeplens", "deeplens.key."
-
-
-def internal_headers(settings: Settings) -> dict[str, str]:
-    """Return what a worker shows another one."""
-    operator = api_keys.operator_key(settings)
-    return {INTERNAL_HEADER: operator.internal} if operator else {}
 
 
 Refuse = Callable[[web.Request, DeepLensError], Awaitable[web.StreamResponse]]

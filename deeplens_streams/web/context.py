@@ -1,7 +1,7 @@
 """What the views are handed: collaborators, and the doors to the stream side of the process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,74 +10,12 @@ from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.broker.topics import Publish
 from deeplens_streams.circuit_breaker import BreakerState
 from deeplens_streams.ingest import admission
+from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from deeplens_streams.services import Services
 from deeplens_streams.status.outages import Outages
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web.shares import Entry, Share, TablePage
 from models.status import ImageRow
-
-
-class RowSource(Protocol):
-    """The status table as seen from any worker."""
-
-    async def row(self, image_id: str) -> ImageRow | None:
-        """Return the row from the worker that owns it, or None if there is none.
-
-        Raises
-        ------
-        RowMoving
-            The partition is changing hands or recovered, or its owner does not answer, within a
-            second.
-        """
-
-    async def rows(self, image_ids: Sequence[str]) -> dict[str, ImageRow]:
-        """Return the rows that there are, one request to each owner."""
-
-    def local_row(self, image_id: str) -> ImageRow | None:
-        """Return the row if this worker holds it.
-
-        Raises
-        ------
-        RowMoving
-            Its partition is not this worker's, or is not recovered yet.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableInfo:
-    """A table that there is; `changelog` is the topic that it is recovered from."""
-
-    name: str
-    purpose: str
-    partitions: int
-    changelog: str
-    value_type: str
-
-
-class TableSource(Protocol):
-    """Every table, to be looked into from any worker. A name is of a table that is known."""
-
-    def known(self) -> list[TableInfo]:
-        """Return which there are."""
-
-    async def page(self, name: str, *, limit: int, after: str | None) -> TablePage:
-        """Return rows of every worker in key order, and what each has of the table."""
-
-    async def row(self, name: str, key: str) -> Entry | None:
-        """Return the row from the worker that owns its partition, or None if there is none.
-
-        Raises
-        ------
-        RowMoving
-            The partition is changing hands or its owner does not answer.
-        """
-
-    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
-        """Return what this worker holds; it never asks on."""
-
-    def local_row(self, name: str, key: str) -> Entry | None:
-        """Return the row if this worker holds it; see `RowSource`."""
 
 
 class StatusFeed(Protocol):

@@ -6,9 +6,9 @@ from aiohttp import web
 
 from deeplens_streams.errors import TableNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.interactive_queries.sources import TableInfo, TableSource
 from deeplens_streams.web import pages
 from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.context import TableInfo, TableSource
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.keys import CONTEXT
 from models.tables import PartitionState

@@ -11,10 +11,11 @@ from aiohttp.web_urldispatcher import SystemRoute
 
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.interactive_queries.peers import INTERNAL_HEADER
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.web import ROUTES, failures, hub
-from deeplens_streams.web.access import INTERNAL, INTERNAL_HEADER
+from deeplens_streams.web.access import INTERNAL
 from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES
 from models.tenants import Scope
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from deeplens_streams.audit import lost_original, orphans, settled, sightings
 from deeplens_streams.audit import report as ledger
+from deeplens_streams.audit import rows as patient_rows
 from deeplens_streams.broker.topology import DELETED, PROGRESS, UPLOADED
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import (
@@ -24,12 +25,12 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
+from deeplens_streams.interactive_queries.shard import Partition, Share, TablePage
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.base import VectorPoint
 from deeplens_streams.web import audit as web_audit
-from deeplens_streams.web import intake, patient_rows
-from deeplens_streams.web.shares import Partition, Share, TablePage
+from deeplens_streams.web import intake
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage

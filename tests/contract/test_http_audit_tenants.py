@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from deeplens_streams.audit import settled
+from deeplens_streams.audit import rows, settled
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import patient_rows
 from tests.support.audits import audited, completed, follow, stored
 from tests.support.web_server import TENANT, Web, running
 
@@ -21,7 +20,7 @@ KEPT = object_keys.registry_key(TENANT)
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Web]:
     monkeypatch.setattr(settled, "GRACE_S", -1.0)
     for name in ("PATIENCE_S", "_LOOK_S"):
-        monkeypatch.setattr(patient_rows, name, 0.0)
+        monkeypatch.setattr(rows, name, 0.0)
     async with running(tmp_path) as found:
         async with found.client.post(TENANTS, json={"tenantId": TENANT}) as response:
             assert response.status == 201

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.web.shares import Entry, Partition, Share, merged
+from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, merged
 from tests.support.web_server import Web, done_row, running
 
 TABLE = "/tables/image_status"

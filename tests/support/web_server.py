@@ -23,6 +23,8 @@ from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.ingest.body_rate import Reading
+from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.services import Services
 from deeplens_streams.status.outages import Outages
 from deeplens_streams.storage import Blobs, ImageStorage, ObjectImages, open_blobs
@@ -46,9 +48,7 @@ from deeplens_streams.web import (
     register,
     server_options,
 )
-from deeplens_streams.web.context import TableInfo
 from deeplens_streams.web.keys import CONTEXT, READING
-from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus
 from models.tenants import (

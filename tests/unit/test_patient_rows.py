@@ -4,12 +4,12 @@ from typing import cast
 
 import pytest
 
+from deeplens_streams.audit import rows as patient_rows
+from deeplens_streams.audit.rows import PatientRows
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.web import patient_rows
-from deeplens_streams.web.context import RowSource, TableSource
-from deeplens_streams.web.patient_rows import PatientRows
-from deeplens_streams.web.shares import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from models.status import ImageRow
 from tests.support.web_server import row_of
 

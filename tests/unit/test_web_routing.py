@@ -14,9 +14,9 @@ from yarl import URL
 from deeplens_streams.application import RoleApp, build_apps
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import RowMoving
-from deeplens_streams.web import routing
-from deeplens_streams.web.context import RowSource
-from deeplens_streams.web.inspection import FaustTables
+from deeplens_streams.interactive_queries import rows as routing
+from deeplens_streams.interactive_queries.sources import RowSource
+from deeplens_streams.interactive_queries.table_pages import FaustTables
 from deeplens_streams.web.keys import CONTEXT
 from models.status import ImageRow
 from tables import image_status

@@ -6,27 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
 import faust
-import orjson
 import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from yarl import URL
 
-from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.interactive_queries.peers import Peers
+from deeplens_streams.interactive_queries.recovered_partitions import Recovered
+from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.lanes import NotNow
-from deeplens_streams.web.access import internal_headers
-from deeplens_streams.web.context import TableInfo
-from deeplens_streams.web.recovered import Recovered
-from deeplens_streams.web.shares import (
-    Entry,
-    Partition,
-    Share,
-    TablePage,
-    merged,
-)
 from models.records import WireRecord
 from models.tables import PartitionState
 from models.tenants import Tenant
@@ -39,17 +30,15 @@ _DEADLINE_S = 2.0
 _ENDS_S = 5.0
 #: What a partition takes: files, and what is still in memory.
 _SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
-_NOT_FOUND = 404
 
 
 class FaustTables:
     """`TableSource` over the Faust tables of the api role."""
 
-    def __init__(self, app: faust.App, settings: Settings, recovered: Recovered) -> None:
+    def __init__(self, app: faust.App, peers: Peers, recovered: Recovered) -> None:
         self._app = app
         self._recovered = recovered
-        self._here = URL(settings.canonical_url)
-        self._headers = internal_headers(settings)
+        self._peers = peers
         #: When Kafka was asked last for the ends of which partitions, and what it said.
         self._last_ends: tuple[float, frozenset[TP], Mapping[TP, int]] = (0.0, frozenset(), {})
 
@@ -83,20 +72,13 @@ class FaustTables:
             owner = self._app.router.key_store(name, key.encode())
         except KeyError:
             raise RowMoving from None
-        if self._is_here(owner):
+        if self._peers.is_here(owner):
             return self.local_row(name, key)
-        path = owner / "internal" / "tables" / name / "rows" / key
         try:
-            async with (
-                asyncio.timeout(_DEADLINE_S),
-                self._app.http_client.get(path, headers=self._headers) as response,
-            ):
-                if response.status == _NOT_FOUND:
-                    return None
-                response.raise_for_status()
-                found = orjson.loads(await response.read())
-                return Entry(found["key"], found["value"])
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError):
+            async with asyncio.timeout(_DEADLINE_S):
+                found = await self._peers.get(owner / "internal" / "tables" / name / "rows" / key)
+            return None if found is None else Entry(found["key"], found["value"])
+        except (TimeoutError, TypeError, KeyError):
             raise RowMoving from None
 
     def local_row(self, name: str, key: str) -> Entry | None:
@@ -137,7 +119,7 @@ class FaustTables:
         end = ends.get(tp)
         return Partition(
             partition=tp.partition,
-            worker=str(self._here),
+            worker=str(self._peers.here),
             state=state.value,
             # The offset is a row to RocksDB.
             rows=max(0, _number(database, "rocksdb.estimate-num-keys") - (read is not None)),
@@ -175,24 +157,17 @@ class FaustTables:
         self, worker: URL, name: str, limit: int, after: str | None
     ) -> Share | None:
         """Return another worker's share, or None where it does not answer."""
-        if self._is_here(worker):
+        if self._peers.is_here(worker):
             return await self.local_share(name, limit=limit, after=after)
         params = {"limit": str(limit), **({} if after is None else {"after": after})}
         try:
-            async with (
-                asyncio.timeout(2 * _DEADLINE_S),
-                self._app.http_client.get(
-                    worker / "internal" / "tables" / name, params=params, headers=self._headers
-                ) as response,
-            ):
-                response.raise_for_status()
-                return Share.from_wire(orjson.loads(await response.read())["share"])
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError) as error:
-            log.info("a worker does not give its share", worker=str(worker), reason=repr(error))
+            async with asyncio.timeout(2 * _DEADLINE_S):
+                answer = await self._peers.get(worker / "internal" / "tables" / name, params)
+            return Share.from_wire(answer["share"])
+        except (TimeoutError, RowMoving, TypeError, ValueError, KeyError) as error:
+            reason = repr(error.__cause__ or error)
+            log.info("a worker does not give its share", worker=str(worker), reason=reason)
             return None
-
-    def _is_here(self, worker: URL) -> bool:
-        return (worker.host, worker.port) == (self._here.host, self._here.port)
 
 
 def _number(database: Any, name: str) -> int:

@@ -5,16 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import faust
-import orjson
 from yarl import URL
 
-from deeplens_streams.config import Settings
 from deeplens_streams.errors import RowMoving
+from deeplens_streams.interactive_queries.peers import Peers
+from deeplens_streams.interactive_queries.recovered_partitions import Recovered
 from deeplens_streams.lanes import NotNow
-from deeplens_streams.web.access import internal_headers
-from deeplens_streams.web.recovered import Recovered
 from models.records import MalformedRecord
 from models.status import ImageRow
 from tables.image_status import NAME
@@ -29,15 +26,12 @@ _LOOK_S = 0.05
 class TableRows:
     """`RowSource` over the Faust table and the other workers' ``/internal/rows``."""
 
-    def __init__(
-        self, app: faust.App, table: Any, settings: Settings, recovered: Recovered
-    ) -> None:
+    def __init__(self, app: faust.App, table: Any, peers: Peers, recovered: Recovered) -> None:
         self._app = app
         self._table = table
         self._changelog: str = table.changelog_topic.get_topic_name()
         self._recovered = recovered
-        self._here = URL(settings.canonical_url)
-        self._headers = internal_headers(settings)
+        self._peers = peers
 
     async def row(self, image_id: str) -> ImageRow | None:
         """Return the row from the worker that owns it, or None if there is none."""
@@ -87,20 +81,16 @@ class TableRows:
                 await asyncio.sleep(_LOOK_S)
 
     async def _ask(self, owner: URL, image_ids: list[str]) -> dict[str, ImageRow]:
-        if (owner.host, owner.port) == (self._here.host, self._here.port):
+        if self._peers.is_here(owner):
             return {
                 image_id: row
                 for image_id in image_ids
                 if (row := self.local_row(image_id)) is not None
             }
+        answer = await self._peers.post(owner / "internal" / "rows", {"ids": image_ids})
         try:
-            async with self._app.http_client.post(
-                owner / "internal" / "rows", json={"ids": image_ids}, headers=self._headers
-            ) as response:
-                response.raise_for_status()
-                rows = orjson.loads(await response.read())["rows"]
-                return {each: ImageRow.from_wire(row) for each, row in rows.items()}
-        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            return {each: ImageRow.from_wire(row) for each, row in answer["rows"].items()}
+        except (TypeError, ValueError, KeyError) as error:
             if isinstance(error, MalformedRecord):
                 raise
             raise RowMoving from None

@@ -9,8 +9,8 @@ from deeplens_streams.audit.context import DamagedRow
 from deeplens_streams.audit.report import PAGE
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.identifiers import is_tenant_id
-from deeplens_streams.web.context import RowSource, TableSource
-from deeplens_streams.web.shares import TablePage
+from deeplens_streams.interactive_queries.shard import TablePage
+from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from models.records import MalformedRecord
 from models.status import ImageRow
 from models.tables import PartitionState

@@ -1,0 +1,1 @@
+"""A table's rows from whichever worker holds them."""
