@@ -8,8 +8,7 @@ import structlog
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FAILED
-from deeplens_streams.metrics import count_letter_read
-from deeplens_streams.pipeline.dead_letters import kept_as
+from deeplens_streams.pipeline.dead_letters import count_read, kept_as
 from deeplens_streams.pipeline.retry import note_retried
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
@@ -32,7 +31,7 @@ async def process(event: ProcessingFailed, services: Services) -> list[Message]:
         await services.letters.remove(letter.letterId)
         return []
     await note_retried(letter, services)
-    count_letter_read(letter.failedStep, letter.errorCode)
+    count_read(letter.failedStep, letter.errorCode)
     log.warning(
         "picture failed",
         letter_id=letter.letterId,

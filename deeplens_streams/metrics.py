@@ -4,16 +4,6 @@ from collections.abc import Collection
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from deeplens_streams.errors import every_error
-
-#: Stages by the names that their dead letters have.
-STAGES = frozenset(
-    {
-        *("image_processing", "feature_extraction", "vector_indexing"),
-        *("purging", "status_tracking", "notifications", "dead_letters", "tenants"),
-    }
-)
-
 EVENTS = Counter("deeplens_events", "Events that a stage brought to their end", ["stage", "result"])
 DEAD_LETTERS = Counter("deeplens_dead_letters", "Dead letters written", ["stage", "code"])
 ATTEMPTS = Counter(
@@ -105,9 +95,3 @@ def known_or_other(value: str, known: Collection[str]) -> str:
     Topics take anybody's events, and each new label is a series that stays.
     """
     return value if value in known else "other"
-
-
-def count_letter_read(step: str, code: str) -> None:
-    """Count a dead letter that came from the topic."""
-    codes = {each.code for each in every_error()}
-    DEAD_LETTERS_READ.labels(known_or_other(step, STAGES), known_or_other(code, codes)).inc()

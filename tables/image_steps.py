@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from deeplens_streams.broker.topology import STEP_STAGES
 from deeplens_streams.errors import MalformedEvent
 from models.status import FINAL_RANK, ImageState, Step, StepReport, StepStatus, rank_of
 
@@ -11,6 +12,11 @@ Steps = dict[tuple[str, str | None], StepReport]
 #: Steps of newer versions, with each model, that a row keeps.
 MAX_UNKNOWN_STEPS = 64
 _POSITION = {step.value: index for index, step in enumerate(Step)}
+#: Steps that have a stage: those that are taken once, and those that are for each model.
+_ONCE = tuple(step for step, stage in STEP_STAGES.items() if not stage.by_model)
+_BY_MODEL = tuple(step for step, stage in STEP_STAGES.items() if stage.by_model)
+#: Steps that a stage takes on its way: nothing is behind them.
+_ASIDE = tuple(step for step in Step if step not in STEP_STAGES)
 
 
 def steps_of(reports: Iterable[StepReport]) -> Steps:
@@ -70,7 +76,7 @@ def of_this_run(steps: Steps) -> Steps:
             other.generation > report.generation
             and _POSITION.get(other.step, len(_POSITION)) < _POSITION[step]
             and other.modelName in (None, model)
-            and other.step != Step.THUMBNAIL_GENERATION
+            and other.step not in _ASIDE
             for other in steps.values()
         )
     }
@@ -86,24 +92,21 @@ def _has_failed(report: StepReport | None) -> bool:
 
 def state_of(steps: Steps, models: list[str]) -> ImageState:
     """Return the picture's state as its steps have it."""
-    preparation = steps.get((Step.IMAGE_PROCESSING, None))
-    if _has_failed(preparation):
+    if any(_has_failed(steps.get((step, None))) for step in _ONCE):
         return ImageState.FAILED
     stored = failed = 0
     for model in models:
-        extraction = steps.get((Step.FEATURE_EXTRACTION, model))
-        indexing = steps.get((Step.VECTOR_INDEXING, model))
-        if _has_failed(extraction) or _has_failed(indexing):
+        reports = [steps.get((step, model)) for step in _BY_MODEL]
+        if any(map(_has_failed, reports)):
             failed += 1
-        elif _is_final(extraction) and _is_final(indexing):
+        elif all(map(_is_final, reports)):
             stored += 1
     if not models or stored + failed < len(models):
         return ImageState.PROCESSING
     if not stored:
         return ImageState.FAILED
     # The end is announced once, so every step's report has to be in.
-    thumbnail = steps.get((Step.THUMBNAIL_GENERATION, None))
-    if not (_is_final(preparation) and _is_final(thumbnail)):
+    if not all(_is_final(steps.get((step, None))) for step in (*_ONCE, *_ASIDE)):
         return ImageState.PROCESSING
     return ImageState.PARTIAL if failed else ImageState.COMPLETED
 

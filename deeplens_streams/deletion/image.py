@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from deeplens_streams.broker.topics import Message, Publish
-from deeplens_streams.broker.topology import DELETED
+from deeplens_streams.broker.topology import DELETED, STEP_STAGES
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import DependencyUnavailable
 from deeplens_streams.pipeline.dead_letters import letter_id
@@ -23,7 +23,7 @@ from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.deletion import ImageDeleted, ImageDeletedData, PurgeStep, Tombstone
 from models.events import derived_id, utc_now, wire_time
 from models.images import StoredImage
-from models.status import Ending, Step
+from models.status import Ending
 
 log = structlog.get_logger()
 
@@ -258,8 +258,8 @@ async def _dead_letters(tombstone: Tombstone, services: Services) -> None:
     generation, found = 1, True
     while found or generation <= tombstone.generation:
         found = False
-        for step in (Step.IMAGE_PROCESSING, Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING):
-            for model in (None,) if step is Step.IMAGE_PROCESSING else tombstone.models:
+        for step, stage in STEP_STAGES.items():
+            for model in tombstone.models if stage.by_model else (None,):
                 asked = event_id(tombstone, step, model, generation)
                 known = letter_id(tombstone.tenantId, step, asked)
                 if await services.letters.find(known) is not None:

@@ -9,10 +9,10 @@ import structlog
 
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import FAILED
-from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion
+from deeplens_streams.broker.topology import FAILED, STAGE_BY_NAME
+from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion, every_error
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
-from deeplens_streams.metrics import DEAD_LETTERS
+from deeplens_streams.metrics import DEAD_LETTERS, DEAD_LETTERS_READ, known_or_other
 from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id
 
 log = structlog.get_logger()
@@ -121,6 +121,12 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
         correlationId=codec.header_text(incoming.headers, "correlationId"),
     )
     return Message(FAILED, letter)
+
+
+def count_read(step: str, code: str) -> None:
+    """Count a dead letter that came from the topic."""
+    codes = {each.code for each in every_error()}
+    DEAD_LETTERS_READ.labels(known_or_other(step, STAGE_BY_NAME), known_or_other(code, codes)).inc()
 
 
 def _raw(incoming: Incoming) -> dict[str, Any]:

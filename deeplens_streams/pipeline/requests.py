@@ -3,65 +3,20 @@
 from dataclasses import dataclass
 
 from deeplens_streams.broker import codec
-from deeplens_streams.broker.topics import Message, Topic
-from deeplens_streams.broker.topology import (
-    COMPLETED,
-    DELETED,
-    EXTRACTION,
-    FAILED,
-    INDEXING,
-    PROGRESS,
-    TENANT_CHANGES,
-    UPLOADED,
-)
+from deeplens_streams.broker.topics import Message
+from deeplens_streams.broker.topology import STAGE_BY_NAME, STEP_STAGES
 from deeplens_streams.errors import DeepLensError, NotRetryable
-from models.deletion import ImageDeleted, Tombstone
+from models.deletion import Tombstone
 from models.events import (
     Event,
-    FeatureExtractionRequested,
     ImageUploaded,
     ImageUploadedData,
-    ProcessingCompleted,
-    ProcessingFailed,
-    VectorIndexingRequested,
     derived_id,
 )
 from models.images import StoredImage
 from models.letters import DeadLetter
-from models.status import ImageProgress, ImageRow, Step
+from models.status import ImageRow, Step
 from models.tenants import ChangeKind, TenantChange
-
-
-@dataclass(frozen=True, slots=True)
-class _Carried:
-    """What a topic carries."""
-
-    topic: Topic
-    record: type[Event]
-
-
-#: The pipeline's steps.
-_STEPS = {
-    Step.IMAGE_PROCESSING.value: _Carried(UPLOADED, ImageUploaded),
-    Step.FEATURE_EXTRACTION.value: _Carried(EXTRACTION, FeatureExtractionRequested),
-    Step.VECTOR_INDEXING.value: _Carried(INDEXING, VectorIndexingRequested),
-}
-
-#: The first word of the IDs of a step's events.
-_FIRST_WORDS = {
-    Step.IMAGE_PROCESSING: "upload",
-    Step.FEATURE_EXTRACTION: "extract",
-    Step.VECTOR_INDEXING: "index",
-}
-
-#: All stages: the events of newer versions are sent again as they were to any of them.
-_STAGES = _STEPS | {
-    "purging": _Carried(DELETED, ImageDeleted),
-    "status_tracking": _Carried(PROGRESS, ImageProgress),
-    "tenants": _Carried(TENANT_CHANGES, TenantChange),
-    "notifications": _Carried(COMPLETED, ProcessingCompleted),
-    "dead_letters": _Carried(FAILED, ProcessingFailed),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +34,7 @@ class FailedStep:
     @property
     def message(self) -> Message:
         """The event on its way to the step's topic."""
-        return Message(_STEPS[self.step].topic, self.event)
+        return Message(STEP_STAGES[self.step].topic, self.event)
 
 
 def failed_step(letter: DeadLetter) -> FailedStep:
@@ -90,11 +45,11 @@ def failed_step(letter: DeadLetter) -> FailedStep:
     NotRetryable
         It was no step of a picture, or its event could never be read.
     """
-    if letter.failedStep not in _STEPS or letter.originalEvent is None:
+    stage = STAGE_BY_NAME.get(letter.failedStep)
+    if stage is None or stage.step is None or letter.originalEvent is None:
         raise NotRetryable("This was no step of a picture; it can be inspected and discarded.")
-    step = Step(letter.failedStep)
     try:
-        event = codec.from_wire(_STEPS[step].record, letter.originalEvent)
+        event = codec.from_wire(stage.event, letter.originalEvent)
     except DeepLensError:
         raise NotRetryable(
             "This message could never be read, so it cannot be sent again; discard it."
@@ -102,7 +57,7 @@ def failed_step(letter: DeadLetter) -> FailedStep:
     policy = getattr(event, "retryPolicy", None)
     if policy is not None:
         policy.currentAttempt = 0
-    return FailedStep(step, event)
+    return FailedStep(stage.step, event)
 
 
 def unread_message(letter: DeadLetter) -> Message:
@@ -113,13 +68,13 @@ def unread_message(letter: DeadLetter) -> Message:
     NotRetryable
         It is of a newer version than this worker, too; or a stranger's.
     """
-    if letter.failedStep not in _STAGES:
+    stage = STAGE_BY_NAME.get(letter.failedStep)
+    if stage is None:
         raise NotRetryable(
             "This version has no such stage; retry it after an upgrade, or discard it."
         )
-    stage = _STAGES[letter.failedStep]
     try:
-        event = codec.from_wire(stage.record, letter.originalEvent)
+        event = codec.from_wire(stage.event, letter.originalEvent)
     except DeepLensError as error:
         raise NotRetryable(error.message) from None
     if isinstance(event, TenantChange):
@@ -136,7 +91,7 @@ def event_id(
     """Return the ID of the event that asks for a step of an image."""
     if step is Step.IMAGE_PROCESSING and generation == 1:
         return image.correlationId
-    parts = [_FIRST_WORDS[step], image.imageId, *([model] if model else []), generation]
+    parts = [STEP_STAGES[step].id_word, image.imageId, *([model] if model else []), generation]
     return derived_id(*parts)
 
 

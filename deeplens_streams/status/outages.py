@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deeplens_streams import errors
+from deeplens_streams.broker.topology import STEP_STAGES
 from deeplens_streams.circuit_breaker import REMIND_S
 from deeplens_streams.errors import DependencyUnavailable
-from models.status import ImageRow, Step, StepStatus
+from models.status import ImageRow, StepStatus
 
 #: Seconds without news after which an outage is over: its pictures may all have been deleted.
 FORGET_S: Final = 3 * REMIND_S
@@ -24,6 +25,10 @@ _REASONS: Final = {
     if isinstance(each, type) and issubclass(each, DependencyUnavailable)
 }
 _ENDS: Final = frozenset({StepStatus.COMPLETED.value, StepStatus.FAILED.value})
+
+#: The steps that stages take, in order: those of all models together come first.
+_ONCE: Final = tuple(step.value for step, each in STEP_STAGES.items() if not each.by_model)
+_BY_MODEL: Final = tuple(step.value for step, each in STEP_STAGES.items() if each.by_model)
 
 #: A step and its model; None for a step that is done once for all models.
 Key = tuple[str, str | None]
@@ -105,15 +110,12 @@ def _next_steps(row: ImageRow) -> Iterator[Key]:
     def status(key: Key) -> str:
         return said.get(key, StepStatus.PENDING.value)
 
-    first: Key = (Step.IMAGE_PROCESSING.value, None)
-    if status(first) == StepStatus.PENDING:
-        yield first
-    if status(first) != StepStatus.COMPLETED:
-        return
-    for model in row.models:
-        extraction: Key = (Step.FEATURE_EXTRACTION.value, model)
-        indexing: Key = (Step.VECTOR_INDEXING.value, model)
-        if status(extraction) == StepStatus.PENDING:
-            yield extraction
-        elif status(extraction) == StepStatus.COMPLETED and status(indexing) == StepStatus.PENDING:
-            yield indexing
+    def ahead(steps: tuple[str, ...], model: str | None) -> Key | None:
+        """Return the first that is not done."""
+        keys = ((step, model) for step in steps)
+        return next((key for key in keys if status(key) != StepStatus.COMPLETED), None)
+
+    first = ahead(_ONCE, None)
+    for key in [first] if first else [ahead(_BY_MODEL, model) for model in row.models]:
+        if key is not None and status(key) == StepStatus.PENDING:
+            yield key

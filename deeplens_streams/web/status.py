@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.broker.topology import STEP_STAGES
 from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.status.estimates import Estimates
@@ -56,7 +57,7 @@ _MESSAGES: Final[dict[str, str]] = {
 
 _STEPS: Final = frozenset(Step)
 _STATUSES: Final = frozenset(StepStatus)
-_PER_MODEL: Final = (Step.FEATURE_EXTRACTION, Step.VECTOR_INDEXING)
+_PER_MODEL: Final = frozenset(step for step, stage in STEP_STAGES.items() if stage.by_model)
 
 
 async def status(request: web.Request) -> web.Response:
