@@ -17,36 +17,8 @@ from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web import (
-    admin_log,
-    api_keys,
-    audit,
-    collections,
-    content,
-    dead_letters,
-    deletion,
-    documents,
-    health,
-    hub,
-    images,
-    internal,
-    origins,
-    pages,
-    retry,
-    search,
-    status,
-    tables,
-    tenants,
-    trash,
-    upload,
-)
-from deeplens_streams.web.access import DECLARED, DOOR, INTERNAL, Door, Route, admit
-from deeplens_streams.web.answers import Handler, add_headers, errors_as_json
-from deeplens_streams.web.asyncapi import asyncapi_document
-from deeplens_streams.web.context import Check, HealthContext, StatusFeed, WebContext
-from deeplens_streams.web.documents import DOCUMENTS, Documents, as_asset
-from deeplens_streams.web.intake import Intake
-from deeplens_streams.web.keys import (
+from deeplens_streams.web import admin_log
+from deeplens_streams.web.app_keys import (
     CONTEXT,
     DOWNLOADS,
     ESTIMATES,
@@ -63,9 +35,37 @@ from deeplens_streams.web.keys import (
     SOCKETS,
     SPOOL,
 )
+from deeplens_streams.web.context import Check, HealthContext, StatusFeed, WebContext
+from deeplens_streams.web.handlers import (
+    api_keys,
+    audit,
+    collections,
+    content,
+    dead_letters,
+    deletion,
+    documents,
+    health,
+    images,
+    internal,
+    pages,
+    retry,
+    search,
+    status,
+    status_socket,
+    tables,
+    tenants,
+    trash,
+    upload,
+)
+from deeplens_streams.web.handlers.documents import DOCUMENTS, Documents, as_asset
+from deeplens_streams.web.intake import Intake
+from deeplens_streams.web.middleware import origins
+from deeplens_streams.web.middleware.auth import DECLARED, DOOR, INTERNAL, Door, Route, admit
+from deeplens_streams.web.middleware.origins import ORIGINS, Origins
 from deeplens_streams.web.openapi import document
-from deeplens_streams.web.origins import ORIGINS, Origins
+from deeplens_streams.web.openapi.asyncapi import asyncapi_document
 from deeplens_streams.web.readiness import Readiness
+from deeplens_streams.web.responses import Handler, add_headers, errors_as_json
 from deeplens_streams.web.server import Runner
 from models.tenants import Scope
 
@@ -174,7 +174,12 @@ ROUTES = (
     Route("POST", f"{_LETTER}/retry", dead_letters.retry, dead_letters.BLANK, Scope.ADMIN),
     Route("POST", f"{_LETTER}/discard", dead_letters.discard, dead_letters.BLANK, Scope.ADMIN),
     Route(
-        "GET", "/hub/processing-status", hub.processing_status, status.BLANK, Scope.READ, hub.refuse
+        "GET",
+        "/hub/processing-status",
+        status_socket.processing_status,
+        status.BLANK,
+        Scope.READ,
+        status_socket.refuse,
     ),
     *HEALTH_ROUTES,
     Route("GET", "/internal/rows/{image_id}", internal.row, internal.ROW_BLANK, INTERNAL),
@@ -241,7 +246,7 @@ def register(web_app: web.Application, context: WebContext) -> None:
     web_app[READING] = Reading(settings)
     web_app[IMPORTER] = importer
     web_app[SOCKETS] = set()
-    web_app[FOLLOWERS] = hub.turns(settings)
+    web_app[FOLLOWERS] = status_socket.turns(settings)
     web_app[DOWNLOADS] = content.turns(settings)
     web_app[QUERIES] = search.turns(settings)
     web_app[SEARCHES] = search.search_slots()
@@ -259,7 +264,7 @@ def register(web_app: web.Application, context: WebContext) -> None:
         spool.close()
 
     web_app.on_startup.append(start)
-    web_app.on_shutdown.append(hub.close_all)
+    web_app.on_shutdown.append(status_socket.close_all)
     web_app.on_cleanup.append(stop)
     _add(web_app, ROUTES, context, context.registry)
     origins.allow(web_app, settings)

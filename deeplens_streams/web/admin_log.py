@@ -9,10 +9,10 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.web.access import CALLER, DOOR, INTERNAL, Caller, Route, route_of
-from deeplens_streams.web.answers import Handler, as_ours, json_answer, request_id
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.middleware.auth import CALLER, DOOR, INTERNAL, Caller, Route, route_of
+from deeplens_streams.web.responses import Handler, as_ours, json_answer, request_id
 from models.admin import AdminAction
 from models.tenants import Scope
 

@@ -8,9 +8,9 @@ from deeplens_streams.identifiers import bare_uuid, check_image_id
 from deeplens_streams.imaging.formats import FORMATS
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata
-from deeplens_streams.web.access import DOOR, tenant_bound
-from deeplens_streams.web.images import find_image
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.app_keys import CONTEXT
+from deeplens_streams.web.handlers.images import find_image
+from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
 

@@ -14,8 +14,8 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.vectors import collection_name
-from deeplens_streams.web import api_keys
 from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.handlers import api_keys
 from models.collections import CollectionStatus
 from models.tenants import ChangeKind, Tenant, TenantChangeData, TenantState
 

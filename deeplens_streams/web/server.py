@@ -10,7 +10,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from deeplens_streams.errors import BadRequest, DeepLensError
-from deeplens_streams.web.answers import error_answer, put_headers
+from deeplens_streams.web.responses import error_answer, put_headers
 
 #: Seconds in which a client takes some of what it is sent, if it is slow; else it is hung up on.
 STALLED_S: Final = 30.0

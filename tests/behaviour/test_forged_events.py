@@ -32,8 +32,9 @@ from deeplens_streams.pipeline.progress import ending, progress, report
 from deeplens_streams.pipeline.requests import event_id, uploaded_event
 from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.tenancy.registry import change_of
-from deeplens_streams.web import ROUTES, hub
-from deeplens_streams.web.access import INTERNAL
+from deeplens_streams.web import ROUTES
+from deeplens_streams.web.handlers import status_socket as hub
+from deeplens_streams.web.middleware.auth import INTERNAL
 from models.deletion import Tombstone
 from models.events import (
     Event,

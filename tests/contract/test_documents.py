@@ -14,9 +14,9 @@ from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web import ROUTES
-from deeplens_streams.web.access import Route
-from deeplens_streams.web.asyncapi import FLOWS, asyncapi_document
+from deeplens_streams.web.middleware.auth import Route
 from deeplens_streams.web.openapi import DOOR, OPERATIONS, document
+from deeplens_streams.web.openapi.asyncapi import FLOWS, asyncapi_document
 from models.events import Event
 from tests.support.web_server import running
 

@@ -14,9 +14,11 @@ from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.interactive_queries.peers import INTERNAL_HEADER
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.tenancy.api_keys import operator_key
-from deeplens_streams.web import ROUTES, failures, hub
-from deeplens_streams.web.access import INTERNAL
-from deeplens_streams.web.failures import FAILURES_S, MAX_FAILURES
+from deeplens_streams.web import ROUTES
+from deeplens_streams.web.handlers import status_socket
+from deeplens_streams.web.middleware import key_guesses
+from deeplens_streams.web.middleware.auth import INTERNAL
+from deeplens_streams.web.middleware.key_guesses import FAILURES_S, MAX_FAILURES
 from models.tenants import Scope
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph
@@ -250,7 +252,7 @@ async def test_many_wrong_keys_are_told_to_stop_and_lock_nobody_out(
 ) -> None:
     """Behind a proxy a stranger has the address of everybody else."""
     now = 1000.0
-    monkeypatch.setattr(failures, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(key_guesses, "time", SimpleNamespace(monotonic=lambda: now))
     key = await tenant_key(served, "acme")
     for _ in range(MAX_FAILURES):
         assert (await ask(served, "GET", "/api/v1/images", "wrong"))[0] == 401
@@ -304,7 +306,7 @@ async def test_the_websocket_asks_for_a_key_too(served: Web) -> None:
 async def test_an_open_websocket_ends_with_what_let_it_in(
     served: Web, monkeypatch: pytest.MonkeyPatch, ending: str, code: int, *, looks: bool
 ) -> None:
-    monkeypatch.setattr(hub, "_POLL_S", 0.05 if looks else 3600.0)
+    monkeypatch.setattr(status_socket, "_POLL_S", 0.05 if looks else 3600.0)
     key = await tenant_key(served, "acme")
     image_id = await uploaded(served, key)
     done, path = served.rows.held[image_id], "/api/v1/admin/tenants/acme"

@@ -29,8 +29,8 @@ from deeplens_streams.interactive_queries.shard import Partition, Share, TablePa
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.base import VectorPoint
-from deeplens_streams.web import audit as web_audit
 from deeplens_streams.web import intake
+from deeplens_streams.web.handlers import audit as web_audit
 from models.deletion import TenantPurge
 from models.events import utc_now
 from models.images import StoredImage

@@ -14,7 +14,7 @@ from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors import VectorPoint
 from deeplens_streams.web import intake
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.app_keys import CONTEXT
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, remove, stored
 from tests.support.web_server import TENANT, Web, running, until

@@ -29,7 +29,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import dead_letters as letter_store
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import dead_letters as views
+from deeplens_streams.web.handlers import dead_letters as views
 from models.events import (
     FeatureExtractionRequested,
     ProcessingFailed,

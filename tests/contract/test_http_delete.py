@@ -19,7 +19,8 @@ from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import deletion, intake
+from deeplens_streams.web import intake
+from deeplens_streams.web.handlers import deletion
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
 from models.letters import DeadLetter

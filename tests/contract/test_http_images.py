@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deeplens_streams.storage import ListPage
-from deeplens_streams.web import content, images
+from deeplens_streams.web.handlers import content, images
 from tests.support.odd_headers import small
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, Web, running

@@ -12,7 +12,7 @@ from agents import dead_letters as keeper
 from deeplens_streams.pipeline.dead_letters import dead_letter, kept_as
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.web import ROUTES
-from deeplens_streams.web.access import INTERNAL, Route
+from deeplens_streams.web.middleware.auth import INTERNAL, Route
 from models.status import Step
 from models.tenants import Scope
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded

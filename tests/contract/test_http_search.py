@@ -14,7 +14,7 @@ from aiohttp import FormData
 from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
-from deeplens_streams.web import search
+from deeplens_streams.web.handlers import search
 from tests.support.photographs import cropped_copy, photograph
 from tests.support.web_server import SEARCH, TENANT, Web, noise_jpeg, running, until
 

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import FormData
 
 from deeplens_streams.ingest import body_rate
-from deeplens_streams.web import intake, upload
+from deeplens_streams.web import intake
 from deeplens_streams.web.forms import json_body
+from deeplens_streams.web.handlers import upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 

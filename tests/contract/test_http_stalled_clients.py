@@ -11,8 +11,9 @@ from typing import cast
 import pytest
 from aiohttp.test_utils import TestServer
 
-from deeplens_streams.web import hub, server
-from deeplens_streams.web.keys import DOWNLOADS, SOCKETS
+from deeplens_streams.web import server
+from deeplens_streams.web.app_keys import DOWNLOADS, SOCKETS
+from deeplens_streams.web.handlers import status_socket
 from tests.support.web_server import Web, noise_jpeg, row_of, running, until
 
 LARGE = noise_jpeg(9_900_000)
@@ -95,7 +96,7 @@ async def test_a_websocket_that_nobody_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "STALLED_S", 0.5)
-    monkeypatch.setattr(hub, "_SEND_S", 0.2)
+    monkeypatch.setattr(status_socket, "_SEND_S", 0.2)
     async with running(tmp_path) as served:
         image_id = "img_11111111-1111-4111-8111-111111111111"
         served.rows.held[image_id] = row_of(image_id, "processing", [])

@@ -11,9 +11,10 @@ from aiohttp import WSMsgType, WSServerHandshakeError
 
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, RowMoving
-from deeplens_streams.web import hub, readiness, status
+from deeplens_streams.web import readiness
+from deeplens_streams.web.app_keys import FOLLOWERS, READINESS
 from deeplens_streams.web.context import Check
-from deeplens_streams.web.keys import FOLLOWERS, READINESS
+from deeplens_streams.web.handlers import status, status_socket
 from models.status import ImageRow, Step, StepReport, StepStatus
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, Web, done_row, report, row_of, running, until
@@ -246,7 +247,7 @@ async def test_the_socket_follows_to_the_end(served: Web) -> None:
 async def test_the_socket_says_what_is_waited_for(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    monkeypatch.setattr(status_socket, "_POLL_S", 0.05)
     image_id = new_id()
     served.rows.held[image_id] = steps_row(image_id, StepStatus.COMPLETED)
     async with served.client.ws_connect(f"{HUB}?imageId={image_id}") as socket:
@@ -300,7 +301,7 @@ async def test_the_socket_forgets_who_followed_a_stranger_s_row(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was put right belongs to somebody else than who is told."""
-    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    monkeypatch.setattr(status_socket, "_POLL_S", 0.05)
     image_id = new_id()
     forged = steps_row(image_id, StepStatus.IN_PROGRESS, tenantId="forger")
     served.rows.held[image_id] = forged
@@ -321,7 +322,7 @@ async def suspend(served: Web, action: str = "suspend") -> None:
 async def test_a_suspended_tenant_s_status_without_keys(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    monkeypatch.setattr(status_socket, "_POLL_S", 0.05)
     async with served.client.post("/api/v1/admin/tenants", json={"tenantId": TENANT}) as response:
         assert response.status == 201
     uploaded = await served.upload(ROCKET)
@@ -380,7 +381,7 @@ async def test_the_socket_refuses(served: Web, query: str, code: int) -> None:
 
 
 async def test_a_lost_message_hangs_nobody(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_POLL_S", 0.05)
+    monkeypatch.setattr(status_socket, "_POLL_S", 0.05)
     uploaded = await served.upload(ROCKET)
     async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
         await socket.receive_json(timeout=5)
@@ -392,7 +393,7 @@ async def test_a_lost_message_hangs_nobody(served: Web, monkeypatch: pytest.Monk
 async def test_the_socket_waits_while_a_row_moves(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_RETRY_S", 0.01)
+    monkeypatch.setattr(status_socket, "_RETRY_S", 0.01)
     uploaded = await served.upload(ROCKET)
     served.rows.moving = True
     async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:

@@ -31,9 +31,10 @@ from deeplens_streams.storage.blobs.connection import connect
 from deeplens_streams.storage.blobs.files import NewFile
 from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Blobs, Write
-from deeplens_streams.web import intake, upload
+from deeplens_streams.web import intake
+from deeplens_streams.web.app_keys import INTAKE
+from deeplens_streams.web.handlers import upload
 from deeplens_streams.web.intake import Intake
-from deeplens_streams.web.keys import INTAKE
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
 

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.ingest import body_rate, fetcher, private_networks
-from deeplens_streams.web import upload
+from deeplens_streams.web.handlers import upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 

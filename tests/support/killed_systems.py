@@ -31,11 +31,12 @@ from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
-from deeplens_streams.web import deletion, intake
-from deeplens_streams.web.access import CALLER, DOOR, Caller, Door
+from deeplens_streams.web import intake
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.handlers import deletion
 from deeplens_streams.web.intake import Intake
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.middleware.auth import CALLER, DOOR, Caller, Door
 from models.images import StoredImage
 from models.status import ImageRow
 from models.tenants import Scope, Tenant, TenantChanged, Usage

@@ -48,7 +48,7 @@ from deeplens_streams.web import (
     register,
     server_options,
 )
-from deeplens_streams.web.keys import CONTEXT, READING
+from deeplens_streams.web.app_keys import CONTEXT, READING
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus
 from models.tenants import (

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deeplens_streams.audit import settled
-from deeplens_streams.web import audit as web_audit
+from deeplens_streams.web.handlers import audit as web_audit
 from tests.support.photographs import photograph
 from tests.support.shells import Shell, shell, web
 from tests.support.web_server import TENANT, Web

@@ -13,7 +13,7 @@ from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.upload_history import UploadMemory
 from deeplens_streams.client import Client, Missing, NotReady
 from deeplens_streams.errors import BrokerUnavailable
-from deeplens_streams.web.hub import close_all
+from deeplens_streams.web.handlers.status_socket import close_all
 from models.status import Step, StepStatus
 from tests.support.photographs import as_jpeg, cropped_copy, photograph
 from tests.support.shells import NOBODY, Shell, shell, web

@@ -6,7 +6,7 @@ import pytest
 
 from deeplens_streams.audit import settled
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.web import deletion
+from deeplens_streams.web.handlers import deletion
 from tests.support.dead_letters import fail
 from tests.support.photographs import photograph
 from tests.support.shells import NOBODY, Shell, shell, web

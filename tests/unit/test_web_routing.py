@@ -17,7 +17,7 @@ from deeplens_streams.errors import RowMoving
 from deeplens_streams.interactive_queries import rows as routing
 from deeplens_streams.interactive_queries.sources import RowSource
 from deeplens_streams.interactive_queries.table_pages import FaustTables
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.app_keys import CONTEXT
 from models.status import ImageRow
 from tables import image_status
 from tests.support.web_server import row_of

@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from deeplens_streams.errors import BadRequest, TooLarge
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.request_body import body_faults
-from deeplens_streams.web.keys import READING
+from deeplens_streams.web.app_keys import READING
 
 #: Parts of one form, at the most; 32 tags and every field leave plenty of room.
 MAX_PARTS: Final = 100

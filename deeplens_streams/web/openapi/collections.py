@@ -21,7 +21,7 @@ from deeplens_streams.json_schemas import (
     nullable,
     ref,
 )
-from deeplens_streams.web import collections
+from deeplens_streams.web.handlers import collections
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Operation, Parameter, json_body
 

@@ -20,7 +20,7 @@ from deeplens_streams.json_schemas import (
     nullable,
     ref,
 )
-from deeplens_streams.web import dead_letters as letters
+from deeplens_streams.web.handlers import dead_letters as letters
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Operation, Parameter, json_body
 from models.letters import LetterState

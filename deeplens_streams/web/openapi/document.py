@@ -30,9 +30,8 @@ from deeplens_streams.json_schemas import (
     ref,
     written,
 )
-from deeplens_streams.web import health
-from deeplens_streams.web.answers import Handler
-from deeplens_streams.web.dead_letters import LARGE
+from deeplens_streams.web.handlers import health
+from deeplens_streams.web.handlers.dead_letters import LARGE
 from deeplens_streams.web.openapi import (
     admin,
     collections,
@@ -44,6 +43,7 @@ from deeplens_streams.web.openapi import (
     trash,
 )
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation
+from deeplens_streams.web.responses import Handler
 from models.admin import AdminAction
 from models.images import StoredImage
 from models.letters import DeadLetter
@@ -52,7 +52,7 @@ from models.status import ImageRow
 from models.tenants import Limits, Usage
 
 if TYPE_CHECKING:
-    from deeplens_streams.web.access import Route
+    from deeplens_streams.web.middleware.auth import Route
 
 OPERATIONS: Final[Mapping[Handler, Operation]] = {
     each.handler: each

@@ -44,16 +44,16 @@ from deeplens_streams.json_schemas import (
     nullable,
     ref,
 )
-from deeplens_streams.web import (
+from deeplens_streams.web.handlers import (
     content,
     deletion,
-    hub,
     images,
     retry,
     search,
     status,
+    status_socket,
 )
-from deeplens_streams.web import upload as uploading
+from deeplens_streams.web.handlers import upload as uploading
 from deeplens_streams.web.openapi import forms, parts
 from deeplens_streams.web.openapi.operation import FORM, JSON, Answer, Body, Operation, Parameter
 from models.status import ImageState
@@ -262,7 +262,7 @@ OPERATIONS: Final = (
         ),
     ),
     Operation(
-        handler=hub.processing_status,
+        handler=status_socket.processing_status,
         name="followImage",
         tag=_TAG,
         summary="Follow a picture over a websocket",

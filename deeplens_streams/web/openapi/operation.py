@@ -6,7 +6,7 @@ from typing import Final
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.json_schemas import Schema
-from deeplens_streams.web.answers import Handler
+from deeplens_streams.web.responses import Handler
 
 JSON: Final = "application/json"
 FORM: Final = "multipart/form-data"

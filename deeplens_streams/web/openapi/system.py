@@ -21,7 +21,7 @@ from deeplens_streams.json_schemas import (
     ref,
     written,
 )
-from deeplens_streams.web import documents, health, internal, pages, tables
+from deeplens_streams.web.handlers import documents, health, internal, pages, tables
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import JSON, Answer, Body, Operation, Parameter
 

@@ -21,7 +21,8 @@ from deeplens_streams.json_schemas import (
     nullable,
     ref,
 )
-from deeplens_streams.web import admin_log, api_keys, tenants
+from deeplens_streams.web import admin_log
+from deeplens_streams.web.handlers import api_keys, tenants
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation, Parameter, json_body
 from models.tenants import Scope

@@ -6,7 +6,7 @@ from deeplens_streams.errors import BadRequest, InvalidTenantId, VectorsUnavaila
 from deeplens_streams.json_schemas import BOOLEAN, INTEGER, STRING, array, nullable, ref
 from deeplens_streams.storage.trash import TrashOccupied
 from deeplens_streams.storage.trash_entries import TrashDamaged
-from deeplens_streams.web import trash
+from deeplens_streams.web.handlers import trash
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Operation, Parameter
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from deeplens_streams.errors import BadRequest
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import HEALTH, READINESS
 from deeplens_streams.web.context import Check
-from deeplens_streams.web.keys import HEALTH, READINESS
+from deeplens_streams.web.responses import json_answer
 
 LIVE_BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
 READY_BLANK: Final[dict[str, Any]] = {

@@ -14,11 +14,11 @@ from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotF
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
-from deeplens_streams.web.access import DOOR, tenant_bound
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.images import find_image
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.handlers.images import find_image
+from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.responses import json_answer
 from models.deletion import (
     ImageDeleted,
     ImageDeletedData,

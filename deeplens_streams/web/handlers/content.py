@@ -14,9 +14,9 @@ from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyRequests
 from deeplens_streams.imaging.formats import extensions
-from deeplens_streams.web.answers import error_answer
+from deeplens_streams.web.app_keys import CONTEXT, DOWNLOADS
 from deeplens_streams.web.damaged import find_shown
-from deeplens_streams.web.keys import CONTEXT, DOWNLOADS
+from deeplens_streams.web.responses import error_answer
 from models.images import StoredImage
 
 log = structlog.get_logger()

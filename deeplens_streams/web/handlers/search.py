@@ -29,13 +29,13 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
 from deeplens_streams.web import links
-from deeplens_streams.web.access import tenant_of
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.forms import fields
 from deeplens_streams.web.forms.filters import parse_filters
 from deeplens_streams.web.forms.multipart import Form, read_form
-from deeplens_streams.web.keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.metrics import SEARCH_SECONDS
+from deeplens_streams.web.middleware.auth import tenant_of
+from deeplens_streams.web.responses import json_answer
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"

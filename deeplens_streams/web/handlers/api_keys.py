@@ -10,10 +10,10 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web import admin_log
-from deeplens_streams.web.answers import Handler, json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.json_body import allow_only, line, read_body, text, whole
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.responses import Handler, json_answer
 from models.events import utc_now, wire_time
 from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
 

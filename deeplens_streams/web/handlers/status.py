@@ -11,10 +11,10 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.status.outages import Key, Outages
 from deeplens_streams.timestamps import parse_time
-from deeplens_streams.web.access import DOOR, tenant_bound
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT, ESTIMATES
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.keys import CONTEXT, ESTIMATES
+from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.responses import json_answer
 from models.deletion import Tombstone
 from models.images import StoredImage
 from models.status import (

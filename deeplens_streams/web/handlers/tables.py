@@ -7,10 +7,10 @@ from aiohttp import web
 from deeplens_streams.errors import TableNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.interactive_queries.sources import TableInfo, TableSource
-from deeplens_streams.web import pages
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.handlers import pages
+from deeplens_streams.web.responses import json_answer
 from models.tables import PartitionState
 from tables import image_status
 

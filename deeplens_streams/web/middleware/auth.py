@@ -29,9 +29,9 @@ from deeplens_streams.interactive_queries.peers import INTERNAL_HEADER
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.tenancy.api_keys import OperatorKey
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web.answers import BLANK, Handler
-from deeplens_streams.web.failures import Failures
-from deeplens_streams.web.origins import ORIGINS
+from deeplens_streams.web.middleware.key_guesses import Failures
+from deeplens_streams.web.middleware.origins import ORIGINS
+from deeplens_streams.web.responses import BLANK, Handler
 from models.events import utc_now
 from models.tenants import SYSTEM, ApiKey, Scope, Tenant, TenantState
 

@@ -8,7 +8,7 @@ from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import TOPICS, readers, writers
 from deeplens_streams.config import Settings
 from deeplens_streams.json_schemas import STRING, Schema, nested_records, record_schema, ref
-from deeplens_streams.web import status
+from deeplens_streams.web.handlers import status
 from deeplens_streams.web.openapi import parts, success_schema
 from models.events import Event
 

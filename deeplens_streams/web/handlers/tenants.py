@@ -13,13 +13,13 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.web import admin_log, provision
-from deeplens_streams.web.access import tenant_of
-from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.api_keys import living
+from deeplens_streams.web.app_keys import CONTEXT, QUOTAS
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms import fields
 from deeplens_streams.web.forms.json_body import allow_only, read_body, whole
-from deeplens_streams.web.keys import CONTEXT, QUOTAS
+from deeplens_streams.web.handlers.api_keys import living
+from deeplens_streams.web.middleware.auth import tenant_of
+from deeplens_streams.web.responses import json_answer
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState, Usage
 
 BLANK: Final[dict[str, Any]] = {

@@ -11,9 +11,9 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage.trash import Reason
 from deeplens_streams.storage.trash_entries import TrashEntry
 from deeplens_streams.web.admin_log import about, came_of
-from deeplens_streams.web.answers import json_answer, request_id
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import truth, whole_number
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.responses import json_answer, request_id
 
 LIST_BLANK: Final[dict[str, Any]] = {
     "success": False,

@@ -14,8 +14,8 @@ from deeplens_streams.audit.runner import Audit
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.pipeline.dead_letters import known_error
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import truth
-from deeplens_streams.web.keys import CONTEXT
 
 log = structlog.get_logger()
 

@@ -23,11 +23,11 @@ from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.storage.dead_letters import LetterPage
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web import admin_log
-from deeplens_streams.web.access import CALLER, DOOR, tenant_bound
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import flag, read_body, text
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.middleware.auth import CALLER, DOOR, tenant_bound
+from deeplens_streams.web.responses import json_answer
 from models.letters import DeadLetter, LetterState
 
 LIST_BLANK: Final[dict[str, Any]] = {

@@ -7,12 +7,12 @@ from aiohttp import web
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import links
-from deeplens_streams.web.access import DOOR, tenant_bound, tenant_of
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.fields import whole_number
-from deeplens_streams.web.keys import CONTEXT
-from deeplens_streams.web.status import shown_state
+from deeplens_streams.web.handlers.status import shown_state
+from deeplens_streams.web.middleware.auth import DOOR, tenant_bound, tenant_of
+from deeplens_streams.web.responses import json_answer
 from models.images import StoredImage
 from models.status import ImageState
 

@@ -19,12 +19,7 @@ from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.storage.base import ImageStorage
 from deeplens_streams.web import links
-from deeplens_streams.web.access import tenant_of
-from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.forms import fields
-from deeplens_streams.web.forms.multipart import Form, read_form
-from deeplens_streams.web.keys import (
+from deeplens_streams.web.app_keys import (
     CONTEXT,
     ESTIMATES,
     GATE,
@@ -34,8 +29,13 @@ from deeplens_streams.web.keys import (
     READING,
     SPOOL,
 )
+from deeplens_streams.web.context import WebContext
+from deeplens_streams.web.forms import fields
+from deeplens_streams.web.forms.multipart import Form, read_form
+from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
-from deeplens_streams.web.status import shown_state
+from deeplens_streams.web.middleware.auth import tenant_of
+from deeplens_streams.web.responses import json_answer
 from models.events import ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState

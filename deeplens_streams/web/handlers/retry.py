@@ -16,12 +16,12 @@ from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.storage.dead_letters import DeadLetterStore, is_recent
 from deeplens_streams.web import admin_log
-from deeplens_streams.web.access import DOOR, tenant_bound
-from deeplens_streams.web.answers import json_answer
-from deeplens_streams.web.dead_letters import replay_of
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import flag, read_body
-from deeplens_streams.web.keys import CONTEXT
-from deeplens_streams.web.status import find_row
+from deeplens_streams.web.handlers.dead_letters import replay_of
+from deeplens_streams.web.handlers.status import find_row
+from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.responses import json_answer
 from models.letters import LetterState
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
 

@@ -7,11 +7,11 @@ from aiohttp import web
 
 from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.web import tables
-from deeplens_streams.web.answers import json_answer
+from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import read_raw
-from deeplens_streams.web.keys import CONTEXT
+from deeplens_streams.web.handlers import tables
+from deeplens_streams.web.responses import json_answer
 
 #: IDs of one question, at the most.
 MAX_IDS: Final = 1000
