@@ -21,7 +21,7 @@ from tables.errors import table_faults
 if TYPE_CHECKING:
     import faust
 
-    from deeplens_streams.application import RoleApp
+    from deeplens_streams.runtime.apps import RoleApp
 
 #: Rows that are announced together, at the most.
 BATCH = 64

@@ -19,9 +19,9 @@ import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deeplens_streams.application import STAGE_REST_MS
 from deeplens_streams.broker.codec import encode
 from deeplens_streams.embedded_kafka.server import KafkaServer
+from deeplens_streams.runtime.apps import STAGE_REST_MS
 from models.events import VectorIndexingData, VectorIndexingRequested, VectorMetadata, utc_now
 
 CODECS = (None, "snappy", "lz4", "zstd", "gzip")

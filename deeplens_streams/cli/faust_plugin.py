@@ -7,13 +7,13 @@ import click
 from faust.cli.faust import cli
 from faust.cli.worker import worker as worker_command
 
-from deeplens_streams.application import build_from_environment
 from deeplens_streams.cli.commands import OUR_COMMANDS, load_command
 from deeplens_streams.cli.main import main
 from deeplens_streams.errors import DeepLensError
+from deeplens_streams.runtime.apps import build_from_environment
 
 if TYPE_CHECKING:
-    from deeplens_streams.application import RoleApp
+    from deeplens_streams.runtime.apps import RoleApp
 
 
 def app_for_faust() -> "RoleApp":

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deeplens_streams.application import build_apps
 from deeplens_streams.broker.topology import READERS
 from deeplens_streams.config import Settings, load_settings
+from deeplens_streams.runtime.apps import build_apps
 from deeplens_streams.web import HEALTH_ROUTES, ROUTES
 from tests.deploy.manifests import (
     COMPONENTS,

@@ -9,11 +9,11 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from structlog.testing import capture_logs
 
-from deeplens_streams.application import build_apps
 from deeplens_streams.broker.security import broker_security, client_options, faust_credentials
 from deeplens_streams.cli.up import up
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.runtime.apps import build_apps
 from tests.support.certificates import Authority, Pair, openssl
 
 PASSWORD = "a-very-secret-password"

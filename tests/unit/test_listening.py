@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from deeplens_streams.application import RoleApp, build_apps
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.worker import DeepLensWorker
+from deeplens_streams.runtime.apps import RoleApp, build_apps
+from deeplens_streams.runtime.worker import DeepLensWorker
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from agents import dead_letters, notifications
-from deeplens_streams.application import build_apps
 from deeplens_streams.broker.topology import STAGES
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import UndecodableImage
 from deeplens_streams.pipeline import stage
 from deeplens_streams.pipeline.dead_letters import count_read
+from deeplens_streams.runtime.apps import build_apps
 from models.events import (
     ProcessingCompleted,
     ProcessingCompletedData,

@@ -11,12 +11,12 @@ from aiohttp.test_utils import TestServer
 from faust.types import TP
 from yarl import URL
 
-from deeplens_streams.application import RoleApp, build_apps
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.interactive_queries import rows as routing
 from deeplens_streams.interactive_queries.sources import RowSource
 from deeplens_streams.interactive_queries.table_pages import FaustTables
+from deeplens_streams.runtime.apps import RoleApp, build_apps
 from deeplens_streams.web.app_keys import CONTEXT
 from models.status import ImageRow
 from tables import image_status

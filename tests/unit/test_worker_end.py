@@ -9,10 +9,10 @@ from typing import NoReturn
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from deeplens_streams.application import build_apps
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ExtractorUnavailable
-from deeplens_streams.worker import DeepLensWorker, Foundation, cause_of_end
+from deeplens_streams.runtime.apps import build_apps
+from deeplens_streams.runtime.worker import DeepLensWorker, Foundation, cause_of_end
 from tables.damage import TableFolderUnusable
 
 

@@ -28,7 +28,7 @@ from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
 
 if TYPE_CHECKING:
-    from deeplens_streams.application import RoleApp
+    from deeplens_streams.runtime.apps import RoleApp
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.web.context import Check
 
 if TYPE_CHECKING:
-    from deeplens_streams.application import RoleApp
+    from deeplens_streams.runtime.apps import RoleApp
 
 
 async def stream_checks(apps: "Sequence[RoleApp]") -> Mapping[str, Check]:

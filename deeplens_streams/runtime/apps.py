@@ -31,9 +31,10 @@ from deeplens_streams.interactive_queries.recovered_partitions import Recovered
 from deeplens_streams.interactive_queries.rows import TableRows
 from deeplens_streams.interactive_queries.table_pages import FaustTables
 from deeplens_streams.logs import configure_structlog, logging_config
+from deeplens_streams.runtime.health import stream_checks
+from deeplens_streams.runtime.worker import DeepLensWorker
 from deeplens_streams.services import Services, build_services
 from deeplens_streams.status.feed import KafkaStatusFeed
-from deeplens_streams.stream_health import stream_checks
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.reconciling import TenantReconciler
@@ -41,7 +42,6 @@ from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.tenancy.registry_reader import RegistryReader
 from deeplens_streams.web.context import HealthContext, WebContext
-from deeplens_streams.worker import DeepLensWorker
 from tables import image_status, tenants
 from tables.durable import DurableTable
 
