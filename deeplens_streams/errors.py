@@ -400,6 +400,14 @@ class BrokerUnavailable(DependencyUnavailable):
     dependency = "broker"
 
 
+class BrokerRefused(DeepLensError):
+    """Kafka answers, and does not take this very event."""
+
+    code = "BROKER_REFUSED"
+    #: What it refuses may be a matter of its settings.
+    retryable = True
+
+
 class StorageUnavailable(DependencyUnavailable):
     """The image storage does not answer now; try again later."""
 

@@ -11,6 +11,11 @@ ATTEMPTS = Counter(
     "Attempts at an event by what came of them: done, again (after a wait) or given_up",
     ["stage", "result"],
 )
+UNEXPECTED = Counter(
+    "deeplens_unexpected_errors",
+    "Errors of a stage that nobody foresaw: faults of this program",
+    ["stage"],
+)
 POSTPONED = Gauge("deeplens_events_postponed", "Events that wait for their next attempt", ["stage"])
 BREAKER_OPEN = Gauge(
     "deeplens_breaker_open", "1 while a dependency is away and calls are refused", ["dependency"]

@@ -19,7 +19,7 @@ from faust.exceptions import NotReady, ProducerSendError
 from faust.types import TP, RecordMetadata
 from yarl import URL
 
-from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.broker.errors import broker_faults
 from deeplens_streams.metrics import OFFSETS_NOT_NOTED
 from tables.rocksdb import PartitionStore
 
@@ -124,8 +124,8 @@ class DurableTable(faust.Table[bytes, Any]):
 
         Raises
         ------
-        BrokerUnavailable
-            Kafka refused one.
+        BrokerUnavailable, BrokerRefused
+            Kafka did not take one.
         """
         async with self._settling:
             for change in [*self._unsettled.values()]:
@@ -133,9 +133,8 @@ class DurableTable(faust.Table[bytes, Any]):
             self._drop_others()
             refusals = await self._send([*self._unsettled.values()])
         if refusals:
-            raise BrokerUnavailable(
-                f"Kafka refused a change of a table ({type(refusals[0]).__name__})."
-            ) from refusals[0]
+            with broker_faults("a change of a table"):
+                raise refusals[0]
 
     async def _have_here(self, change: Change) -> None:
         """Write a change again if the copy that had it was replaced by what the changelog has."""
@@ -166,8 +165,8 @@ class DurableTable(faust.Table[bytes, Any]):
                 future = await producer.send(
                     topic, change.key, change.value, change.partition, None, None
                 )
-            except (KafkaError, ProducerSendError, NotReady) as error:
-                refusals[change] = error.__cause__ or error
+            except (KafkaError, ProducerSendError, NotReady, OSError) as error:
+                refusals[change] = error
             else:
                 sent[change] = cast("asyncio.Future[RecordMetadata]", future)
         if sent:

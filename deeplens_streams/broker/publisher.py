@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from aiokafka.errors import KafkaError
-from faust.exceptions import NotReady, ProducerSendError
-
 from deeplens_streams.broker import codec
+from deeplens_streams.broker.errors import broker_faults
 from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.circuit_breaker import Breakers
@@ -66,8 +64,10 @@ class Publisher:
         Raises
         ------
         BrokerUnavailable
-            Kafka refused it, or did not answer in ``produce_timeout_s``. In the second case
+            Kafka takes none now, or did not answer in ``produce_timeout_s``. In the second case
             it may still be delivered later.
+        BrokerRefused
+            Kafka does not take one of these very events; others may have been sent.
         """
         with self._breaker.call():
             await self._send(messages)
@@ -75,15 +75,10 @@ class Publisher:
     async def _send(self, messages: Sequence[Message]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                for waiting in [await self._begin(message) for message in messages]:
-                    await waiting
+                with broker_faults("the event"):
+                    for waiting in [await self._begin(message) for message in messages]:
+                        await waiting
         except TimeoutError:
             raise BrokerUnavailable(
                 f"Kafka did not take the event within {self._timeout:g} s; try again later."
             ) from None
-        except (KafkaError, ProducerSendError, NotReady) as error:
-            # The last two are Faust's: of a producer that is being started or stopped, too.
-            reason = error.__cause__ or error
-            raise BrokerUnavailable(
-                f"Kafka refused the event ({type(reason).__name__})."
-            ) from error

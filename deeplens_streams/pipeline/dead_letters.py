@@ -10,7 +10,13 @@ import structlog
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FAILED, STAGE_BY_NAME
-from deeplens_streams.errors import DeepLensError, MalformedEvent, NewerVersion, every_error
+from deeplens_streams.errors import (
+    BadRequest,
+    DeepLensError,
+    MalformedEvent,
+    NewerVersion,
+    every_error,
+)
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.metrics import DEAD_LETTERS, DEAD_LETTERS_READ, known_or_other
 from models.events import Event, ProcessingFailed, ProcessingFailedData, derived_id
@@ -111,7 +117,8 @@ def unreadable(step: str, incoming: Incoming, error: DeepLensError) -> Message:
         ProcessingFailedData(
             imageId=image_id,
             failedStep=step,
-            errorCode=NewerVersion.code if is_newer else MalformedEvent.code,
+            # A wrong ID in an event is no request's.
+            errorCode=MalformedEvent.code if isinstance(error, BadRequest) else error.code,
             errorMessage=error.message,
             stackTrace=_trace(error),
             canRetry=is_newer,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from deeplens_streams.pipeline import stage
+from deeplens_streams.pipeline import attempts
 from models.events import RetryPolicy
 from models.images import StoredImage
 from tests.support.killed_systems import BROKEN, PICTURE, Fuse, System, ledger
@@ -64,7 +64,7 @@ async def goes_with_its_tenant(system: System) -> StoredImage | None:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
+    monkeypatch.setattr(attempts, "POLICY", RetryPolicy(backoffMs=1))
 
 
 Story = Callable[[System], Awaitable[StoredImage | None]]

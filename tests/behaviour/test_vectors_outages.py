@@ -29,7 +29,7 @@ from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.host.ports import free_port
-from deeplens_streams.pipeline import stage
+from deeplens_streams.pipeline import attempts
 from deeplens_streams.services import Services, services_over
 from deeplens_streams.storage import Blobs
 from deeplens_streams.testing.features import MemoryFeatures
@@ -145,7 +145,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.04)
     monkeypatch.setattr(client, "_TIMEOUT_S", 1)  # the client takes whole seconds
-    monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
+    monkeypatch.setattr(attempts, "POLICY", RetryPolicy(backoffMs=1))
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ _NEVER_ANSWERED = {
     errors.NewerVersion,
     errors.DimensionMismatch,
     errors.VectorsRefused,
+    errors.BrokerRefused,
     errors.DependencyUnavailable,
     errors.TableUnavailable,
     errors.DeepLensError,

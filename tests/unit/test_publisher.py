@@ -1,22 +1,29 @@
-"""What a producer refuses is a broker that is away, which is waited for."""
+"""A broker that is away is told from a record that it does not take, and from a wrong call."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError, ProducerClosed, RequestTimedOutError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    RequestTimedOutError,
+    TopicAuthorizationFailedError,
+)
 from faust.exceptions import NotReady, ProducerSendError
 
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
-from deeplens_streams.circuit_breaker import Breakers
+from deeplens_streams.circuit_breaker import TRIES, Breakers
 from deeplens_streams.config import Settings
-from deeplens_streams.errors import BrokerUnavailable
+from deeplens_streams.errors import BrokerRefused, BrokerUnavailable
 from tests.support.stage_messages import uploaded
 
 
-def refusing(error: Exception) -> Publisher:
+def refusing(error: Exception, breakers: Breakers) -> Publisher:
     """Return a publisher whose producer raises."""
 
     class Producer:
@@ -27,7 +34,7 @@ def refusing(error: Exception) -> Publisher:
         return Producer()
 
     app: Any = SimpleNamespace(topic=lambda name, **_options: name, maybe_start_producer=producer)
-    return Publisher(app, Settings(), Breakers())
+    return Publisher(app, Settings(), breakers)
 
 
 def wrapped(error: KafkaError) -> ProducerSendError:
@@ -43,10 +50,35 @@ def wrapped(error: KafkaError) -> ProducerSendError:
         (RequestTimedOutError(), "RequestTimedOutError"),
         (wrapped(ProducerClosed()), "ProducerClosed"),
         (NotReady("Producer not yet started"), "NotReady"),
+        (TopicAuthorizationFailedError(), "TopicAuthorizationFailedError"),
+        (ConnectionResetError(), "ConnectionResetError"),
     ],
 )
 async def test_a_producer_that_takes_nothing_is_a_broker_that_is_away(
     error: Exception, named: str
 ) -> None:
-    with pytest.raises(BrokerUnavailable, match=named):
-        await refusing(error).send(Message(UPLOADED, uploaded()))
+    known = Breakers()
+    for _ in range(TRIES):
+        with pytest.raises(BrokerUnavailable, match=named):
+            await refusing(error, known).send(Message(UPLOADED, uploaded()))
+    assert known["broker"].is_open
+
+
+@pytest.mark.parametrize("error", [MessageSizeTooLargeError(), wrapped(MessageSizeTooLargeError())])
+async def test_a_record_that_kafka_does_not_take_stops_no_other(error: Exception) -> None:
+    known = Breakers()
+    for _ in range(2 * TRIES):
+        with pytest.raises(BrokerRefused, match="MessageSizeTooLargeError"):
+            await refusing(error, known).send(Message(UPLOADED, uploaded()))
+    assert not known["broker"].is_open
+
+
+@pytest.mark.parametrize(
+    "error", [IllegalStateError(), wrapped(IllegalStateError()), TypeError("no bytes")]
+)
+async def test_a_wrong_call_stays_one(error: Exception) -> None:
+    known = Breakers()
+    for _ in range(2 * TRIES):
+        with pytest.raises(type(error)):
+            await refusing(error, known).send(Message(UPLOADED, uploaded()))
+    assert not known["broker"].is_open

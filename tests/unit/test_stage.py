@@ -3,10 +3,12 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message
@@ -14,6 +16,7 @@ from deeplens_streams.broker.topology import COMPLETED, FAILED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
 from deeplens_streams.errors import (
+    BrokerRefused,
     BrokerUnavailable,
     DeepLensError,
     MalformedEvent,
@@ -21,7 +24,7 @@ from deeplens_streams.errors import (
     UndecodableImage,
     VectorsUnavailable,
 )
-from deeplens_streams.pipeline import stage
+from deeplens_streams.pipeline import attempts
 from deeplens_streams.pipeline.dead_letters import unreadable
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.stage import Stage
@@ -41,10 +44,12 @@ from tests.support.stage_messages import (
     with_policy,
 )
 
+UNEXPECTED = ("deeplens_unexpected_errors_total", {"stage": "s"})
+
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "POLICY", RetryPolicy(backoffMs=1))
+    monkeypatch.setattr(attempts, "POLICY", RetryPolicy(backoffMs=1))
     monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(circuit_breaker, "LONGEST_WAIT_S", 0.01)
 
@@ -330,6 +335,75 @@ async def test_no_event_is_acknowledged_before_its_table_is_settled() -> None:
     assert stream.acked == 1
 
 
+class Picky(Outbox):
+    """Takes no event of one ID but its dead letter."""
+
+    def __init__(self, error: Exception, event_id: str) -> None:
+        super().__init__()
+        self.error, self.event_id = error, event_id
+
+    async def send(self, *messages: Message) -> None:
+        if any(each.event.eventId == self.event_id for each in messages):
+            raise self.error
+        await super().send(*messages)
+
+
+@pytest.mark.parametrize("batch_size", [1, 9])
+@pytest.mark.parametrize(
+    ("error", "code", "unexpected"),
+    [
+        (BrokerRefused("Kafka refused the event (MessageSizeTooLargeError)."), "BROKER_REFUSED", 0),
+        (TypeError("Type is not JSON serializable: set"), "INTERNAL", 1),
+    ],
+)
+async def test_results_that_cannot_be_sent_are_the_letter_of_their_event_alone(
+    error: Exception, code: str, unexpected: int, batch_size: int
+) -> None:
+    before = REGISTRY.get_sample_value(*UNEXPECTED) or 0
+    events = [uploaded(), uploaded(), uploaded()]
+    for each, name in zip(events, ("first", "bad", "last"), strict=True):
+        each.eventId = name
+    stream, outbox = Stream(*map(codec.encode, events)), Picky(error, "bad")
+    known = Breakers()
+    async with asyncio.timeout(10):
+        await Stage(
+            "s", ImageUploaded, failing()[0], outbox.send, known, batch_size=batch_size
+        ).run(stream)
+    assert {e.eventId for topic, e in outbox.sent if topic is COMPLETED} == {"first", "last"}
+    (letter,) = letters(outbox)
+    assert (letter.data.errorCode, letter.data.canRetry) == (code, True)
+    assert (letter.data.originalEvent or {})["eventId"] == "bad"
+    assert stream.acked == 3
+    assert not known["broker"].is_open
+    assert (REGISTRY.get_sample_value(*UNEXPECTED) or 0) == before + unexpected
+
+
+async def test_a_mistake_in_reading_a_message_ends_in_a_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decode(*_: object) -> None:
+        raise AttributeError("'list' object has no attribute 'get'")
+
+    before = REGISTRY.get_sample_value(*UNEXPECTED) or 0
+    stream, outbox = Stream(codec.encode(uploaded())), Outbox()
+    process, calls = failing()
+    with monkeypatch.context() as broken:
+        broken.setattr(codec, "decode", decode)
+        broken.setattr(outbox, "send", partial(kept, outbox))
+        async with asyncio.timeout(10):
+            await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(stream)
+    (letter,) = letters(outbox)
+    assert (letter.data.errorCode, letter.data.canRetry) == ("INTERNAL", False)
+    raw = (letter.data.originalEvent or {})["valueBase64"]
+    assert base64.b64decode(raw) == codec.encode(uploaded())
+    assert (calls, stream.acked) == ([], 1)
+    assert REGISTRY.get_sample_value(*UNEXPECTED) == before + 1
+
+
+async def kept(outbox: Outbox, *messages: Message) -> None:
+    outbox.sent += [(each.topic, each.event) for each in messages]
+
+
 async def test_a_letter_of_the_largest_message_fits_its_topic() -> None:
     outbox, half = Outbox(), FAILED.max_bytes // 2
     message = incoming(b"x" * half)
@@ -360,7 +434,7 @@ async def test_what_fails_for_one_event_alone_stops_none_of_the_others(
     bad, good = uploaded(), uploaded()
     bad.eventId, good.eventId = "bad", "good"
     stream = Stream(codec.encode(bad), codec.encode(good))
-    monkeypatch.setattr(stage, "POLICY", RetryPolicy(maxAttempts=2, backoffMs=10))
+    monkeypatch.setattr(attempts, "POLICY", RetryPolicy(maxAttempts=2, backoffMs=10))
     async with asyncio.timeout(10):
         await Stage("s", ImageUploaded, process, outbox.send, known).run(stream)
     assert [event.eventId for topic, event in outbox.sent if topic is COMPLETED] == ["good"]
