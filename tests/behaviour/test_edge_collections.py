@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge as edge
 import structlog
 
 from deeplens_streams.circuit_breaker import TRIES, Breakers
-from deeplens_streams.errors import StorageFull, VectorsUnavailable
+from deeplens_streams.errors import StorageFull, VectorsRefused, VectorsUnavailable
 from deeplens_streams.host import malloc
 from deeplens_streams.vectors import VectorPoint, VectorStore
 from deeplens_streams.vectors.edge import damage as edge_damage
@@ -294,7 +295,7 @@ async def test_what_fails_elsewhere_is_no_damage_of_the_last_one_used(tmp_path: 
     await vectors.upsert([point(unit(1), fileName="1.jpg")], **HERE)
 
     def load_copy() -> None:
-        raise RuntimeError("Service internal error: failed to deserialize the segment's state")
+        raise Exception("Service internal error: failed to deserialize the segment's state")
 
     with pytest.raises(VectorsUnavailable):
         await vectors._engine.run(load_copy)
@@ -307,7 +308,7 @@ class _Damaged:
     """A copy of which Edge says what it says of damaged files."""
 
     def update(self, _operation: object) -> None:
-        raise RuntimeError("Service internal error: index out of bounds: the len is 0")
+        raise Exception("Service internal error: index out of bounds: the len is 0")
 
 
 async def test_a_fault_of_the_copy_is_none_of_the_collection_s(
@@ -338,6 +339,49 @@ async def test_a_fault_of_the_copy_is_none_of_the_collection_s(
     assert await vectors.present([stored.image_id], **HERE) == {stored.image_id}
     await vectors.close()
     assert folders(tmp_path) == [NAME]
+
+
+async def test_a_wrong_call_of_ours_stays_one_and_damages_nothing(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    await vectors.upsert([point(unit(1))], **HERE)
+    known = Breakers()
+    guarded = known.guard(vectors, "vectors")
+
+    def get(work: Callable[[edge.EdgeShard], object]) -> Callable[[], object]:
+        def job() -> object:
+            shard = vectors._engine.shards.get(NAME)
+            assert shard is not None
+            return work(shard)
+
+        return job
+
+    for expected, work in (
+        (TypeError, lambda shard: shard.update("no operation")),
+        (ValueError, lambda shard: shard.scroll(edge.ScrollRequest(limit=1, offset="no ID"))),
+        (KeyError, lambda shard: {"a": shard}["a file that does not exist"]),
+    ):
+        for _ in range(TRIES):
+            with pytest.raises(expected), known["vectors"].call():
+                await vectors._engine.run(get(work))
+    assert not known["vectors"].is_open
+    assert await vectors.damaged(tenant=HERE["tenant"]) == []
+    assert await guarded.count(**HERE) == 1
+    await vectors.close()
+
+
+async def test_what_the_engine_refuses_of_a_request_is_no_outage(tmp_path: Path) -> None:
+    vectors = EdgeVectors(tmp_path, max_open=2)
+    await vectors.upsert([point(unit(1))], **HERE)
+
+    def by_another_name() -> None:
+        shard = vectors._engine.shards.get(NAME)
+        assert shard is not None
+        query = edge.Query.Nearest(unit(1).tolist(), using="none")
+        shard.query(edge.QueryRequest(limit=1, query=query))
+
+    with pytest.raises(VectorsRefused, match="Not existing vector name error: none"):
+        await vectors._engine.run(by_another_name)
+    await vectors.close()
 
 
 async def test_a_damaged_collection_takes_search_from_nobody_else(tmp_path: Path) -> None:

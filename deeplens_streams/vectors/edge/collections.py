@@ -22,7 +22,7 @@ from deeplens_streams.vectors.collection_ref import (
     place_of,
     tenant_in,
 )
-from deeplens_streams.vectors.edge.damage import VectorsDamaged
+from deeplens_streams.vectors.edge.damage import VectorsDamaged, is_of_engine
 from deeplens_streams.vectors.edge.engine import RESERVE_BYTES, EdgeEngine
 from deeplens_streams.vectors.edge.filters import to_filter
 from deeplens_streams.vectors.edge.optimizer import EdgeOptimizing
@@ -135,6 +135,8 @@ class EdgeCollections:
             except DeepLensError:
                 raise
             except Exception as error:  # Edge has no class for what is damaged
+                if not is_of_engine(error):
+                    raise
                 log.warning("a collection cannot be read", collection=name, reason=str(error)[:300])
                 trouble = "The collection's files cannot be read; the log says why."
                 return Collection(model, name, CollectionStatus.RED, trouble=trouble), 0
@@ -228,11 +230,15 @@ class EdgeCollections:
             shard.retrieve([place.marker_id], False, False) or _count(shard, all_points(place))
         )
 
-    def _figures(self, place: Place, name: str) -> tuple[Collection, int]:
-        """Return what Edge tells, and the points of the engine's collection."""
+    def _figures(self, place: Place, name: str) -> tuple[Collection, int] | None:
+        """Return what Edge tells, and the points of the engine's collection.
+
+        None where opening it shows that it is damaged, and so not there any more.
+        """
         shards = self._engine.shards
         shard = shards.get(place.name)
-        assert shard is not None, "it was there"
+        if shard is None:
+            return None
         vectors, info = _count(shard, all_points(place)), shard.info()
         trouble = self._optimizing.troubles.get(place.name)
         status = CollectionStatus.RED if trouble else CollectionStatus.GREEN

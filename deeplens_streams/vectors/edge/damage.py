@@ -50,6 +50,14 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def is_of_engine(error: BaseException) -> bool:
+    """Tell whether the engine or the machine said it; all else is a wrong call of ours.
+
+    What Edge is given wrongly it refuses with Python's own `TypeError` or `ValueError`.
+    """
+    return type(error) is Exception or is_panic(error) or isinstance(error, OSError | MemoryError)
+
+
 def is_damage(error: BaseException, *, loading: bool) -> bool:
     """Tell whether an error of Edge says that a collection's files are damaged.
 
@@ -58,7 +66,7 @@ def is_damage(error: BaseException, *, loading: bool) -> bool:
     loading : a collection was being opened, which fails for its files or for the machine alone.
     """
     said = str(error).lower()
-    if not (isinstance(error, Exception) or is_panic(error)) or any(p in said for p in _PASSING):
+    if not is_of_engine(error) or any(passing in said for passing in _PASSING):
         return False
     return loading or (not is_panic(error) and any(word in said for word in _OF_FILES))
 

@@ -16,15 +16,27 @@ from deeplens_streams.errors import (
     DeepLensError,
     DimensionMismatch,
     StorageFull,
+    VectorsRefused,
     VectorsUnavailable,
 )
 from deeplens_streams.host.folder_lock import FolderLock
-from deeplens_streams.vectors.edge.damage import is_panic
+from deeplens_streams.vectors.edge.damage import is_of_engine
 from deeplens_streams.vectors.edge.shards import ShardCache
 
 #: Free space below which nothing is written. Edge writes through mapped files, and a disk that
 #: fills up under one ends the process with SIGBUS; no error could be caught.
 RESERVE_BYTES = 256 * 1024 * 1024
+
+#: How Edge begins what it says of a request, and characters of it that are passed on.
+_OF_A_REQUEST = (
+    "Not existing vector name error",
+    "No point with id",
+    "No range index",
+    "Validation error",
+    "Validation failed",
+    "Wrong input",
+)
+_REASON = 200
 
 _T = TypeVar("_T")
 
@@ -98,19 +110,31 @@ class EdgeEngine:
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Raise this system's errors for Edge's, which are bare `Exception` but for their text."""
+    """Raise this system's errors for Edge's, which are bare `Exception` but for their text.
+
+    A wrong call of ours stays what it is.
+
+    Raises
+    ------
+    DimensionMismatch, VectorsRefused
+        Edge answers, and refuses this very thing.
+    VectorsUnavailable
+        It does not work, or not on this collection.
+    """
     try:
         yield
     except DeepLensError:
         raise
     except BaseException as error:
-        if not (isinstance(error, Exception) or is_panic(error)):
+        if not is_of_engine(error):
             raise
         reason = str(error)
         if "Vector dimension error" in reason:
             raise DimensionMismatch(
                 f"The vector does not fit its collection: {reason.rpartition('error: ')[2]}."
             ) from error
+        if reason.startswith(_OF_A_REQUEST):
+            raise VectorsRefused(f"The vector engine refuses this: {reason[:_REASON]}") from error
         unavailable = VectorsUnavailable()
         unavailable.ambiguous = True  # one collection may be damaged
         raise unavailable from error

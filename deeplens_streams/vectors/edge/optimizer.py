@@ -76,7 +76,8 @@ class EdgeOptimizing:
                 else:
                     log.info("there was nothing to optimize", collection=name)
             except Exception as error:  # nobody waits for it: the collection's status says so
-                known = error if isinstance(error, DeepLensError) else VectorsUnavailable()
+                ours = DeepLensError(f"Unexpected {type(error).__name__}; look into the log.")
+                known = error if isinstance(error, DeepLensError) else ours
                 self.troubles[name] = f"The last optimization failed: {known.message}"
                 log.warning(
                     "a collection could not be optimized",
