@@ -8,7 +8,8 @@ from agents.gone import dropped, is_stored
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, INDEXING
-from deeplens_streams.errors import DimensionMismatch, UndecodableImage, UnknownModel
+from deeplens_streams.errors import DimensionMismatch, OriginalMissing, UnknownModel
+from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.pipeline.progress import progress, report, teller
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
@@ -21,6 +22,7 @@ from models.events import (
     derived_id,
     utc_now,
 )
+from models.images import StoredImage
 from models.status import Step, StepStatus
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         uploaded_at=event.data.uploadedAt,
     )
     if image is None:
-        take_back = partial(_take_back, event, event.data.uploadedAt, services.storage)
-        return await dropped(STEP, event, services, take_back)
+        return await _dropped(event, event.data.uploadedAt, services)
     model = features.model
     if event.data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {event.data.modelName!r}.")
@@ -53,7 +54,9 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
     # The key is the one that was stored, not the one that the event names.
     data = await services.storage.get(tenant=image.tenantId, key=image.originalKey)
     if data is None:
-        raise UndecodableImage("The picture's bytes are missing from storage.")
+        if await is_stored(image, services):
+            raise OriginalMissing
+        return await _dropped(event, image.uploadedAt, services)
     wants_thumbnail = image.processingOptions.generateThumbnail
     extraction = await features.extract(
         data, thumbnail_px=services.settings.thumbnail_px if wants_thumbnail else None
@@ -63,9 +66,23 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
             tenant=image.tenantId, key=image.thumbnailKey, data=extraction.thumbnail
         )
         if not await is_stored(image, services):
-            take_back = partial(_take_back, event, image.uploadedAt, services.storage)
-            return await dropped(STEP, event, services, take_back)
-    vector = VectorIndexingRequested.following(
+            return await _dropped(event, image.uploadedAt, services)
+    thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED
+    reports = [
+        report(Step.THUMBNAIL_GENERATION, thumbnail),
+        report(STEP, StepStatus.COMPLETED, started=started, model=model.name),
+    ]
+    requested = _indexing_requested(event, image, extraction, model)
+    return [Message(INDEXING, requested), progress(event, reports, image)]
+
+
+def _indexing_requested(
+    event: FeatureExtractionRequested,
+    image: StoredImage,
+    extraction: Extraction,
+    model: ModelSpec,
+) -> VectorIndexingRequested:
+    return VectorIndexingRequested.following(
         event,
         VectorIndexingData(
             imageId=image.imageId,
@@ -87,12 +104,13 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
         ),
         eventId=derived_id("index", image.imageId, model.name, event.generation),
     )
-    thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED
-    reports = [
-        report(Step.THUMBNAIL_GENERATION, thumbnail),
-        report(STEP, StepStatus.COMPLETED, started=started, model=model.name),
-    ]
-    return [Message(INDEXING, vector), progress(event, reports, image)]
+
+
+async def _dropped(
+    event: FeatureExtractionRequested, uploaded_at: str | None, services: Services
+) -> list[Message]:
+    take_back = partial(_take_back, event, uploaded_at, services.storage)
+    return await dropped(STEP, event, services, take_back)
 
 
 async def _take_back(

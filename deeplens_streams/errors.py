@@ -319,6 +319,13 @@ class UndecodableImage(DeepLensError):
     http_status = 400
 
 
+class OriginalMissing(DeepLensError):
+    """The image's bytes are missing from storage; bring them back from a backup, and retry."""
+
+    code = "ORIGINAL_MISSING"
+    retryable = True
+
+
 class MalformedEvent(DeepLensError):
     """The message is not an event that this topic carries."""
 

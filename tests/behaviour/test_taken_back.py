@@ -10,7 +10,7 @@ import pytest
 from agents import feature_extraction, vector_indexing
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.errors import StorageUnavailable
+from deeplens_streams.errors import OriginalMissing, StorageUnavailable
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ObjectImages, object_keys
 from deeplens_streams.testing.vectors import MemoryVectors
@@ -23,6 +23,7 @@ from models.events import (
     VectorMetadata,
 )
 from models.images import StoredImage
+from models.status import Ending, ImageProgress
 from tests.support.killed_systems import Fuse, System
 from tests.support.stored_images import image as made_image
 
@@ -60,7 +61,7 @@ class Holdings:
                 imageId=self.image.imageId,
                 imagePath=self.image.thumbnailKey,
                 modelName=self.services.model.name,
-                expectedDimension=1,
+                expectedDimension=self.services.model.dimension,
                 uploadedAt=at or self.image.uploadedAt,
             ),
         )
@@ -102,6 +103,32 @@ async def held(request: pytest.FixtureRequest) -> Holdings:
         await vectors.upsert([point], tenant=tenant, model=services.model.name)
         assert await held.of(tenant) == (True, True)
     return held
+
+
+async def test_a_missing_original_is_called_so(held: Holdings) -> None:
+    """Its bytes are not damaged: brought back from a backup, they are extracted at a retry."""
+    services, image = held.services, held.image
+    await services.storage.delete_object(tenant=image.tenantId, key=image.originalKey)
+    with pytest.raises(OriginalMissing) as caught:
+        await held.extract(image.tenantId)
+    assert (caught.value.code, caught.value.retryable) == ("ORIGINAL_MISSING", True)
+
+
+async def test_an_original_that_is_deleted_while_it_is_asked_for_is_none_missing(
+    held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, image = held.services.storage, held.image
+
+    async def get(*, tenant: str, key: str) -> bytes | None:
+        await storage.delete_metadata(tenant=tenant, image_id=image.imageId)
+        await storage.delete_object(tenant=tenant, key=key)
+        return None
+
+    monkeypatch.setattr(storage, "get", get)
+    (message,) = await held.extract(image.tenantId)
+    assert isinstance(message.event, ImageProgress)
+    assert message.event.data.ending == Ending.DROPPED
+    assert (await held.of(image.tenantId))[0] is False
 
 
 @pytest.mark.parametrize("version", [None, 2])

@@ -28,6 +28,7 @@ _NEVER_ANSWERED = {
     errors.ConfigurationError,
     errors.WeightsUnavailable,
     errors.MalformedEvent,
+    errors.OriginalMissing,
     errors.NewerVersion,
     errors.DimensionMismatch,
     errors.VectorsRefused,
