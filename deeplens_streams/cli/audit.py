@@ -7,7 +7,7 @@ from deeplens_streams.cli import console
 from deeplens_streams.cli.client import connect
 from deeplens_streams.cli.options import TENANT, json_option, url_option
 from deeplens_streams.client import NotReachable
-from deeplens_streams.client.answers import Raw
+from deeplens_streams.client.models import Raw
 from deeplens_streams.errors import DeepLensError
 
 _COLUMNS = ("accepted", "completed", "partial", "failed", "deleted", "inFlight", "unknown")

@@ -113,10 +113,7 @@ def _show_made(name: str, raw: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _steps_of(error: Refused) -> list[TenantStep]:
-    return [
-        TenantStep(raw=each, step=each["step"], status=each["status"], message=each["message"])
-        for each in error.raw.get("steps", [])
-    ]
+    return [TenantStep.read(each) for each in error.raw.get("steps", [])]
 
 
 def _dimension(api: SyncClient, model: str, dimension: int | None) -> int:

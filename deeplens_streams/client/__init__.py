@@ -1,15 +1,13 @@
 """The system from Python: `Client` on asyncio, `SyncClient` without."""
 
-from deeplens_streams.client.answers import (
+from deeplens_streams.client.client import Client
+from deeplens_streams.client.errors import Missing, NotReachable, NotReady, Refused
+from deeplens_streams.client.models import (
     FINAL_STATES,
-    Check,
     CollectionMade,
-    DeadLetter,
     Deletion,
-    Hit,
     Image,
     ImagePage,
-    Key,
     KeyAnswer,
     Keys,
     LetterPage,
@@ -17,10 +15,7 @@ from deeplens_streams.client.answers import (
     Readiness,
     Retried,
     SearchResults,
-    Skipped,
     Status,
-    Step,
-    Tenant,
     TenantAnswer,
     TenantPurge,
     TenantStep,
@@ -29,8 +24,13 @@ from deeplens_streams.client.answers import (
     TrashPage,
     Upload,
 )
-from deeplens_streams.client.client import Client
-from deeplens_streams.client.errors import Missing, NotReachable, NotReady, Refused
+from deeplens_streams.client.models import DeadLetterSummary as DeadLetter
+from deeplens_streams.client.models import HealthCheck as Check
+from deeplens_streams.client.models import KeySummary as Key
+from deeplens_streams.client.models import ProcessingStep as Step
+from deeplens_streams.client.models import SearchResult as Hit
+from deeplens_streams.client.models import SkippedLetter as Skipped
+from deeplens_streams.client.models import TenantSummary as Tenant
 from deeplens_streams.client.sync import SyncClient
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import aiohttp
 import orjson
 
-from deeplens_streams.client import answers
+from deeplens_streams.client import models
 from deeplens_streams.client.errors import NotReachable, NotReady
 from deeplens_streams.client.http import Http, given
 
@@ -22,7 +22,7 @@ class OperatorCalls:
         repair: bool = False,
         checksums: bool = False,
         outdated: bool = False,
-    ) -> AsyncGenerator[answers.Raw]:
+    ) -> AsyncGenerator[models.Raw]:
         """Yield the lines of an audit as they come, those that say how far it is among them.
 
         Parameters
@@ -49,7 +49,7 @@ class OperatorCalls:
         except orjson.JSONDecodeError:
             raise NotReachable("The audit was cut off; try again.") from None
 
-    async def readiness(self) -> answers.Readiness | None:
+    async def readiness(self) -> models.Readiness | None:
         """Return the checks, or None where nothing answers."""
         try:
             raw = await self._http.json(
@@ -59,7 +59,7 @@ class OperatorCalls:
             raw = dict(error.raw)
         except NotReachable:
             return None
-        return answers.parse(answers.Readiness, raw)
+        return models.Readiness.read(raw)
 
     async def require(self) -> None:
         """Raise `NotReachable` if nothing answers; whether it is ready does not matter."""

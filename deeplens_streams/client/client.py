@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from deeplens_streams.client import answers
+from deeplens_streams.client import models
 from deeplens_streams.client.admin import OperatorCalls
 from deeplens_streams.client.dead_letters import LetterCalls
 from deeplens_streams.client.http import ATTEMPTS, Http, Pause, given
@@ -72,7 +72,7 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
         tenant: str,
         name: str | None = None,
         fields: Mapping[str, str] | None = None,
-    ) -> answers.Upload:
+    ) -> models.Upload:
         """Upload one picture; a file is streamed.
 
         Parameters
@@ -86,7 +86,7 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
             f"{_IMAGES}/upload",
             lambda opened: {"data": _form(plain, "file", picture, name, opened)},
         )
-        return answers.parse(answers.Upload, raw)
+        return models.Upload.read(raw)
 
     async def search(
         self,
@@ -97,7 +97,7 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
         threshold: float | None = None,
         filters: Mapping[str, Any] | str | None = None,
         model: str | None = None,
-    ) -> answers.SearchResults:
+    ) -> models.SearchResults:
         """Search by a picture (a path or its bytes) or by an image ID."""
         given = {
             "tenantId": tenant,
@@ -114,14 +114,14 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
             f"{_IMAGES}/search",
             lambda opened: {"data": _form(plain, "queryImage", picture, None, opened)},
         )
-        return answers.parse(answers.SearchResults, raw)
+        return models.SearchResults.read(raw)
 
-    async def status(self, image_id: str) -> answers.Status:
+    async def status(self, image_id: str) -> models.Status:
         """Return where a picture is on its way; asked once, for whoever asks again and again."""
         raw = await self._http.json("GET", f"{_IMAGES}/{image_id}/status")
-        return answers.parse(answers.Status, raw)
+        return models.Status.read(raw)
 
-    async def follow(self, image_id: str) -> AsyncGenerator[answers.Status]:
+    async def follow(self, image_id: str) -> AsyncGenerator[models.Status]:
         """Yield the status at once and after every change, up to the last one.
 
         The system tells the changes; where it cannot, it is asked for them.
@@ -136,25 +136,25 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
                 if status.is_final:
                     return
 
-    async def _changes(self, image_id: str) -> AsyncGenerator[answers.Status]:
+    async def _changes(self, image_id: str) -> AsyncGenerator[models.Status]:
         yield await self.status(image_id)
         socket = await self._http.socket(SOCKET_PATH, imageId=image_id)
         if socket is not None:
             async with socket:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
-                        yield answers.parse(answers.Status, orjson.loads(message.data))
+                        yield models.Status.read(orjson.loads(message.data))
         async for status in self._ask(image_id):
             yield status
 
-    async def _ask(self, image_id: str) -> AsyncGenerator[answers.Status]:
+    async def _ask(self, image_id: str) -> AsyncGenerator[models.Status]:
         while True:
             yield await self.status(image_id)
             await self._pause(_POLL_S)
 
-    async def image(self, image_id: str) -> answers.Image:
+    async def image(self, image_id: str) -> models.Image:
         raw = await self._http.patiently("GET", f"{_IMAGES}/{image_id}")
-        return answers.parse(answers.Image, raw)
+        return models.Image.read(raw)
 
     async def images(
         self,
@@ -163,11 +163,11 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
         limit: int = 50,
         cursor: str | None = None,
         status: str | None = None,
-    ) -> answers.ImagePage:
+    ) -> models.ImagePage:
         """Return a page of a tenant's pictures, newest first."""
         params = given(tenantId=tenant, limit=str(limit), cursor=cursor, status=status)
         raw = await self._http.patiently("GET", _IMAGES, lambda _: {"params": params})
-        return answers.parse(answers.ImagePage, raw)
+        return models.ImagePage.read(raw)
 
     async def content(self, image_id: str) -> bytes:
         """Return a picture's bytes as they were uploaded."""
@@ -178,15 +178,15 @@ class Client(LetterCalls, TenantCalls, OperatorCalls, TrashCalls):
         async with self._http.answer("GET", f"{_IMAGES}/{image_id}/thumbnail") as response:
             return await response.read()
 
-    async def delete(self, image_id: str) -> answers.Deletion:
+    async def delete(self, image_id: str) -> models.Deletion:
         """Delete a picture, or tell how far its purge is."""
         raw = await self._http.patiently("DELETE", f"{_IMAGES}/{image_id}")
-        return answers.parse(answers.Deletion, raw)
+        return models.Deletion.read(raw)
 
-    async def retry(self, image_id: str, *, force: bool = False) -> answers.Retried:
+    async def retry(self, image_id: str, *, force: bool = False) -> models.Retried:
         """Try a picture's failed steps once more."""
         raw = await self._http.json("POST", f"{_IMAGES}/{image_id}/retry", json={"force": force})
-        return answers.parse(answers.Retried, raw)
+        return models.Retried.read(raw)
 
 
 def _form(

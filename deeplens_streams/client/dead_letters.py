@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-from deeplens_streams.client import answers
+from deeplens_streams.client import models
 from deeplens_streams.client.http import Http, given
 
 _LETTERS: Final = "/api/v1/dead-letters"
@@ -21,15 +21,15 @@ class LetterCalls:
         limit: int = 50,
         cursor: str | None = None,
         filters: Mapping[str, str] | None = None,
-    ) -> answers.LetterPage:
+    ) -> models.LetterPage:
         """Return a page of dead letters; filters are called as the interface calls them."""
         params = given(limit=str(min(limit, _MOST)), cursor=cursor) | dict(filters or {})
         raw = await self._http.patiently("GET", _LETTERS, lambda _: {"params": params})
-        return answers.parse(answers.LetterPage, raw)
+        return models.LetterPage.read(raw)
 
-    async def dead_letter(self, letter_id: str) -> answers.DeadLetter:
+    async def dead_letter(self, letter_id: str) -> models.DeadLetter:
         raw = await self._http.patiently("GET", f"{_LETTERS}/{letter_id}")
-        return answers.parse(answers.DeadLetter, raw["deadLetter"])
+        return models.DeadLetter.read(raw["deadLetter"])
 
     async def retry_letters(
         self,
@@ -37,7 +37,7 @@ class LetterCalls:
         *,
         force: bool = False,
         filters: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[answers.LettersChanged]:
+    ) -> AsyncIterator[models.LettersChanged]:
         """Retry letters by their IDs, or all that the filters leave; yields each answer."""
         async for changed in self._change("retry", ids, filters, {"force": force}):
             yield changed
@@ -48,7 +48,7 @@ class LetterCalls:
         *,
         reason: str,
         filters: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[answers.LettersChanged]:
+    ) -> AsyncIterator[models.LettersChanged]:
         async for changed in self._change("discard", ids, filters, {"reason": reason}):
             yield changed
 
@@ -58,13 +58,13 @@ class LetterCalls:
         ids: Sequence[str] | None,
         filters: Mapping[str, str] | None,
         more: Mapping[str, Any],
-    ) -> AsyncIterator[answers.LettersChanged]:
+    ) -> AsyncIterator[models.LettersChanged]:
         meant = {"ids": list(ids)} if ids is not None else dict(filters or {})
         cursor: str | None = None
         while True:
             body = {**meant, **more, "cursor": cursor}
             raw = await self._http.json("POST", f"{_LETTERS}/{what}", json=body)
-            changed = answers.parse(answers.LettersChanged, raw)
+            changed = models.LettersChanged.read(raw)
             yield changed
             cursor = changed.next_cursor
             if cursor is None:
