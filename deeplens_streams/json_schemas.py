@@ -14,6 +14,21 @@ INTEGER: Final[Schema] = {"type": "integer"}
 NUMBER: Final[Schema] = {"type": "number"}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
 NULL: Final[Schema] = {"type": "null"}
+IMAGE_ID: Final[Schema] = {
+    "type": "string",
+    "pattern": "^(img_)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+    "examples": ["img_6f6cf1a4-1d0b-4d0c-9c55-9a1f0c3b7e11"],
+}
+TENANT_ID: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "examples": ["demo"],
+}
+LETTER_ID: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 
 _SIMPLE: Final[dict[Any, Schema]] = {
     str: STRING,
@@ -22,12 +37,13 @@ _SIMPLE: Final[dict[Any, Schema]] = {
     bool: BOOLEAN,
     Any: {},
 }
-_PREFIX: Final = "#/components/schemas/"
+#: Where a document has its components.
+PREFIX: Final = "#/components/schemas/"
 
 
 def ref(name: str) -> Schema:
     """Return a reference to a schema among the document's components."""
-    return {"$ref": _PREFIX + name}
+    return {"$ref": PREFIX + name}
 
 
 def nullable(schema: Schema) -> Schema:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,15 +52,19 @@ def compare(base: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
     both = before.keys() & after.keys()
     other = sorted(key for key in both if before[key] != after[key])
     return Difference(
-        lost=[_line(key, before[key]) for key in sorted(before.keys() - after.keys())],
+        lost=_lines(before, before.keys() - after.keys()),
         changed=[_change(key, before, after) for key in other if key[-1] not in _WORDS],
         reworded=[_change(key, before, after) for key in other if key[-1] in _WORDS],
-        added=[_line(key, after[key]) for key in sorted(after.keys() - before.keys())],
+        added=_lines(after, after.keys() - before.keys()),
     )
 
 
-def _line(key: tuple[str, ...], value: str) -> str:
-    return f"{' '.join(key)}{f': {value}' if value else ''}"
+def _lines(facts: Facts, keys: Set[tuple[str, ...]]) -> list[str]:
+    """Return lines of `keys`, without those of what is inside another one of them."""
+    whole = [
+        key for key in sorted(keys) if not any(key[:end] in keys for end in range(1, len(key)))
+    ]
+    return [f"{' '.join(key)}{f': {facts[key]}' if facts[key] else ''}" for key in whole]
 
 
 def _change(key: tuple[str, ...], before: Facts, after: Facts) -> str:
@@ -93,6 +97,7 @@ def _operation(
         yield from _plain((*at, "body"), _without(body, "content"))
         yield from _content((*at, "body"), body, document)
     for status, answer in operation["responses"].items():
+        yield (*at, status), ""
         yield from _plain((*at, status), _without(answer, "content"))
         yield from _content((*at, status), answer, document)
 
@@ -118,7 +123,8 @@ def _schema(
         inner, seen = document["components"]["schemas"][name], f"{seen}/{name}/"
         # What stands beside a reference takes the place of its own words.
         schema = {**inner, **_without(schema, "$ref")}
-    for keyword, value in schema.items():
+    for keyword, said in schema.items():
+        value: Any = {} if said is True and keyword == "additionalProperties" else said
         if keyword in ("properties", "patternProperties"):
             for field, inner in value.items():
                 yield (*at, f".{field}"), ""
@@ -126,9 +132,12 @@ def _schema(
         elif keyword in ("items", "additionalProperties", "propertyNames", "not") and isinstance(
             value, Mapping
         ):
+            yield (*at, f"{keyword}:"), ""
             yield from _schema((*at, f"{keyword}:"), value, document, seen)
         elif keyword in ("anyOf", "oneOf", "allOf"):
             yield from _branches(at, keyword, value, document, seen)
+        elif keyword == "const":  # the only value of an enum
+            yield from _plain((*at, "enum"), [value])
         else:
             yield from _plain((*at, keyword), value)
 

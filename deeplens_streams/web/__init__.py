@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.config import Settings
 from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
@@ -103,108 +104,100 @@ _LETTER = f"{_LETTERS}/{{letter_id}}"
 def _key_routes(path: str, handlers: Sequence[Handler]) -> tuple[Route, ...]:
     listing, create, revoke, rotate = handlers
     return (
-        Route("GET", path, listing, api_keys.LIST_BLANK, Scope.ADMIN),
-        Route("POST", path, create, api_keys.BLANK, Scope.ADMIN),
-        Route("DELETE", f"{path}/{{key_id}}", revoke, api_keys.BLANK, Scope.ADMIN),
-        Route("POST", f"{path}/{{key_id}}/rotate", rotate, api_keys.BLANK, Scope.ADMIN),
+        Route("GET", path, listing, models.Keys, Scope.ADMIN),
+        Route("POST", path, create, models.KeyAnswer, Scope.ADMIN),
+        Route("DELETE", f"{path}/{{key_id}}", revoke, models.KeyAnswer, Scope.ADMIN),
+        Route("POST", f"{path}/{{key_id}}/rotate", rotate, models.KeyAnswer, Scope.ADMIN),
     )
 
 
 #: What every worker answers.
 HEALTH_ROUTES = (
-    Route("GET", "/health/live", health.live, health.LIVE_BLANK, None, any_host=True),
-    Route("GET", "/health/ready", health.ready, health.READY_BLANK, None, any_host=True),
-    Route("GET", "/metrics", health.metrics, health.LIVE_BLANK, Scope.ADMIN, any_host=True),
+    Route("GET", "/health/live", health.live, models.Reply, None, any_host=True),
+    Route("GET", "/health/ready", health.ready, models.Readiness, None, any_host=True),
+    Route("GET", "/metrics", health.metrics, models.Reply, Scope.ADMIN, any_host=True),
 )
 #: In the order of matching: a fixed address stands before one with a variable.
 ROUTES = (
-    Route("POST", "/api/v1/images/upload", upload.upload, upload.BLANK, Scope.UPLOAD),
-    Route("POST", "/api/v1/images/search", search.search, search.BLANK, Scope.SEARCH),
-    Route("GET", "/api/v1/images", images.listing, images.LIST_BLANK, Scope.READ),
-    Route("GET", "/api/v1/images/{image_id}", images.metadata, images.BLANK, Scope.READ),
-    Route("DELETE", "/api/v1/images/{image_id}", deletion.delete, deletion.BLANK, Scope.DELETE),
-    Route("GET", "/api/v1/images/{image_id}/status", status.status, status.BLANK, Scope.READ),
-    Route("GET", "/api/v1/images/{image_id}/content", content.content, content.BLANK, Scope.READ),
+    Route("POST", "/api/v1/images/upload", upload.upload, models.Upload, Scope.UPLOAD),
+    Route("POST", "/api/v1/images/search", search.search, models.SearchResults, Scope.SEARCH),
+    Route("GET", "/api/v1/images", images.listing, models.ImagePage, Scope.READ),
+    Route("GET", "/api/v1/images/{image_id}", images.metadata, models.ImageAnswer, Scope.READ),
+    Route("DELETE", "/api/v1/images/{image_id}", deletion.delete, models.Deletion, Scope.DELETE),
+    Route("GET", "/api/v1/images/{image_id}/status", status.status, models.Status, Scope.READ),
+    Route("GET", "/api/v1/images/{image_id}/content", content.content, models.Reply, Scope.READ),
     Route(
-        "GET", "/api/v1/images/{image_id}/thumbnail", content.thumbnail, content.BLANK, Scope.READ
+        "GET", "/api/v1/images/{image_id}/thumbnail", content.thumbnail, models.Reply, Scope.READ
     ),
-    Route("POST", "/api/v1/images/{image_id}/retry", retry.retry, retry.BLANK, Scope.UPLOAD),
-    Route("GET", "/api/v1/usage", tenants.own_usage, tenants.USAGE_BLANK, Scope.READ),
-    Route("POST", _TENANTS, tenants.create, tenants.BLANK, Scope.ADMIN),
-    Route("GET", _TENANTS, tenants.listing, tenants.LIST_BLANK, Scope.ADMIN),
-    Route("GET", _TENANT, tenants.show, tenants.BLANK, Scope.ADMIN),
-    Route("PATCH", _TENANT, tenants.change, tenants.BLANK, Scope.ADMIN),
-    Route("POST", f"{_TENANT}/suspend", tenants.suspend, tenants.BLANK, Scope.ADMIN),
-    Route("POST", f"{_TENANT}/resume", tenants.resume, tenants.BLANK, Scope.ADMIN),
-    Route("POST", f"{_TENANT}/check", tenants.check, tenants.BLANK, Scope.ADMIN),
-    Route("GET", f"{_TENANT}/usage", tenants.usage, tenants.USAGE_BLANK, Scope.ADMIN),
+    Route("POST", "/api/v1/images/{image_id}/retry", retry.retry, models.Retried, Scope.UPLOAD),
+    Route("GET", "/api/v1/usage", tenants.own_usage, models.TenantUsage, Scope.READ),
+    Route("POST", _TENANTS, tenants.create, models.TenantAnswer, Scope.ADMIN),
+    Route("GET", _TENANTS, tenants.listing, models.TenantPage, Scope.ADMIN),
+    Route("GET", _TENANT, tenants.show, models.TenantAnswer, Scope.ADMIN),
+    Route("PATCH", _TENANT, tenants.change, models.TenantAnswer, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/suspend", tenants.suspend, models.TenantAnswer, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/resume", tenants.resume, models.TenantAnswer, Scope.ADMIN),
+    Route("POST", f"{_TENANT}/check", tenants.check, models.TenantAnswer, Scope.ADMIN),
+    Route("GET", f"{_TENANT}/usage", tenants.usage, models.TenantUsage, Scope.ADMIN),
     *_key_routes(f"{_TENANT}/keys", api_keys.OF_TENANTS),
     *_key_routes("/api/v1/admin/keys", api_keys.OF_OPERATORS),
-    Route("GET", "/api/v1/admin/log", admin_log.listing, admin_log.BLANK, Scope.ADMIN),
-    Route("DELETE", _TENANT, deletion.delete_tenant, deletion.TENANT_BLANK, Scope.ADMIN),
-    Route("GET", f"{_TENANT}/purge", deletion.tenant_purge, deletion.TENANT_BLANK, Scope.ADMIN),
-    Route("POST", "/api/v1/admin/audit", audit.audit, audit.BLANK, Scope.ADMIN),
-    Route("GET", _TRASH, trash.listing, trash.LIST_BLANK, Scope.ADMIN),
-    Route("DELETE", _TRASH, trash.empty, trash.EMPTIED_BLANK, Scope.ADMIN),
-    Route("POST", f"{_TRASH}/{{trash_id}}/restore", trash.bring_back, trash.BLANK, Scope.ADMIN),
-    Route("DELETE", f"{_TRASH}/{{trash_id}}", trash.remove, trash.BLANK, Scope.ADMIN),
-    Route("POST", _COLLECTIONS, collections.create, collections.MADE_BLANK, Scope.ADMIN),
+    Route("GET", "/api/v1/admin/log", admin_log.listing, models.AdminActions, Scope.ADMIN),
+    Route("DELETE", _TENANT, deletion.delete_tenant, models.TenantPurge, Scope.ADMIN),
+    Route("GET", f"{_TENANT}/purge", deletion.tenant_purge, models.TenantPurge, Scope.ADMIN),
+    Route("POST", "/api/v1/admin/audit", audit.audit, models.Reply, Scope.ADMIN),
+    Route("GET", _TRASH, trash.listing, models.TrashPage, Scope.ADMIN),
+    Route("DELETE", _TRASH, trash.empty, models.TrashRemoved, Scope.ADMIN),
     Route(
-        *("GET", f"{_COLLECTIONS}/{{tenant_id}}", collections.listing, collections.LIST_BLANK),
+        *("POST", f"{_TRASH}/{{trash_id}}/restore", trash.bring_back, models.TrashAnswer),
         Scope.ADMIN,
     ),
-    Route("GET", _COLLECTION, collections.figures, collections.BLANK, Scope.ADMIN),
-    Route("DELETE", _COLLECTION, collections.delete, collections.DONE_BLANK, Scope.ADMIN),
+    Route("DELETE", f"{_TRASH}/{{trash_id}}", trash.remove, models.TrashAnswer, Scope.ADMIN),
+    Route("POST", _COLLECTIONS, collections.create, models.CollectionMade, Scope.ADMIN),
     Route(
-        *("POST", f"{_COLLECTION}/optimize", collections.optimize, collections.DONE_BLANK),
+        *("GET", f"{_COLLECTIONS}/{{tenant_id}}", collections.listing, models.Collections),
         Scope.ADMIN,
     ),
-    Route("GET", _LETTERS, dead_letters.listing, dead_letters.LIST_BLANK, Scope.READ),
+    Route("GET", _COLLECTION, collections.figures, models.CollectionFigures, Scope.ADMIN),
+    Route("DELETE", _COLLECTION, collections.delete, models.Reply, Scope.ADMIN),
     Route(
-        "POST", f"{_LETTERS}/retry", dead_letters.retry_many, dead_letters.MANY_BLANK, Scope.ADMIN
-    ),
-    Route(
-        "POST",
-        f"{_LETTERS}/discard",
-        dead_letters.discard_many,
-        dead_letters.MANY_BLANK,
+        *("POST", f"{_COLLECTION}/optimize", collections.optimize, models.Reply),
         Scope.ADMIN,
     ),
-    Route("GET", _LETTER, dead_letters.inspect, dead_letters.BLANK, Scope.READ),
-    Route("POST", f"{_LETTER}/retry", dead_letters.retry, dead_letters.BLANK, Scope.ADMIN),
-    Route("POST", f"{_LETTER}/discard", dead_letters.discard, dead_letters.BLANK, Scope.ADMIN),
+    Route("GET", _LETTERS, dead_letters.listing, models.LetterPage, Scope.READ),
+    Route("POST", f"{_LETTERS}/retry", dead_letters.retry_many, models.LettersChanged, Scope.ADMIN),
     Route(
-        "GET",
-        "/hub/processing-status",
-        status_socket.processing_status,
-        status.BLANK,
-        Scope.READ,
-        status_socket.refuse,
+        *("POST", f"{_LETTERS}/discard", dead_letters.discard_many, models.LettersChanged),
+        Scope.ADMIN,
+    ),
+    Route("GET", _LETTER, dead_letters.inspect, models.WholeLetter, Scope.READ),
+    Route("POST", f"{_LETTER}/retry", dead_letters.retry, models.ChangedLetter, Scope.ADMIN),
+    Route("POST", f"{_LETTER}/discard", dead_letters.discard, models.ChangedLetter, Scope.ADMIN),
+    Route(
+        *("GET", "/hub/processing-status", status_socket.processing_status, models.Status),
+        *(Scope.READ, status_socket.refuse),
     ),
     *HEALTH_ROUTES,
-    Route("GET", "/internal/rows/{image_id}", internal.row, internal.ROW_BLANK, INTERNAL),
-    Route("POST", "/internal/rows", internal.rows, internal.ROWS_BLANK, INTERNAL),
-    Route("GET", "/internal/tables/{name}", internal.share, internal.SHARE_BLANK, INTERNAL),
+    Route("GET", "/internal/rows/{image_id}", internal.row, models.HeldRow, INTERNAL),
+    Route("POST", "/internal/rows", internal.rows, models.HeldRows, INTERNAL),
+    Route("GET", "/internal/tables/{name}", internal.share, models.HeldShareAnswer, INTERNAL),
     Route(
-        *("GET", "/internal/tables/{name}/rows/{key}", internal.entry, internal.ENTRY_BLANK),
+        *("GET", "/internal/tables/{name}/rows/{key}", internal.entry, models.HeldEntry),
         INTERNAL,
     ),
+    Route(*("GET", "/tables", tables.listing, models.Tables, Scope.ADMIN, pages.tables_refused)),
     Route(
-        *("GET", "/tables", tables.listing, tables.LIST_BLANK, Scope.ADMIN, pages.tables_refused)
-    ),
-    Route(
-        *("GET", "/tables/{name}", tables.page, tables.PAGE_BLANK, Scope.ADMIN),
+        *("GET", "/tables/{name}", tables.page, models.TablePage, Scope.ADMIN),
         pages.tables_refused,
     ),
     Route(
-        *("GET", "/tables/{name}/{key}", tables.row, tables.ROW_BLANK, Scope.ADMIN),
+        *("GET", "/tables/{name}/{key}", tables.row, models.TableRow, Scope.ADMIN),
         pages.tables_refused,
     ),
-    Route("GET", "/openapi.json", documents.openapi, content.BLANK, None),
-    Route("GET", "/asyncapi.json", documents.asyncapi, content.BLANK, None),
-    Route("GET", "/docs", pages.api_page, content.BLANK, None),
-    Route("GET", "/static/{name}", pages.asset, content.BLANK, None),
-    Route("GET", "/", pages.index, content.BLANK, None),
+    Route("GET", "/openapi.json", documents.openapi, models.Reply, None),
+    Route("GET", "/asyncapi.json", documents.asyncapi, models.Reply, None),
+    Route("GET", "/docs", pages.api_page, models.Reply, None),
+    Route("GET", "/static/{name}", pages.asset, models.Reply, None),
+    Route("GET", "/", pages.index, models.Reply, None),
 )
 
 

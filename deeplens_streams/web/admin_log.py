@@ -8,23 +8,17 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, INTERNAL, Caller, Route, route_of
-from deeplens_streams.web.responses import Handler, as_ours, json_answer, request_id
+from deeplens_streams.web.responses import Handler, as_ours, json_answer, request_id, success
 from models.admin import AdminAction
 from models.tenants import Scope
 
 log = structlog.get_logger()
 
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "actions": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
 
 #: Adding pictures and looking for them is every client's business, and as frequent.
 _EVERYDAY: Final = frozenset({"/api/v1/images/upload", "/api/v1/images/search"})
@@ -39,8 +33,7 @@ async def listing(request: web.Request) -> web.Response:
     actions = request.app[CONTEXT].services.actions
     page = await actions.page(limit=limit, cursor=query.get("cursor") or None)
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.AdminActions),
         "actions": [each.known_fields() for each in page.actions],
         "nextCursor": page.cursor,
     }

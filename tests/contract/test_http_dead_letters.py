@@ -13,6 +13,7 @@ from agents import dead_letters as keeper
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, PROGRESS, TENANT_CHANGES
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     AlreadyResolved,
     BrokerUnavailable,
@@ -29,7 +30,6 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import dead_letters as letter_store
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web.handlers import dead_letters as views
 from models.events import (
     FeatureExtractionRequested,
     ProcessingFailed,
@@ -51,7 +51,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Web]:
 async def test_a_letter_is_listed_and_inspected(served: Web) -> None:
     image_id, letter_id = await fail(served)
     answer = await call(served, "GET", f"{LETTERS}?tenantId={TENANT}")
-    assert answer.keys() == views.LIST_BLANK.keys()
+    assert answer.keys() == models.LetterPage.blank().keys()
     (listed,) = answer["deadLetters"]
     assert listed["letterId"] == letter_id
     assert listed["imageId"] == image_id

@@ -13,6 +13,7 @@ from aiohttp import FormData
 from agents import dead_letters as keeper
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topology import DELETED, PROGRESS
+from deeplens_streams.client import models
 from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.deletion import resume
 from deeplens_streams.deletion import tenant as tenant_purge
@@ -61,7 +62,7 @@ async def test_nothing_is_left_but_the_tombstone(served: Web) -> None:
     image_id = await uploaded(served)
     other = await uploaded(served, photograph("coffee").data)
     answer = await call(served, "DELETE", f"/api/v1/images/{image_id}", 200)
-    assert answer.keys() == deletion.BLANK.keys()
+    assert answer.keys() == models.Deletion.blank().keys()
     assert answer["status"] == "deleted"
     assert answer["completedAt"]
     assert [each["step"] for each in answer["deletionSteps"]] == list(PurgeStep)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from deeplens_streams.client import models
 from deeplens_streams.storage import ListPage
-from deeplens_streams.web.handlers import content, images
 from tests.support.odd_headers import small
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, Web, running
@@ -35,7 +35,7 @@ async def get(served: Web, path: str, expected: int = 200) -> dict[str, Any]:
 async def test_metadata(served: Web) -> None:
     image_id = (await served.upload(ROCKET, "r.jpg", uploadedBy="ann"))["imageId"]
     answer = await get(served, f"/api/v1/images/{image_id}?tenantId={TENANT}")
-    assert answer.keys() == images.BLANK.keys()
+    assert answer.keys() == models.ImageAnswer.blank().keys()
     assert answer["imageId"] == image_id
     assert answer["fileName"] == "r.jpg"
     assert answer["fileSize"] == len(ROCKET)
@@ -204,7 +204,7 @@ async def test_thumbnail(served: Web) -> None:
     url = f"/api/v1/images/{image_id}/thumbnail"
     answer = await get(served, url, 404)
     assert answer["errorCode"] == "THUMBNAIL_NOT_FOUND"
-    assert answer.keys() == content.BLANK.keys()
+    assert answer.keys() == models.Reply.blank().keys()
     await served.index(image_id)
     async with served.client.get(url) as response:
         assert response.headers["Content-Type"] == "image/jpeg"
@@ -239,7 +239,7 @@ async def everything(served: Web, query: str) -> list[list[str]]:
     pages, cursor = [], ""
     while cursor is not None:
         answer = await get(served, f"/api/v1/images?tenantId={TENANT}&{query}&cursor={cursor}")
-        assert answer.keys() == images.LIST_BLANK.keys()
+        assert answer.keys() == models.ImagePage.blank().keys()
         pages.append([image["imageId"] for image in answer["images"]])
         cursor = answer["nextCursor"]
     return pages

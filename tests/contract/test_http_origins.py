@@ -127,7 +127,7 @@ async def test_a_host_that_a_stranger_s_name_server_says_is_here(tmp_path: Path,
             status, answer = await asked(served, route.method, path, headers=headers)
             assert (status, answer["errorCode"]) == (421, "HOST_REFUSED"), path
             assert "DEEPLENS_ADVERTISED_URL" in answer["message"]
-            assert answer.keys() == route.blank.keys()
+            assert answer.keys() == route.answer.blank().keys()
         assert (await asked(served, "GET", f"/api/v1/images/{image_id}"))[0] == 200
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import ExtractorUnavailable, VectorsUnavailable
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
-from deeplens_streams.web.handlers import search
 from tests.support.photographs import cropped_copy, photograph
 from tests.support.web_server import SEARCH, TENANT, Web, noise_jpeg, running, until
 
@@ -41,7 +41,7 @@ async def ask(
     async with served.client.post(SEARCH, data=form) as response:
         answer: dict[str, Any] = await response.json()
     assert response.status == expected, answer
-    assert answer.keys() == search.BLANK.keys()
+    assert answer.keys() == models.SearchResults.blank().keys()
     if expected != 200:
         assert answer["success"] is False
         assert answer["results"] == []

@@ -11,10 +11,10 @@ import orjson
 import pytest
 from aiohttp import FormData
 
+from deeplens_streams.client import models
 from deeplens_streams.ingest import body_rate
 from deeplens_streams.web import intake
 from deeplens_streams.web.forms import json_body
-from deeplens_streams.web.handlers import upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
@@ -69,7 +69,7 @@ async def test_two_hundred_slow_clients(tmp_path: Path, monkeypatch: pytest.Monk
         assert len({each["imageId"] for each in answers}) == 20
         for status, answer in await asyncio.gather(*slow):
             assert (status, answer["errorCode"]) == (408, "UPLOAD_TOO_SLOW")
-            assert answer.keys() == upload.BLANK.keys()
+            assert answer.keys() == models.Upload.blank().keys()
         await until(lambda: not served.spooled)
         assert not served.reading._paces
 

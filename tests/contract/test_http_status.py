@@ -10,11 +10,12 @@ import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
+from deeplens_streams.client import models
 from deeplens_streams.errors import BrokerUnavailable, ExtractorUnavailable, RowMoving
 from deeplens_streams.web import readiness
 from deeplens_streams.web.app_keys import FOLLOWERS, READINESS
 from deeplens_streams.web.context import Check
-from deeplens_streams.web.handlers import status, status_socket
+from deeplens_streams.web.handlers import status_socket
 from models.status import ImageRow, Step, StepReport, StepStatus
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, Web, done_row, report, row_of, running, until
@@ -44,7 +45,7 @@ async def get(served: Web, path: str, expected: int = 200) -> dict[str, Any]:
 
 async def status_of(served: Web, image_id: str) -> dict[str, Any]:
     answer = await get(served, f"/api/v1/images/{image_id}/status")
-    assert answer.keys() == status.BLANK.keys()
+    assert answer.keys() == models.Status.blank().keys()
     assert answer["success"] is True
     return answer
 
@@ -52,7 +53,7 @@ async def status_of(served: Web, image_id: str) -> dict[str, Any]:
 async def test_an_upload_has_a_status_at_once(served: Web) -> None:
     uploaded = await served.upload(ROCKET)
     answer = await get(served, uploaded["statusCheckUrl"])
-    assert answer.keys() == status.BLANK.keys()
+    assert answer.keys() == models.Status.blank().keys()
     assert answer["status"] == "uploaded"
     assert answer["imageId"] == uploaded["imageId"]
     assert answer["tenantId"] == TENANT
@@ -189,7 +190,7 @@ async def test_what_is_no_image_id(served: Web, bad: str) -> None:
     answer = await get(served, f"/api/v1/images/{bad}/status", 400)
     assert answer["errorCode"] == "INVALID_IMAGE_ID"
     assert answer["processingSteps"] == []
-    assert answer.keys() == status.BLANK.keys()
+    assert answer.keys() == models.Status.blank().keys()
 
 
 async def test_an_unknown_image(served: Web) -> None:
@@ -232,7 +233,7 @@ async def test_the_socket_follows_to_the_end(served: Web) -> None:
     image_id = uploaded["imageId"]
     async with served.client.ws_connect(uploaded["webSocketUrl"]) as socket:
         first = await socket.receive_json(timeout=5)
-        assert first.keys() == status.BLANK.keys()
+        assert first.keys() == models.Status.blank().keys()
         assert first["status"] == "uploaded"
         served.feed.tell(steps_row(image_id, StepStatus.IN_PROGRESS))
         served.feed.tell(steps_row(image_id, StepStatus.COMPLETED))
@@ -415,7 +416,7 @@ async def test_sockets_are_bounded(tmp_path: Path) -> None:
             async with served.client.get(url) as response:
                 answer = await response.json()
             assert (response.status, answer["errorCode"]) == (429, "TOO_MANY_REQUESTS")
-            assert answer.keys() == status.BLANK.keys()
+            assert answer.keys() == models.Status.blank().keys()
         await until(lambda: served.client.app[FOLLOWERS].taken == 0)
         async with served.client.ws_connect(url) as socket:
             await socket.receive_json(timeout=5)

@@ -14,7 +14,7 @@ from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.errors import storage_faults
 from deeplens_streams.storage.blobs.store import Blobs, Write
-from deeplens_streams.web.openapi import parts
+from deeplens_streams.web.openapi import components
 from models.deletion import TenantPurge
 from models.events import utc_now
 from tests.support.audits import audited, completed, remove, stored
@@ -68,7 +68,7 @@ async def test_what_is_of_no_image_says_so_and_an_entry_has_the_fields_of_its_do
     await audited(served, "repair=true")
     (entry,) = (await listed(served))["entries"]
     assert (entry["kind"], entry["key"], entry["imageId"]) == ("claim", key, None)
-    assert entry.keys() == parts.SCHEMAS["TrashEntry"]["properties"].keys()
+    assert entry.keys() == components.named()["TrashEntry"]["properties"].keys()
 
 
 async def test_everything_comes_back_as_it_was(served: Web) -> None:

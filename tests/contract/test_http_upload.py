@@ -19,6 +19,7 @@ from PIL import Image
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
 from deeplens_streams.circuit_breaker import breaker as circuit_breaker
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     BrokerUnavailable,
     DeepLensError,
@@ -33,7 +34,6 @@ from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Blobs, Write
 from deeplens_streams.web import intake
 from deeplens_streams.web.app_keys import INTAKE
-from deeplens_streams.web.handlers import upload
 from deeplens_streams.web.intake import Intake
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
@@ -62,7 +62,7 @@ async def refused(served: Web, body: Any, status: int, code: str, **kwargs: Any)
     async with served.client.post(UPLOAD, data=body, **kwargs) as response:
         answer: dict[str, Any] = await response.json()
     assert (response.status, answer["errorCode"]) == (status, code)
-    assert answer.keys() == upload.BLANK.keys()
+    assert answer.keys() == models.Upload.blank().keys()
     assert answer["success"] is False
     assert answer["message"].endswith(".")
     others = answer.keys() - {"success", "message", "errorCode"}
@@ -89,7 +89,7 @@ async def test_an_accepted_upload(served: Web) -> None:
         generateThumbnail="false",
         **{"tags[colour]": "blue", "tags[place]": "Cape Canaveral"},
     )
-    assert answer.keys() == upload.BLANK.keys()
+    assert answer.keys() == models.Upload.blank().keys()
     image_id = answer["imageId"]
     assert IMAGE_ID.fullmatch(image_id)
     assert answer["success"] is True

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestServer
 
+from deeplens_streams.client import models
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.ingest import body_rate, fetcher, private_networks
-from deeplens_streams.web.handlers import upload
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
 
@@ -114,7 +114,7 @@ async def import_from(served: Web, url: str, **fields: Any) -> tuple[int, dict[s
 async def refused(served: Web, url: str, code: str, status: int = 400) -> str:
     found, answer = await import_from(served, url)
     assert (found, answer["errorCode"]) == (status, code), answer
-    assert answer.keys() == upload.BLANK.keys()
+    assert answer.keys() == models.Upload.blank().keys()
     assert served.published == []
     await until(lambda: not served.spooled)
     message: str = answer["message"]

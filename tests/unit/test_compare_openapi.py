@@ -65,7 +65,7 @@ IMAGE = ("components", "schemas", "Image")
     ("path", "gone", "said"),
     [
         (("paths", "/images"), "get", "GET /images"),
-        ((*GET, "responses"), "429", "GET /images 429 description"),
+        ((*GET, "responses"), "429", "GET /images 429"),
         ((*GET, "parameters", 0, "schema"), "type", "GET /images query limit type"),
         ((*IMAGE, "properties"), "name", "GET /images 200 application/json items: .name"),
         ((*IMAGE, "properties", "name"), "examples", 'items: .name examples "a.png"'),

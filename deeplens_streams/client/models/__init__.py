@@ -3,7 +3,6 @@
 from deeplens_streams.client.models.audit import (
     AuditError,
     AuditFinding,
-    AuditLedger,
     AuditLine,
     AuditProgress,
     AuditTenant,
@@ -85,7 +84,6 @@ __all__ = [
     "Answer",
     "AuditError",
     "AuditFinding",
-    "AuditLedger",
     "AuditLine",
     "AuditProgress",
     "AuditTenant",

@@ -18,26 +18,12 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from deeplens_streams.client.errors import NotReachable
-from deeplens_streams.json_schemas import Schema, choice, ref
+from deeplens_streams.json_schemas import IMAGE_ID, LETTER_ID, TENANT_ID, TIME, choice
 from models.status import ImageState
 
 Raw = Mapping[str, Any]
-
-IMAGE_ID: Final[Schema] = {
-    "type": "string",
-    "pattern": "^(img_)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
-    "examples": ["img_6f6cf1a4-1d0b-4d0c-9c55-9a1f0c3b7e11"],
-}
-TENANT_ID: Final[Schema] = {
-    "type": "string",
-    "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-    "examples": ["demo"],
-}
-LETTER_ID: Final[Schema] = {
-    "type": "string",
-    "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-}
-TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+#: In a model's schema: the record whose schema stands for it, which pydantic does not know.
+RECORD: Final = "x-record"
 
 
 def one_of(*values: str) -> WithJsonSchema:
@@ -47,7 +33,7 @@ def one_of(*values: str) -> WithJsonSchema:
 
 def record(name: str) -> WithJsonSchema:
     """Describe a record that is shown as it is kept; it is an object to the client."""
-    return WithJsonSchema(ref(name))
+    return WithJsonSchema({RECORD: name})
 
 
 ImageId = Annotated[str, WithJsonSchema(IMAGE_ID)]
@@ -67,7 +53,11 @@ class Answer(BaseModel):
 
     # Built when first needed: whoever imports the client asks for few of them.
     model_config = ConfigDict(
-        alias_generator=to_camel, frozen=True, protected_namespaces=(), defer_build=True
+        alias_generator=to_camel,
+        frozen=True,
+        protected_namespaces=(),
+        defer_build=True,
+        json_schema_serialization_defaults_required=True,
     )
 
     _raw: Raw = PrivateAttr(default_factory=dict)

@@ -80,7 +80,7 @@ class Status(Reply):
 
 
 class Image(Answer):
-    """What is known of an image; `status` is None while nobody can tell."""
+    """What is known of an image; `status` is null while nobody can tell."""
 
     image_id: ImageId
     tenant_id: TenantId

@@ -30,7 +30,7 @@ class Readiness(Reply):
 
     status: Annotated[str, one_of("ready", "unavailable")] = ""
     checks: dict[str, HealthCheck]
-    model: HealthModel | None = None
+    model: HealthModel
     warning: str | None
 
 

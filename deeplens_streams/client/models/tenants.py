@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from deeplens_streams.client.models.base import (
     Answer,
@@ -13,11 +13,14 @@ from deeplens_streams.client.models.base import (
     one_of,
     record,
 )
+from deeplens_streams.json_schemas import TENANT_ID
 from models.collections import CollectionStatus
 from models.tenants import Scope, TenantState
 
 Limits = Annotated[dict[str, Any], record("Limits")]
-Owner = Annotated[TenantId, Field(description="Null for operators' keys.")] | None
+Owner = (
+    Annotated[str, WithJsonSchema(TENANT_ID | {"description": "Null for operators' keys."})] | None
+)
 #: A key itself: there when it is made, and never again.
 Secret = Annotated[str, Field(description="Shown this once.")] | None
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import BadRequest, KeyEnded, KeyNotFound, TenantNotFound
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.tenancy import api_keys
@@ -13,25 +14,9 @@ from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.json_body import allow_only, line, read_body, text, whole
-from deeplens_streams.web.responses import Handler, json_answer
+from deeplens_streams.web.responses import Handler, json_answer, success
 from models.events import utc_now, wire_time
 from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
-
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenantId": None,
-    "keys": [],
-    "errorCode": None,
-}
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenantId": None,
-    "key": None,
-    "apiKey": None,
-    "errorCode": None,
-}
 
 #: What a tenant's keys may be used for, and what those of operators may.
 TENANT_SCOPES: Final = tuple(scope.value for scope in Scope if scope is not Scope.ADMIN)
@@ -49,7 +34,7 @@ async def listing(request: web.Request) -> web.Response:
     context, owner = request.app[CONTEXT], await _owner(request)
     row = context.registry.find(owner)
     keys = [shown(key) for key in row.keys] if row is not None else []
-    return json_answer({**LIST_BLANK, "success": True, "tenantId": _name(owner), "keys": keys})
+    return json_answer({**success(models.Keys), "tenantId": _name(owner), "keys": keys})
 
 
 async def create(request: web.Request) -> web.Response:
@@ -92,8 +77,7 @@ async def revoke(request: web.Request) -> web.Response:
     await _expire(context, owner, key, until=None)
     ended = _find(context, owner, key.keyId)
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.KeyAnswer),
         "message": "The key is revoked.",
         "tenantId": _name(owner),
         "key": shown(ended),
@@ -164,8 +148,7 @@ async def _expire(context: WebContext, owner: str, key: ApiKey, *, until: str | 
 
 def _made(owner: str, key: str, made: ApiKey, message: str) -> web.Response:
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.KeyAnswer),
         "message": message,
         "tenantId": _name(owner),
         "key": shown(made),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import orjson
 import structlog
@@ -19,7 +19,6 @@ from deeplens_streams.web.forms.fields import truth
 
 log = structlog.get_logger()
 
-BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
 #: Seconds after which a line says how far it is: proxies end what is silent for a minute.
 _SILENCE_S = 5.0
 

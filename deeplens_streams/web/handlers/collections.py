@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     BadRequest,
     CollectionNotFound,
@@ -17,35 +18,7 @@ from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT, QUOTAS
 from deeplens_streams.web.forms.json_body import read_body
 from deeplens_streams.web.middleware.auth import tenant_of
-from deeplens_streams.web.responses import json_answer
-
-MADE_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "collectionName": None,
-    "vectorCount": None,
-    "alreadyExisted": None,
-    "errorCode": None,
-}
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenantId": None,
-    "collections": [],
-    "errorCode": None,
-}
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "collectionName": None,
-    "vectorCount": None,
-    "vectorDimension": None,
-    "status": None,
-    "indexedVectorCount": None,
-    "memoryUsageMB": None,
-    "errorCode": None,
-}
-DONE_BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
+from deeplens_streams.web.responses import json_answer, success
 
 MAX_DIMENSION: Final = 4096
 _MB: Final = 1_000_000
@@ -70,8 +43,7 @@ async def create(request: web.Request) -> web.Response:
     )
     count = await _engine(services).count(tenant=tenant, model=model)
     answer = {
-        **MADE_BLANK,
-        "success": True,
+        **success(models.CollectionMade),
         "message": "The collection is made." if made else "The collection was there already.",
         "collectionName": collection_name(tenant=tenant, model=model),
         "vectorCount": count,
@@ -89,8 +61,7 @@ async def listing(request: web.Request) -> web.Response:
         for model in await engine.models_of(tenant=tenant)
     ]
     answer = {
-        **LIST_BLANK,
-        "success": True,
+        **success(models.Collections),
         "tenantId": tenant,
         # One may have been removed since it was listed.
         "collections": [_summary(each) for each in held if each is not None],
@@ -106,8 +77,7 @@ async def figures(request: web.Request) -> web.Response:
         raise _not_found(tenant, model)
     memory = found.memory_bytes
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.CollectionFigures),
         "message": found.trouble,
         "collectionName": found.name,
         "vectorCount": found.vectors,
@@ -125,7 +95,7 @@ async def delete(request: web.Request) -> web.Response:
     if not await _engine(request.app[CONTEXT].services).drop(tenant=tenant, model=model):
         raise _not_found(tenant, model)
     message = "The collection is removed. Its pictures are stored still, and cannot be found."
-    return json_answer({**DONE_BLANK, "success": True, "message": message})
+    return json_answer({**success(models.Reply), "message": message})
 
 
 async def optimize(request: web.Request) -> web.Response:
@@ -134,7 +104,7 @@ async def optimize(request: web.Request) -> web.Response:
     if not await _engine(request.app[CONTEXT].services).optimize(tenant=tenant, model=model):
         raise _not_found(tenant, model)
     message = "The collection is being optimized; its status is yellow until that is done."
-    return json_answer({**DONE_BLANK, "success": True, "message": message}, status=202)
+    return json_answer({**success(models.Reply), "message": message}, status=202)
 
 
 def _engine(services: Services) -> VectorStore:

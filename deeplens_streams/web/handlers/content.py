@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import structlog
@@ -21,7 +21,6 @@ from models.images import StoredImage
 
 log = structlog.get_logger()
 
-BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
 
 #: Bytes of an ID never change; a deleted image is gone from caches after this many seconds.
 _CACHE: Final = "private, max-age=300"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     AlreadyResolved,
     BadRequest,
@@ -27,30 +28,8 @@ from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import flag, read_body, text
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, tenant_bound
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.letters import DeadLetter, LetterState
-
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "deadLetters": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "deadLetter": None,
-    "errorCode": None,
-}
-MANY_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "done": [],
-    "skipped": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
 
 #: Letters that one request retries or discards; it goes on from the cursor.
 MAX_AT_ONCE: Final = 200
@@ -94,8 +73,7 @@ async def listing(request: web.Request) -> web.Response:
         cursor=query.get("cursor"),
     )
     answer = {
-        **LIST_BLANK,
-        "success": True,
+        **success(models.LetterPage),
         "deadLetters": [_summary(letter) for letter in page.letters],
         "nextCursor": page.cursor,
     }
@@ -107,7 +85,7 @@ async def inspect(request: web.Request) -> web.Response:
     letter = await _find(request)
     if not request[CALLER].is_operator:
         letter.stackTrace = None  # it speaks of the system, not of the picture
-    return json_answer({**BLANK, "success": True, "deadLetter": letter.known_fields()})
+    return json_answer({**success(models.WholeLetter), "deadLetter": letter.known_fields()})
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -117,7 +95,7 @@ async def retry(request: web.Request) -> web.Response:
     generation = await replay_of(request).retry(letter, force=flag(body, "force"))
     message = f"The step {letter.failedStep} is tried again, as generation {generation}."
     return json_answer(
-        {**BLANK, "success": True, "message": message, "deadLetter": _summary(letter)}
+        {**success(models.ChangedLetter), "message": message, "deadLetter": _summary(letter)}
     )
 
 
@@ -126,7 +104,7 @@ async def discard(request: web.Request) -> web.Response:
     letter = await _find(request)
     reason = _reason(await read_body(request))
     await replay_of(request).discard(letter, reason)
-    return json_answer({**BLANK, "success": True, "deadLetter": _summary(letter)})
+    return json_answer({**success(models.ChangedLetter), "deadLetter": _summary(letter)})
 
 
 async def retry_many(request: web.Request) -> web.Response:
@@ -170,8 +148,7 @@ async def _many(
             done.append(letter.letterId)
     admin_log.came_of(request, letterIds=done, skipped=len(skipped))
     answer = {
-        **MANY_BLANK,
-        "success": True,
+        **success(models.LettersChanged),
         "message": f"{len(done)} done, {len(skipped)} skipped.",
         "done": done,
         "skipped": skipped,

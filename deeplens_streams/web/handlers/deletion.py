@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import DELETED
+from deeplens_streams.client import models
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
@@ -18,7 +19,7 @@ from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.handlers.images import find_image
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.deletion import (
     ImageDeleted,
     ImageDeletedData,
@@ -29,28 +30,6 @@ from models.deletion import (
 from models.events import new_event_id, utc_now
 from models.status import ImageRow, ImageState
 from models.tenants import ChangeKind, TenantChangeData
-
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "imageId": None,
-    "tenantId": None,
-    "status": None,
-    "deletionSteps": [],
-    "requestedAt": None,
-    "completedAt": None,
-    "errorCode": None,
-}
-TENANT_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenantId": None,
-    "requestedAt": None,
-    "completedAt": None,
-    "imagesDeleted": None,
-    "imagesLeft": None,
-    "errorCode": None,
-}
 
 #: Seconds that an answer waits, to be able to say that everything is gone.
 _PATIENCE_S: Final = 2.0
@@ -72,8 +51,7 @@ async def delete(request: web.Request) -> web.Response:
             tombstone = await _purged(tombstone, services)
     done = tombstone.completedAt is not None
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.Deletion),
         "message": "Nothing is left of this picture."
         if done
         else "The picture is deleted; what is stored of it is being removed.",
@@ -216,8 +194,7 @@ async def tenant_purge(request: web.Request) -> web.Response:
 def _purge_answer(purge: TenantPurge, status: int = 200) -> web.Response:
     done = purge.completedAt is not None
     answer = {
-        **TENANT_BLANK,
-        "success": True,
+        **success(models.TenantPurge),
         "message": "Nothing is left." if done else "Everything that it has is being removed.",
         "tenantId": purge.tenantId,
         "requestedAt": purge.requestedAt,

@@ -1,33 +1,23 @@
 """``/health/live``, ``/health/ready`` and ``/metrics``."""
 
-from typing import Any, Final
+from typing import Final
 
 import prometheus_client
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import BadRequest
 from deeplens_streams.web.app_keys import HEALTH, READINESS
 from deeplens_streams.web.context import Check
-from deeplens_streams.web.responses import json_answer
-
-LIVE_BLANK: Final[dict[str, Any]] = {"success": False, "message": None, "errorCode": None}
-READY_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "status": None,
-    "checks": {},
-    "model": None,
-    "warning": None,
-    "errorCode": None,
-}
+from deeplens_streams.web.responses import json_answer, success
 
 _NOT_READY_CODE: Final = "NOT_READY"
 
 
 async def live(_request: web.Request) -> web.Response:
     """Answer as long as the event loop turns."""
-    return json_answer({**LIVE_BLANK, "success": True, "message": "This process is alive."})
+    return json_answer({**success(models.Reply), "message": "This process is alive."})
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -40,7 +30,7 @@ async def ready(request: web.Request) -> web.Response:
     failed = [name for name, check in checks.items() if not check.ok]
     model = request.app[HEALTH].services.model
     answer = {
-        **READY_BLANK,
+        **models.Readiness.blank(),
         "success": not failed,
         "message": f"Not ready: {', '.join(failed)}." if failed else "Everything answers.",
         "status": "unavailable" if failed else "ready",

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import links
@@ -12,39 +13,9 @@ from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound, tenant_of
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.images import StoredImage
 from models.status import ImageState
-
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "imageId": None,
-    "tenantId": None,
-    "fileName": None,
-    "contentType": None,
-    "fileSize": None,
-    "checksumSha256": None,
-    "uploadedAt": None,
-    "uploadedBy": None,
-    "tags": {},
-    "metadata": None,
-    "processingOptions": None,
-    "correlationId": None,
-    "status": None,
-    "contentUrl": None,
-    "thumbnailUrl": None,
-    "statusCheckUrl": None,
-    "errorCode": None,
-}
-
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "images": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
 
 #: Images that one request with a status looks at; it goes on from the cursor.
 MAX_WALK: Final = 1000
@@ -69,7 +40,7 @@ async def find_image(request: web.Request) -> StoredImage:
 async def metadata(request: web.Request) -> web.Response:
     image = await find_image(request)
     states = await _states([image], request.app[CONTEXT])
-    answer = {**BLANK, "success": True, **image_object(image, states.get(image.imageId))}
+    answer = {**success(models.ImageAnswer), **image_object(image, states.get(image.imageId))}
     return json_answer(answer)
 
 
@@ -111,7 +82,7 @@ async def listing(request: web.Request) -> web.Response:
         after = page.cursor
     else:
         found, after = await _walk(context, tenant, wanted, limit, cursor)
-    return json_answer({**LIST_BLANK, "success": True, "images": found, "nextCursor": after})
+    return json_answer({**success(models.ImagePage), "images": found, "nextCursor": after})
 
 
 def _wanted_state(value: str | None) -> ImageState | None:

@@ -1,48 +1,21 @@
 """What workers ask each other: rows that this one holds. It never asks on."""
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import read_raw
 from deeplens_streams.web.handlers import tables
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 
 #: IDs of one question, at the most.
 MAX_IDS: Final = 1000
-
-ROW_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "row": None,
-    "errorCode": None,
-}
-ROWS_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "rows": {},
-    "errorCode": None,
-}
-
-
-SHARE_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "share": None,
-    "errorCode": None,
-}
-ENTRY_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "key": None,
-    "value": None,
-    "errorCode": None,
-}
 
 
 async def share(request: web.Request) -> web.Response:
@@ -51,7 +24,7 @@ async def share(request: web.Request) -> web.Response:
     name = tables.table_name(request, source)
     limit = whole_number(request.query.get("limit"), "limit", default=50, low=1, high=200)
     found = await source.local_share(name, limit=limit, after=tables.asked_after(request, name))
-    return json_answer({**SHARE_BLANK, "success": True, "share": found.to_wire()})
+    return json_answer({**success(models.HeldShareAnswer), "share": found.to_wire()})
 
 
 async def entry(request: web.Request) -> web.Response:
@@ -61,21 +34,21 @@ async def entry(request: web.Request) -> web.Response:
     found = source.local_row(name, tables.asked_key(name, request.match_info["key"]))
     if found is None:
         raise TableRowNotFound("This worker holds no such row.")
-    return json_answer({**ENTRY_BLANK, "success": True, "key": found.key, "value": found.value})
+    return json_answer({**success(models.HeldEntry), "key": found.key, "value": found.value})
 
 
 async def row(request: web.Request) -> web.Response:
     found = request.app[CONTEXT].rows.local_row(check_image_id(request.match_info["image_id"]))
     if found is None:
         raise ImageNotFound("This worker holds no row of this image.")
-    return json_answer({**ROW_BLANK, "success": True, "row": found.to_wire()})
+    return json_answer({**success(models.HeldRow), "row": found.to_wire()})
 
 
 async def rows(request: web.Request) -> web.Response:
     source = request.app[CONTEXT].rows
     found = {each: source.local_row(each) for each in await _asked_ids(request)}
     held = {each: row.to_wire() for each, row in found.items() if row is not None}
-    return json_answer({**ROWS_BLANK, "success": True, "rows": held})
+    return json_answer({**success(models.HeldRows), "rows": held})
 
 
 async def _asked_ids(request: web.Request) -> list[str]:

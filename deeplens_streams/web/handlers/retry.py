@@ -1,9 +1,10 @@
 """``POST /api/v1/images/{imageId}/retry``: an image's failed steps once more."""
 
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     AlreadyResolved,
     DeepLensError,
@@ -21,21 +22,12 @@ from deeplens_streams.web.forms.json_body import flag, read_body
 from deeplens_streams.web.handlers.dead_letters import replay_of
 from deeplens_streams.web.handlers.status import find_row
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.letters import LetterState
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
 
 #: Within which an image's row says that it is under way again; then it is for an audit.
 SEEN_S: Final = 60.0
-
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "imageId": None,
-    "generation": None,
-    "retried": [],
-    "errorCode": None,
-}
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -67,8 +59,7 @@ async def retry(request: web.Request) -> web.Response:
     if not retried:
         raise refused
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.Retried),
         "message": "What failed is tried again.",
         "imageId": image_id,
         "generation": generation,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
@@ -35,21 +36,11 @@ from deeplens_streams.web.forms.filters import parse_filters
 from deeplens_streams.web.forms.multipart import Form, read_form
 from deeplens_streams.web.metrics import SEARCH_SECONDS
 from deeplens_streams.web.middleware.auth import tenant_of
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.events import utc_now
 
 FILE_FIELD: Final = "queryImage"
 
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "modelName": None,
-    "queryProcessingTimeMs": None,
-    "resultCount": None,
-    "results": [],
-    "timestamp": None,
-    "errorCode": None,
-}
 
 #: Query pictures held in memory at once; more wait on the disk.
 MAX_IN_MEMORY: Final = 8
@@ -83,8 +74,7 @@ async def search(request: web.Request) -> web.Response:
     took = time.perf_counter() - started
     SEARCH_SECONDS.observe(took)
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.SearchResults),
         "message": _message(len(hits), query.model),
         "modelName": query.model.name,
         "queryProcessingTimeMs": round(took * 1000, 3),

@@ -28,24 +28,6 @@ from models.status import (
     rank_of,
 )
 
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "imageId": None,
-    "tenantId": None,
-    "status": None,
-    "processingSteps": [],
-    "otherSteps": [],
-    "percentComplete": None,
-    "estimatedTimeRemainingSeconds": None,
-    "searchableAfter": None,
-    "lastUpdated": None,
-    "uploadedAt": None,
-    "correlationId": None,
-    "errorCode": None,
-    "errorMessage": None,
-}
-
 _MESSAGES: Final[dict[str, str]] = {
     ImageState.UPLOADED: "The picture is stored and waits for processing.",
     ImageState.PROCESSING: "The picture is being processed.",

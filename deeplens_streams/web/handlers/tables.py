@@ -4,43 +4,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import TableNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.interactive_queries.sources import TableInfo, TableSource
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.handlers import pages
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.tables import PartitionState
 from tables import image_status
-
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tables": [],
-    "worker": None,
-    "errorCode": None,
-}
-PAGE_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "table": None,
-    "worker": None,
-    "partitions": [],
-    "complete": None,
-    "keys": [],
-    "rows": [],
-    "nextAfter": None,
-    "errorCode": None,
-}
-ROW_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "table": None,
-    "key": None,
-    "row": None,
-    "errorCode": None,
-}
 
 _NOT_READ: Final = (
     PartitionState.MOVING,
@@ -57,8 +30,7 @@ async def listing(request: web.Request) -> web.Response:
         return pages.tables_page(request)
     context = request.app[CONTEXT]
     answer = {
-        **LIST_BLANK,
-        "success": True,
+        **success(models.Tables),
         "tables": [_table(each) for each in context.tables.known()],
         "worker": context.services.settings.canonical_url,
     }
@@ -75,8 +47,7 @@ async def page(request: web.Request) -> web.Response:
     found = await context.tables.page(name, limit=limit, after=asked_after(request, name))
     missing = [each.partition for each in found.partitions if each.state in _NOT_READ]
     answer = {
-        **PAGE_BLANK,
-        "success": True,
+        **success(models.TablePage),
         "message": None
         if found.complete
         else f"Rows of the partitions {', '.join(map(str, missing))} are missing here.",
@@ -100,7 +71,7 @@ async def row(request: web.Request) -> web.Response:
     found = await source.row(name, asked_key(name, request.match_info["key"]))
     if found is None:
         raise TableRowNotFound
-    answer = {**ROW_BLANK, "success": True, "table": name, "key": found.key, "row": found.value}
+    answer = {**success(models.TableRow), "table": name, "key": found.key, "row": found.value}
     return json_answer(answer)
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     BadRequest,
     TenantDeleting,
@@ -19,33 +20,8 @@ from deeplens_streams.web.forms import fields
 from deeplens_streams.web.forms.json_body import allow_only, read_body, whole
 from deeplens_streams.web.handlers.api_keys import living
 from deeplens_streams.web.middleware.auth import tenant_of
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState, Usage
-
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenant": None,
-    "steps": [],
-    "apiKey": None,
-    "errorCode": None,
-}
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenants": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
-USAGE_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "tenantId": None,
-    "images": None,
-    "bytes": None,
-    "limits": None,
-    "errorCode": None,
-}
 
 LIMITS: Final = ("images", "bytes", "uploadsPerMinute", "searchesPerMinute", "collections")
 #: What a number in JSON can be without losing digits.
@@ -81,7 +57,7 @@ async def create(request: web.Request) -> web.Response:
     if done.api_key is not None:
         admin_log.came_of(request, keyId=api_keys.key_id(done.api_key))
     answer = {
-        **BLANK,
+        **models.TenantAnswer.blank(),
         "success": done.is_complete,
         "message": f"The tenant {tenant} is ready."
         if done.is_complete
@@ -102,8 +78,7 @@ async def listing(request: web.Request) -> web.Response:
     after = query.get("cursor") or ""
     rows = [row for row in context.registry.tenants() if row.tenantId > after]
     answer = {
-        **LIST_BLANK,
-        "success": True,
+        **success(models.TenantPage),
         "tenants": [shown(context, row) for row in rows[:limit]],
         "nextCursor": rows[limit - 1].tenantId if len(rows) > limit else None,
     }
@@ -113,7 +88,7 @@ async def listing(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     row = await asked(request)
-    return json_answer({**BLANK, "success": True, "tenant": shown(context, row)})
+    return json_answer({**success(models.TenantAnswer), "tenant": shown(context, row)})
 
 
 async def check(request: web.Request) -> web.Response:
@@ -122,7 +97,7 @@ async def check(request: web.Request) -> web.Response:
     row = await asked(request)
     done = await provision.look(context, row)
     answer = {
-        **BLANK,
+        **models.TenantAnswer.blank(),
         "success": done.is_complete,
         "message": "Everything that it needs answers."
         if done.is_complete
@@ -183,8 +158,7 @@ def _usage(request: web.Request, tenant: str) -> web.Response:
     row = request.app[CONTEXT].registry.find(tenant)
     known = row.usage.known if row else Usage()
     answer = {
-        **USAGE_BLANK,
-        "success": True,
+        **success(models.TenantUsage),
         "tenantId": tenant,
         "images": known.images,
         "bytes": known.bytes,
@@ -228,7 +202,7 @@ async def _changed(
     if row.state == TenantState.DELETING:
         raise TenantDeleting
     _, after = await context.registry.change(row.tenantId, data)
-    answer = {**BLANK, "success": True, "message": message, "tenant": shown(context, after)}
+    answer = {**success(models.TenantAnswer), "message": message, "tenant": shown(context, after)}
     return json_answer(answer)
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.deletion.trash import before_ms, restore
 from deeplens_streams.deletion.unremovable import Unremovable
 from deeplens_streams.errors import BadRequest, NotFound
@@ -13,29 +14,7 @@ from deeplens_streams.storage.trash_entries import TrashEntry
 from deeplens_streams.web.admin_log import about, came_of
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import truth, whole_number
-from deeplens_streams.web.responses import json_answer, request_id
-
-LIST_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "entries": [],
-    "nextCursor": None,
-    "errorCode": None,
-}
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "entry": None,
-    "errorCode": None,
-}
-EMPTIED_BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "message": None,
-    "removed": None,
-    "more": None,
-    "notRemoved": None,
-    "errorCode": None,
-}
+from deeplens_streams.web.responses import json_answer, request_id, success
 
 #: Things that one request removes, at the most; then it says that there is more.
 MAX_REMOVED: Final = 1000
@@ -57,9 +36,7 @@ async def listing(request: web.Request) -> web.Response:
         cursor=query.get("cursor") or None,
     )
     entries = [_shown(entry) for entry in page.entries]
-    return json_answer(
-        {**LIST_BLANK, "success": True, "entries": entries, "nextCursor": page.cursor}
-    )
+    return json_answer({**success(models.TrashPage), "entries": entries, "nextCursor": page.cursor})
 
 
 async def bring_back(request: web.Request) -> web.Response:
@@ -71,7 +48,7 @@ async def bring_back(request: web.Request) -> web.Response:
     why = Reason("something was restored to its place", request_id(request))
     await restore(entry, services, replace=replace, why=why)
     message = "It is where it was."
-    return json_answer({**BLANK, "success": True, "message": message, "entry": _shown(entry)})
+    return json_answer({**success(models.TrashAnswer), "message": message, "entry": _shown(entry)})
 
 
 async def remove(request: web.Request) -> web.Response:
@@ -79,7 +56,9 @@ async def remove(request: web.Request) -> web.Response:
     entry = await _found(request)
     await about(request, trash=entry.manifest.key, tenantId=entry.manifest.tenantId)
     await request.app[CONTEXT].services.trash.remove(entry)
-    return json_answer({**BLANK, "success": True, "message": "It is gone.", "entry": _shown(entry)})
+    return json_answer(
+        {**success(models.TrashAnswer), "message": "It is gone.", "entry": _shown(entry)}
+    )
 
 
 async def empty(request: web.Request) -> web.Response:
@@ -98,7 +77,7 @@ async def empty(request: web.Request) -> web.Response:
     came_of(request, tenantId=tenant, removed=removed)
     answer = {"removed": removed, "more": removed == MAX_REMOVED, "notRemoved": left.count}
     message = f"{left.count} things stay, such as {left.first}" if left.count else None
-    return json_answer({**EMPTIED_BLANK, "success": True, "message": message, **answer})
+    return json_answer({**success(models.TrashRemoved), "message": message, **answer})
 
 
 async def _found(request: web.Request) -> TrashEntry:

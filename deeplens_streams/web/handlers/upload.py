@@ -3,11 +3,12 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiohttp import web
 
+from deeplens_streams.client import models
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
@@ -35,7 +36,7 @@ from deeplens_streams.web.forms.multipart import Form, read_form
 from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.middleware.auth import tenant_of
-from deeplens_streams.web.responses import json_answer
+from deeplens_streams.web.responses import json_answer, success
 from models.events import ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState
@@ -44,21 +45,6 @@ log = structlog.get_logger()
 
 FILE_FIELD: Final = "file"
 URL_FIELD: Final = "url"
-
-BLANK: Final[dict[str, Any]] = {
-    "success": False,
-    "imageId": None,
-    "status": None,
-    "message": None,
-    "uploadTimeMs": None,
-    "estimatedProcessingTimeSeconds": None,
-    "statusCheckUrl": None,
-    "webSocketUrl": None,
-    "timestamp": None,
-    "processingOptions": None,
-    "duplicateOf": None,
-    "errorCode": None,
-}
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -90,8 +76,7 @@ async def upload(request: web.Request) -> web.Response:
         took_ms=round(took * 1000, 1),
     )
     answer = {
-        **BLANK,
-        "success": True,
+        **success(models.Upload),
         "imageId": accepted.imageId,
         "status": ImageState.UPLOADED,
         "message": "The picture is stored and waits for processing.",

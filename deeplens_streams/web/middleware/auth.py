@@ -4,14 +4,15 @@ Where keys are off, everybody may do everything. Where they are on, a key carrie
 what a handler does is bounded by `tenant_of` or `tenant_bound`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
+from deeplens_streams.client.models import Reply
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
@@ -50,7 +51,7 @@ class Route:
 
     Attributes
     ----------
-    blank : the endpoint's fields as its errors answer them.
+    answer : its own object; its errors answer the same one, null or empty.
     scope : what a key needs for it; None is open to everybody.
     refuse : how it refuses, where that is not an answer in JSON.
     any_host : whether probes ask for it, which call a process by any name.
@@ -59,7 +60,7 @@ class Route:
     method: str
     path: str
     handler: Handler
-    blank: Mapping[str, Any]
+    answer: type[Reply]
     scope: str | None
     refuse: Refuse | None = None
     any_host: bool = False
@@ -103,7 +104,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not isinstance(request.match_info.route, SystemRoute):
             raise KeyRequired  # nobody said who may ask for it
         return await handler(request)
-    request[BLANK] = route.blank
+    request[BLANK] = route.answer.blank()
     request.app[ORIGINS].check(request, any_host=route.any_host)
     _check_query(request)
     try:

@@ -3,19 +3,12 @@
 from typing import Final
 
 from deeplens_streams.errors import BadRequest, InvalidTenantId, NotFound
-from deeplens_streams.json_schemas import INTEGER, nullable, ref
+from deeplens_streams.json_schemas import TENANT_ID, ref
 from deeplens_streams.web.handlers import audit, deletion
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Answer, Operation, Parameter
 
 _TAG: Final = "admin"
-_PURGE: Final = {
-    "tenantId": parts.TENANT_ID,
-    "requestedAt": parts.TIME,
-    "completedAt": nullable(parts.TIME),
-    "imagesDeleted": nullable(INTEGER),
-    "imagesLeft": nullable(INTEGER),
-}
 
 OPERATIONS: Final = (
     Operation(
@@ -27,13 +20,12 @@ OPERATIONS: Final = (
             parts.TENANT,
             Parameter(
                 name="confirm",
-                schema=parts.TENANT_ID,
+                schema=TENANT_ID,
                 description="The tenant's ID once more.",
                 required=True,
             ),
         ),
         statuses=(202,),
-        fields=_PURGE,
         errors=(BadRequest, InvalidTenantId, *parts.WRITES),
     ),
     Operation(
@@ -42,7 +34,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="How far the deletion of a tenant is",
         parameters=(parts.TENANT,),
-        fields=_PURGE,
         errors=(InvalidTenantId, NotFound, *parts.STORAGE),
     ),
     Operation(
@@ -53,9 +44,7 @@ OPERATIONS: Final = (
         details="One JSON object a line: findings, each tenant's ledger, how far it is while there "
         "is nothing else to say, the total; an `error` where it could not go on.",
         parameters=(
-            Parameter(
-                name="tenantId", schema=parts.TENANT_ID, description="Only this one; else all."
-            ),
+            Parameter(name="tenantId", schema=TENANT_ID, description="Only this one; else all."),
             Parameter(
                 name="repair",
                 schema={"type": "string", "enum": ["true", "false"], "default": "false"},

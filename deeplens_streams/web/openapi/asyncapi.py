@@ -6,10 +6,17 @@ from typing import Any, Final
 from deeplens_streams import __version__
 from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import TOPICS, readers, writers
+from deeplens_streams.client.models import Status
 from deeplens_streams.config import Settings
-from deeplens_streams.json_schemas import STRING, Schema, nested_records, record_schema, ref
-from deeplens_streams.web.handlers import status
-from deeplens_streams.web.openapi import parts, success_schema
+from deeplens_streams.json_schemas import (
+    IMAGE_ID,
+    STRING,
+    Schema,
+    nested_records,
+    record_schema,
+    ref,
+)
+from deeplens_streams.web.openapi import components
 from models.events import Event
 
 
@@ -47,8 +54,9 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
     for flow in FLOWS:
         properties = schemas[flow.event.__name__]["properties"]
         properties["eventType"] = {"const": flow.event.EVENT_TYPE}
-    schemas["ImageStatus"] = success_schema(status.status)
-    schemas |= {name: parts.SCHEMAS[name] for name in ("ProcessingStep", "OtherStep")}
+    schemas["ImageStatus"] = components.succeeding(Status)
+    steps = components.named()
+    schemas |= {name: steps[name] for name in ("ProcessingStep", "OtherStep")}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -150,7 +158,7 @@ def _operations() -> dict[str, Any]:
 
 
 def _socket_channel() -> dict[str, Any]:
-    query = {"type": "object", "properties": {"imageId": parts.IMAGE_ID}, "required": ["imageId"]}
+    query = {"type": "object", "properties": {"imageId": IMAGE_ID}, "required": ["imageId"]}
     return {
         "address": "/hub/processing-status",
         "description": "One picture's way; see `followImage` in the OpenAPI document.",

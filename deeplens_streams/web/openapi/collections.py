@@ -13,13 +13,8 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.json_schemas import (
-    BOOLEAN,
-    INTEGER,
-    NUMBER,
     STRING,
-    array,
-    nullable,
-    ref,
+    TENANT_ID,
 )
 from deeplens_streams.web.handlers import collections
 from deeplens_streams.web.openapi import parts
@@ -46,7 +41,7 @@ OPERATIONS: Final = (
         summary="Make a collection, or say that it is there already",
         body=json_body(
             {
-                "tenantId": parts.TENANT_ID,
+                "tenantId": TENANT_ID,
                 "modelName": STRING,
                 "vectorDimension": {
                     "type": "integer",
@@ -56,7 +51,6 @@ OPERATIONS: Final = (
             },
             *("tenantId", "modelName", "vectorDimension"),
         ),
-        fields={"collectionName": STRING, "vectorCount": INTEGER, "alreadyExisted": BOOLEAN},
         errors=(
             *parts.JSON_BODY,
             InvalidTenantId,
@@ -73,7 +67,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="A tenant's collections, by model",
         parameters=(parts.TENANT,),
-        fields={"tenantId": parts.TENANT_ID, "collections": array(ref("CollectionSummary"))},
         errors=(InvalidTenantId, *_ENGINE),
     ),
     Operation(
@@ -82,14 +75,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="One collection's figures, as they are now",
         parameters=(parts.TENANT, _MODEL),
-        fields={
-            "collectionName": STRING,
-            "vectorCount": INTEGER,
-            "vectorDimension": INTEGER,
-            "status": parts.COLLECTION_STATUS,
-            "indexedVectorCount": nullable(INTEGER),
-            "memoryUsageMB": nullable(NUMBER),
-        },
         errors=_ONE,
     ),
     Operation(

@@ -13,12 +13,14 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.json_schemas import (
     BOOLEAN,
+    LETTER_ID,
     STRING,
+    TENANT_ID,
+    TIME,
     Schema,
     array,
     choice,
     nullable,
-    ref,
 )
 from deeplens_streams.web.handlers import dead_letters as letters
 from deeplens_streams.web.openapi import parts
@@ -27,7 +29,7 @@ from models.letters import LetterState
 
 _TAG: Final = "dead letters"
 _WHOSE: Final[Schema] = {
-    "anyOf": [parts.TENANT_ID, {"const": letters.NOBODY}],
+    "anyOf": [TENANT_ID, {"const": letters.NOBODY}],
     "description": "`-` means messages that could not be read.",
 }
 _STATE: Final = choice(*LetterState, "all") | {"default": LetterState.WAITING.value}
@@ -35,19 +37,19 @@ _FILTERS: Final[dict[str, Schema]] = {
     "tenantId": _WHOSE,
     "step": STRING,
     "code": STRING,
-    "since": parts.TIME,
-    "until": parts.TIME,
+    "since": TIME,
+    "until": TIME,
     "state": _STATE,
 }
 _REASON: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": letters.MAX_REASON}
 _MANY: Final[dict[str, Schema]] = {
-    "ids": nullable(array(parts.LETTER_ID) | {"maxItems": letters.MAX_AT_ONCE}),
+    "ids": nullable(array(LETTER_ID) | {"maxItems": letters.MAX_AT_ONCE}),
     "cursor": nullable(STRING),
     **{name: nullable(schema) for name, schema in _FILTERS.items()},
 }
 _IN_PATH: Final = Parameter(
     name="letter_id",
-    schema=parts.LETTER_ID,
+    schema=LETTER_ID,
     description="The letter.",
     place="path",
     required=True,
@@ -58,8 +60,6 @@ _OF_TENANT: Final = Parameter(
     description="If it is given, a letter of another tenant is unknown.",
 )
 _ONE: Final[parts.Errors] = (BadRequest, InvalidTenantId, LetterNotFound, *parts.STORAGE)
-_RETRIED: Final = {"done": array(parts.LETTER_ID), "skipped": array(ref("SkippedLetter"))}
-_FOUND: Final = {"deadLetter": ref("DeadLetterSummary")}
 
 
 OPERATIONS: Final = (
@@ -76,10 +76,6 @@ OPERATIONS: Final = (
             parts.limit(50, 200),
             parts.CONTINUE,
         ),
-        fields={
-            "deadLetters": array(ref("DeadLetterSummary")),
-            "nextCursor": parts.CURSOR,
-        },
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
     ),
     Operation(
@@ -88,7 +84,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Retry up to 200 letters, by ID or by filter",
         body=json_body({**_MANY, "force": BOOLEAN}),
-        fields={**_RETRIED, "nextCursor": parts.CURSOR},
         errors=(*parts.JSON_BODY, InvalidTenantId, LetterNotFound, *parts.WRITES, *parts.ROWS),
     ),
     Operation(
@@ -97,7 +92,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Discard up to 200 letters, by ID or by filter",
         body=json_body({**_MANY, "reason": _REASON}, "reason"),
-        fields={**_RETRIED, "nextCursor": parts.CURSOR},
         errors=(*parts.JSON_BODY, InvalidTenantId, LetterNotFound, *parts.WRITES),
     ),
     Operation(
@@ -106,7 +100,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="One letter, with its stack trace and the whole event",
         parameters=(_IN_PATH, _OF_TENANT),
-        fields={"deadLetter": ref("DeadLetter")},
         errors=_ONE,
     ),
     Operation(
@@ -116,7 +109,6 @@ OPERATIONS: Final = (
         summary="Send a letter's event to the step that failed",
         parameters=(_IN_PATH, _OF_TENANT),
         body=json_body({"force": BOOLEAN}),
-        fields=_FOUND,
         errors=(
             *_ONE,
             *parts.JSON_BODY,
@@ -135,7 +127,6 @@ OPERATIONS: Final = (
         summary="Decide that a letter is not to be retried",
         parameters=(_IN_PATH, _OF_TENANT),
         body=json_body({"reason": _REASON}, "reason"),
-        fields=_FOUND,
         errors=(*_ONE, *parts.JSON_BODY, AlreadyResolved, RetryUnderWay, *parts.WRITES),
     ),
 )

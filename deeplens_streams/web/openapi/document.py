@@ -20,24 +20,18 @@ from deeplens_streams.errors import (
     WrongTenant,
 )
 from deeplens_streams.json_schemas import (
-    NULL,
-    STRING,
     Schema,
     choice,
     nested_records,
-    nullable,
     record_schema,
     ref,
-    written,
 )
-from deeplens_streams.web.handlers import health
-from deeplens_streams.web.handlers.dead_letters import LARGE
 from deeplens_streams.web.openapi import (
     admin,
     collections,
+    components,
     dead_letters,
     images,
-    parts,
     system,
     tenants,
     trash,
@@ -45,8 +39,7 @@ from deeplens_streams.web.openapi import (
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation
 from deeplens_streams.web.responses import Handler
 from models.admin import AdminAction
-from models.images import StoredImage
-from models.letters import DeadLetter
+from models.events import PictureFacts, ProcessingOptions
 from models.records import WireRecord
 from models.status import ImageRow
 from models.tenants import Limits, Usage
@@ -62,9 +55,9 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
 
 #: Records that answers hold; what is inside them comes along.
 _RECORDS: Final[tuple[type[WireRecord], ...]] = (
-    DeadLetter,
     ImageRow,
-    StoredImage,
+    PictureFacts,
+    ProcessingOptions,
     Limits,
     Usage,
     AdminAction,
@@ -106,7 +99,7 @@ def document(routes: Sequence["Route"]) -> dict[str, Any]:
     schemas: dict[str, Schema] = _named_schemas()
     for route in routes:
         operation = OPERATIONS[route.handler]
-        schemas[_refusal(operation)] = _refusal_schema(route.blank)
+        schemas[_refusal(operation)] = components.refusing(route.answer)
         paths[route.path][route.method.lower()] = _operation(operation, route)
     return {
         "openapi": "3.1.0",
@@ -135,24 +128,10 @@ def _named_schemas() -> dict[str, Schema]:
         record.__name__: record_schema(record)
         for record in sorted(records, key=lambda each: each.__name__)
     }
-    del named[StoredImage.__name__]  # what clients see of it is Image
-    for record in (DeadLetter, AdminAction):  # as `known_fields` shows them
-        for part in (named[record.__name__]["properties"], named[record.__name__]["required"]):
-            part.pop("schemaVersion") if isinstance(part, dict) else part.remove("schemaVersion")
-    letter = named[DeadLetter.__name__]["properties"]
-    named["DeadLetterSummary"] = written(
-        {name: schema for name, schema in letter.items() if name not in LARGE}
-    )
-    ready = OPERATIONS[health.ready]
-    named["NotReady"] = written(
-        {
-            "success": {"const": False},
-            "message": STRING,
-            **ready.fields,
-            "errorCode": {"const": "NOT_READY"},
-        }
-    )
-    return {**named, **parts.SCHEMAS}
+    action = named[AdminAction.__name__]  # as `known_fields` shows it
+    action["properties"].pop("schemaVersion")
+    action["required"].remove("schemaVersion")
+    return {**named, **components.named()}
 
 
 def _operation(operation: Operation, route: "Route") -> dict[str, Any]:
@@ -189,7 +168,7 @@ def _operation(operation: Operation, route: "Route") -> dict[str, Any]:
 def _responses(operation: Operation, route: "Route") -> dict[str, Any]:
     found: dict[int, Any] = {}
     for status in operation.statuses:
-        found[status] = _answer("Done.", {JSON: _success(operation)})
+        found[status] = _answer("Done.", {JSON: components.succeeding(route.answer)})
     for status, answer in operation.answers.items():
         more = _answer(answer.description, answer.schemas)
         if status in found:  # the same in another media type
@@ -249,42 +228,5 @@ def _answer(words: str, schemas: Mapping[str, Schema], *, busy: bool = False) ->
     return answer
 
 
-def success_schema(handler: Handler) -> Schema:
-    """Return the schema of the endpoint's own object as a success answers it."""
-    return _success(OPERATIONS[handler])
-
-
-def _success(operation: Operation) -> Schema:
-    return written(
-        {
-            "success": {"const": True},
-            "message": nullable(STRING),
-            **operation.fields,
-            "errorCode": nullable(STRING),
-        }
-    )
-
-
 def _refusal(operation: Operation) -> str:
     return f"{operation.name[0].upper()}{operation.name[1:]}Refusal"
-
-
-def _refusal_schema(blank: Mapping[str, Any]) -> Schema:
-    """Return the endpoint's own object as its errors answer it: null or empty."""
-    return written(
-        {
-            **{name: _exactly(value) for name, value in blank.items()},
-            "success": {"const": False},
-            "message": STRING,
-            "errorCode": STRING,
-        }
-    )
-
-
-def _exactly(value: Any) -> Schema:
-    if value is None:
-        return NULL
-    if value in ([], {}):
-        empty = {"maxItems": 0} if isinstance(value, list) else {"maxProperties": 0}
-        return {"type": "array" if isinstance(value, list) else "object", **empty}
-    return {"const": value}

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from deeplens_streams.json_schemas import Schema, array, choice
+from deeplens_streams.json_schemas import IMAGE_ID, TENANT_ID, TIME, Schema, array, choice
 from deeplens_streams.web.forms import fields, filters
 from deeplens_streams.web.handlers import search, upload
 from deeplens_streams.web.openapi import parts
@@ -17,7 +17,7 @@ UPLOAD: Final[Schema] = {
     "type": "object",
     "properties": {
         upload.FILE_FIELD: _FILE,
-        "tenantId": parts.TENANT_ID,
+        "tenantId": TENANT_ID,
         "uploadedBy": {"type": "string", "maxLength": fields.MAX_UPLOADED_BY},
         "models": array(parts.MODEL) | {"description": "Default: the system's model."},
         "priority": choice(*fields.PRIORITIES) | {"default": "normal"},
@@ -51,7 +51,7 @@ _FILTERS: Final[Schema] = {
         "uploadedBy": _VALUES,
         "uploadedAt": {
             "type": "object",
-            "properties": {"gte": parts.TIME, "lt": parts.TIME},
+            "properties": {"gte": TIME, "lt": TIME},
             "additionalProperties": False,
             "minProperties": 1,
         },
@@ -67,8 +67,8 @@ SEARCH: Final[Schema] = {
     "where the key names none.",
     "properties": {
         search.FILE_FIELD: _FILE,
-        "imageId": parts.IMAGE_ID,
-        "tenantId": parts.TENANT_ID,
+        "imageId": IMAGE_ID,
+        "tenantId": TENANT_ID,
         "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
         "threshold": {"type": "number", "minimum": -1, "maximum": 1, "default": 0.7},
         "filters": _FILTERS,

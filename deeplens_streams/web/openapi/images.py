@@ -36,13 +36,10 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.json_schemas import (
     BOOLEAN,
-    INTEGER,
-    NUMBER,
+    IMAGE_ID,
     STRING,
-    array,
+    TENANT_ID,
     choice,
-    nullable,
-    ref,
 )
 from deeplens_streams.web.handlers import (
     content,
@@ -83,17 +80,6 @@ OPERATIONS: Final = (
         "the tenant already has, `duplicateOf` names the first image, and nothing is stored.",
         body=Body(media_type=FORM, schema=forms.UPLOAD),
         statuses=(202,),
-        fields={
-            "imageId": parts.IMAGE_ID,
-            "status": parts.STATE,
-            "uploadTimeMs": NUMBER,
-            "estimatedProcessingTimeSeconds": nullable(NUMBER),
-            "statusCheckUrl": STRING,
-            "webSocketUrl": STRING,
-            "timestamp": parts.TIME,
-            "processingOptions": ref("ProcessingOptions"),
-            "duplicateOf": nullable(parts.IMAGE_ID),
-        },
         errors=(
             *(BadRequest, InvalidTenantId, TenantNotFound, UnknownModel),
             *(BacklogFull, TooManyUploads, UploadTooSlow, QuotaExceeded, RateLimited),
@@ -109,13 +95,6 @@ OPERATIONS: Final = (
         tag="search",
         summary="Find what looks like a picture",
         body=Body(media_type=FORM, schema=forms.SEARCH),
-        fields={
-            "modelName": STRING,
-            "queryProcessingTimeMs": NUMBER,
-            "resultCount": INTEGER,
-            "results": array(ref("SearchResult")),
-            "timestamp": parts.TIME,
-        },
         errors=(
             BadRequest,
             InvalidTenantId,
@@ -140,7 +119,7 @@ OPERATIONS: Final = (
         parameters=(
             Parameter(
                 name="tenantId",
-                schema=parts.TENANT_ID,
+                schema=TENANT_ID,
                 description="Whose; needed where the key names none.",
             ),
             parts.limit(50, 200),
@@ -151,7 +130,6 @@ OPERATIONS: Final = (
                 description="Only those that have it now; a page may then be short.",
             ),
         ),
-        fields={"images": array(ref("Image")), "nextCursor": parts.CURSOR},
         errors=(BadRequest, InvalidTenantId, TenantNotFound, *parts.STORAGE, *parts.ROWS),
     ),
     Operation(
@@ -160,7 +138,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="What is known of a picture",
         parameters=(parts.IN_PATH, parts.OF_TENANT),
-        fields=parts.SCHEMAS["Image"]["properties"],
         errors=parts.ONE_IMAGE,
     ),
     Operation(
@@ -171,14 +148,6 @@ OPERATIONS: Final = (
         details="200 when nothing is left of it, 202 while something is.",
         parameters=(parts.IN_PATH, parts.OF_TENANT),
         statuses=(200, 202),
-        fields={
-            "imageId": parts.IMAGE_ID,
-            "tenantId": parts.TENANT_ID,
-            "status": parts.STATE,
-            "deletionSteps": array(ref("DeletionStep")),
-            "requestedAt": parts.TIME,
-            "completedAt": nullable(parts.TIME),
-        },
         errors=(*parts.ONE_IMAGE, StorageFull),
     ),
     Operation(
@@ -187,20 +156,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Where a picture is on its way",
         parameters=(parts.IN_PATH, parts.OF_TENANT),
-        fields={
-            "imageId": parts.IMAGE_ID,
-            "tenantId": parts.TENANT_ID,
-            "status": parts.STATE,
-            "processingSteps": parts.STEPS,
-            "otherSteps": array(ref("OtherStep")),
-            "percentComplete": {"type": "number", "minimum": 0, "maximum": 100},
-            "estimatedTimeRemainingSeconds": nullable(NUMBER),
-            "searchableAfter": nullable(parts.TIME),
-            "lastUpdated": parts.TIME,
-            "uploadedAt": parts.TIME,
-            "correlationId": STRING,
-            "errorMessage": nullable(STRING),
-        },
         errors=(*parts.ONE_IMAGE, *parts.ROWS),
     ),
     Operation(
@@ -245,11 +200,6 @@ OPERATIONS: Final = (
             required=False,
         ),
         statuses=(202,),
-        fields={
-            "imageId": parts.IMAGE_ID,
-            "generation": INTEGER,
-            "retried": array(parts.LETTER_ID),
-        },
         errors=(
             *parts.ONE_IMAGE,
             *parts.JSON_BODY,
@@ -271,7 +221,7 @@ OPERATIONS: Final = (
         "one, 4401 for a key that is not valid, or no longer, 4403 for one that may not do this, "
         "or whose tenant is suspended.",
         parameters=(
-            Parameter(name="imageId", schema=parts.IMAGE_ID, description="Which.", required=True),
+            Parameter(name="imageId", schema=IMAGE_ID, description="Which.", required=True),
             parts.OF_TENANT,
         ),
         statuses=(),

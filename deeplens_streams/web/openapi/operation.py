@@ -62,7 +62,6 @@ class Operation:
     handler : whose operation it is.
     name : the ``operationId``, by which generated clients call it.
     statuses : with which the endpoint's own object answers a success; none where it has none.
-    fields : of that object, beside ``success``, ``message`` and ``errorCode``.
     answers : all others, by status.
     errors : what may be refused, and as which classes.
     """
@@ -75,6 +74,5 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
     statuses: tuple[int, ...] = (200,)
-    fields: Mapping[str, Schema] = field(default_factory=dict)
     answers: Mapping[int, Answer] = field(default_factory=dict)
     errors: tuple[type[DeepLensError], ...] = ()

@@ -11,15 +11,11 @@ from deeplens_streams.errors import (
     TableRowNotFound,
 )
 from deeplens_streams.json_schemas import (
-    BOOLEAN,
+    IMAGE_ID,
     STRING,
     Schema,
     array,
-    choice,
-    mapping,
-    nullable,
     ref,
-    written,
 )
 from deeplens_streams.web.handlers import documents, health, internal, pages, tables
 from deeplens_streams.web.openapi import parts
@@ -28,14 +24,8 @@ from deeplens_streams.web.openapi.operation import JSON, Answer, Body, Operation
 _TEXT: Final[Schema] = {"type": "string"}
 _PAGE: Final = Answer(description="The page.", schemas={"text/html": _TEXT})
 _UNCHANGED: Final = Answer(description="The client has it (`If-None-Match`).")
-_READINESS: Final[dict[str, Schema]] = {
-    "status": choice("ready", "unavailable"),
-    "checks": mapping(ref("HealthCheck")),
-    "model": ref("HealthModel"),
-    "warning": nullable(STRING),
-}
 _IN_PATH: Final = Parameter(
-    name="image_id", schema=parts.IMAGE_ID, description="The row.", place="path", required=True
+    name="image_id", schema=IMAGE_ID, description="The row.", place="path", required=True
 )
 _PAGE_TOO: Final = {200: _PAGE, 304: _UNCHANGED}
 _TABLE: Final = Parameter(
@@ -67,7 +57,6 @@ OPERATIONS: Final = (
                 description="Look at these checks alone, separated by commas.",
             ),
         ),
-        fields=_READINESS,
         answers={
             503: Answer(
                 description="Some part does not answer (`NOT_READY`).",
@@ -90,7 +79,6 @@ OPERATIONS: Final = (
         tag="internal",
         summary="Between workers: a row that this one holds",
         parameters=(_IN_PATH,),
-        fields={"row": ref("ImageRow")},
         errors=(InvalidImageId, ImageNotFound, *parts.ROWS),
     ),
     Operation(
@@ -102,11 +90,10 @@ OPERATIONS: Final = (
             media_type=JSON,
             schema={
                 "type": "object",
-                "properties": {"ids": array(parts.IMAGE_ID) | {"maxItems": internal.MAX_IDS}},
+                "properties": {"ids": array(IMAGE_ID) | {"maxItems": internal.MAX_IDS}},
                 "required": ["ids"],
             },
         ),
-        fields={"rows": mapping(ref("ImageRow"))},
         errors=(*parts.JSON_BODY, InvalidImageId, *parts.ROWS),
     ),
     Operation(
@@ -115,11 +102,6 @@ OPERATIONS: Final = (
         tag="internal",
         summary="Between workers: what this one holds of a table",
         parameters=(_TABLE, parts.limit(50, 200), _AFTER),
-        fields={
-            "share": written(
-                {"partitions": array(ref("TablePartition")), "entries": array(ref("TableEntry"))}
-            )
-        },
         errors=(InvalidImageId, TableNotFound),
     ),
     Operation(
@@ -128,7 +110,6 @@ OPERATIONS: Final = (
         tag="internal",
         summary="Between workers: a row of any table that this one holds",
         parameters=(_TABLE, _KEY),
-        fields={"key": STRING, "value": {}},
         errors=(InvalidImageId, TableNotFound, TableRowNotFound, *parts.ROWS),
     ),
     Operation(
@@ -136,7 +117,6 @@ OPERATIONS: Final = (
         name="listTables",
         tag="tables",
         summary="Which tables there are; a page for browsers",
-        fields={"tables": array(ref("Table")), "worker": STRING},
         answers=_PAGE_TOO,
     ),
     Operation(
@@ -147,15 +127,6 @@ OPERATIONS: Final = (
         details="`complete` is false while some partition's owner is changing, does not answer or "
         "recovers it; its rows are missing then. `rows` are the values of `keys`.",
         parameters=(_TABLE, parts.limit(50, 200), _AFTER),
-        fields={
-            "table": STRING,
-            "worker": STRING,
-            "partitions": array(ref("TablePartition")),
-            "complete": BOOLEAN,
-            "keys": array(STRING),
-            "rows": array({}),
-            "nextAfter": nullable(STRING),
-        },
         answers=_PAGE_TOO,
         errors=(InvalidImageId, TableNotFound),
     ),
@@ -165,7 +136,6 @@ OPERATIONS: Final = (
         tag="tables",
         summary="One row, whichever worker holds it",
         parameters=(_TABLE, _KEY),
-        fields={"table": STRING, "key": STRING, "row": {}},
         answers=_PAGE_TOO,
         errors=(InvalidImageId, TableNotFound, TableRowNotFound, *parts.ROWS),
     ),

@@ -1,6 +1,6 @@
 """Tenants, their limits and their keys."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from deeplens_streams.errors import (
@@ -13,8 +13,9 @@ from deeplens_streams.errors import (
     TenantNotFound,
 )
 from deeplens_streams.json_schemas import (
-    INTEGER,
     STRING,
+    TENANT_ID,
+    TIME,
     Schema,
     array,
     choice,
@@ -46,23 +47,6 @@ _LIMITS: Final[Schema] = nullable(
 )
 _CHANGES: Final[parts.Errors] = (*parts.REGISTRY, *parts.STORAGE)
 _ONE: Final[parts.Errors] = (InvalidTenantId, TenantNotFound, *_CHANGES)
-_ROW: Final[Mapping[str, Schema]] = {
-    "tenant": ref("TenantSummary"),
-    "steps": array(ref("TenantStep")),
-    "apiKey": nullable(STRING | {"description": "Shown this once."}),
-}
-_USAGE: Final[Mapping[str, Schema]] = {
-    "tenantId": parts.TENANT_ID,
-    "images": INTEGER,
-    "bytes": INTEGER,
-    "limits": ref("Limits"),
-}
-_OWNER: Final[Schema] = nullable(parts.TENANT_ID | {"description": "Null for operators' keys."})
-_MADE: Final[Mapping[str, Schema]] = {
-    "tenantId": _OWNER,
-    "key": ref("KeySummary"),
-    "apiKey": nullable(STRING | {"description": "Shown this once."}),
-}
 _STUCK: Final = Answer(
     description="A step failed; the same request goes on from there.",
     schemas={JSON: ref("TenantNotReady")},
@@ -76,7 +60,6 @@ def _moved(handler: Callable[..., Awaitable[Any]], name: str, summary: str) -> O
         tag=_TAG,
         summary=summary,
         parameters=(parts.TENANT,),
-        fields=_ROW,
         errors=(*_ONE, TenantDeleting),
     )
 
@@ -88,9 +71,8 @@ _OPERATIONS: Final = (
         tag=_TAG,
         summary="Make a tenant with everything that it needs",
         details="Asked again, it goes on where it was cut off.",
-        body=json_body({"tenantId": parts.TENANT_ID, "limits": _LIMITS}, "tenantId", closed=True),
+        body=json_body({"tenantId": TENANT_ID, "limits": _LIMITS}, "tenantId", closed=True),
         statuses=(201,),
-        fields=_ROW,
         answers={503: _STUCK},
         errors=(*parts.JSON_BODY, InvalidTenantId, TenantExists, TenantDeleting, *_CHANGES),
     ),
@@ -100,7 +82,6 @@ _OPERATIONS: Final = (
         tag=_TAG,
         summary="List tenants by ID",
         parameters=(parts.limit(50, 200), parts.CONTINUE),
-        fields={"tenants": array(ref("TenantSummary")), "nextCursor": parts.CURSOR},
         errors=(BadRequest, *parts.REGISTRY),
     ),
     Operation(
@@ -109,7 +90,6 @@ _OPERATIONS: Final = (
         tag=_TAG,
         summary="One tenant",
         parameters=(parts.TENANT,),
-        fields=_ROW,
         errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
     ),
     Operation(
@@ -119,7 +99,6 @@ _OPERATIONS: Final = (
         summary="Change the limits that are named",
         parameters=(parts.TENANT,),
         body=json_body({"limits": _LIMITS}, closed=True),
-        fields=_ROW,
         errors=(*_ONE, *parts.JSON_BODY, TenantDeleting),
     ),
     _moved(tenants.suspend, "suspendTenant", "Refuse everything of a tenant"),
@@ -130,7 +109,6 @@ _OPERATIONS: Final = (
         tag=_TAG,
         summary="Look at everything that a tenant needs",
         parameters=(parts.TENANT,),
-        fields=_ROW,
         answers={
             503: Answer(
                 description="Something is missing or away.", schemas={JSON: ref("TenantNotReady")}
@@ -144,7 +122,6 @@ _OPERATIONS: Final = (
         tag=_TAG,
         summary="What a tenant has, and may have",
         parameters=(parts.TENANT,),
-        fields=_USAGE,
         errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
     ),
     Operation(
@@ -155,11 +132,10 @@ _OPERATIONS: Final = (
         parameters=(
             Parameter(
                 name="tenantId",
-                schema=parts.TENANT_ID,
+                schema=TENANT_ID,
                 description="Needed where the key names none.",
             ),
         ),
-        fields=_USAGE,
         errors=(InvalidTenantId, TenantNotFound, *parts.REGISTRY),
     ),
     Operation(
@@ -168,7 +144,6 @@ _OPERATIONS: Final = (
         tag="admin",
         summary="What operators did, newest first",
         parameters=(parts.limit(50, 200), parts.CONTINUE),
-        fields={"actions": array(ref("AdminAction")), "nextCursor": parts.CURSOR},
         errors=(BadRequest, *parts.STORAGE),
     ),
 )
@@ -186,7 +161,7 @@ def _key_operations(
     new = {
         "name": nullable({"type": "string", "maxLength": api_keys.MAX_NAME}),
         "scopes": nullable(array(choice(*scopes)) | {"minItems": 1}),
-        "expiresAt": nullable(parts.TIME),
+        "expiresAt": nullable(TIME),
     }
     overlap = {"type": "integer", "minimum": 0, "maximum": api_keys.MAX_OVERLAP_S}
     return (
@@ -196,7 +171,6 @@ def _key_operations(
             tag=_KEYS,
             summary="What is known of keys; none is shown again",
             parameters=parameters,
-            fields={"tenantId": _OWNER, "keys": array(ref("KeySummary"))},
             errors=errors,
         ),
         Operation(
@@ -207,7 +181,6 @@ def _key_operations(
             parameters=parameters,
             body=json_body(new, closed=True),
             statuses=(201,),
-            fields=_MADE,
             errors=(*errors, *parts.JSON_BODY),
         ),
         Operation(
@@ -216,7 +189,6 @@ def _key_operations(
             tag=_KEYS,
             summary="End a key at once",
             parameters=(*parameters, _KEY),
-            fields=_MADE,
             errors=(*errors, KeyNotFound),
         ),
         Operation(
@@ -227,7 +199,6 @@ def _key_operations(
             parameters=(*parameters, _KEY),
             body=json_body({"overlapSeconds": nullable(overlap)}, closed=True),
             statuses=(201,),
-            fields=_MADE,
             errors=(*errors, KeyNotFound, KeyEnded, *parts.JSON_BODY),
         ),
     )

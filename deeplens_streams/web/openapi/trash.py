@@ -3,7 +3,7 @@
 from typing import Final
 
 from deeplens_streams.errors import BadRequest, InvalidTenantId, VectorsUnavailable
-from deeplens_streams.json_schemas import BOOLEAN, INTEGER, STRING, array, nullable, ref
+from deeplens_streams.json_schemas import STRING, TENANT_ID
 from deeplens_streams.storage.trash import TrashOccupied
 from deeplens_streams.storage.trash_entries import TrashDamaged
 from deeplens_streams.web.handlers import trash
@@ -19,9 +19,8 @@ _ID: Final = Parameter(
     required=True,
 )
 _TENANT: Final = Parameter(
-    name="tenantId", schema=parts.TENANT_ID, description="Only this one's; else everybody's."
+    name="tenantId", schema=TENANT_ID, description="Only this one's; else everybody's."
 )
-_ENTRY: Final = {"entry": nullable(ref("TrashEntry"))}
 
 OPERATIONS: Final = (
     Operation(
@@ -30,7 +29,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="What repairs took away, and is kept for a while",
         parameters=(_TENANT, parts.limit(50, 200), parts.CONTINUE),
-        fields={"entries": array(ref("TrashEntry")), "nextCursor": parts.CURSOR},
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
     ),
     Operation(
@@ -49,11 +47,6 @@ OPERATIONS: Final = (
                 required=True,
             ),
         ),
-        fields={
-            "removed": nullable(INTEGER),
-            "more": nullable(BOOLEAN),
-            "notRemoved": nullable(INTEGER),
-        },
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
     ),
     Operation(
@@ -69,7 +62,6 @@ OPERATIONS: Final = (
                 description="What is there by now goes to the trash instead.",
             ),
         ),
-        fields=_ENTRY,
         errors=(
             BadRequest,
             trash.TrashNotFound,
@@ -85,7 +77,6 @@ OPERATIONS: Final = (
         tag=_TAG,
         summary="Remove one thing for good",
         parameters=(_ID,),
-        fields=_ENTRY,
         errors=(trash.TrashNotFound, *parts.STORAGE),
     ),
 )
