@@ -7,10 +7,10 @@ import structlog
 
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import FAILED
+from deeplens_streams.broker.topology import DEAD_LETTERS
 from deeplens_streams.pipeline.dead_letters import count_read, kept_as
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.pipeline.retry import note_retried
-from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata
@@ -89,14 +89,10 @@ def _time(timestamp: str) -> str:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage(
-        "dead_letters",
-        ProcessingFailed,
+    register_stage(
+        app,
+        DEAD_LETTERS,
         partial(process, services=services),
-        publisher.send,
-        services.breakers,
+        services=services,
+        publisher=publisher,
     )
-
-    @app.agent(publisher.channel(FAILED), name="DeadLetterKeeper", concurrency=2)
-    async def dead_letters(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 from agents.gone import dropped, is_stored
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import EXTRACTION, INDEXING
+from deeplens_streams.broker.topology import FEATURE_EXTRACTION, INDEXING
 from deeplens_streams.errors import DimensionMismatch, OriginalMissing, UnknownModel
 from deeplens_streams.features.base import Extraction, ModelSpec
-from deeplens_streams.pipeline.progress import progress, report, teller
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.progress import progress, report
+from deeplens_streams.pipeline.registration import register_stage
+from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage import ImageStorage
 from models.events import (
@@ -19,7 +20,6 @@ from models.events import (
     VectorIndexingData,
     VectorIndexingRequested,
     VectorMetadata,
-    derived_id,
     utc_now,
 )
 from models.images import StoredImage
@@ -27,8 +27,6 @@ from models.status import Step, StepStatus
 
 if TYPE_CHECKING:
     import faust
-
-STEP = Step.FEATURE_EXTRACTION
 
 
 async def process(event: FeatureExtractionRequested, services: Services) -> list[Message]:
@@ -70,7 +68,7 @@ async def process(event: FeatureExtractionRequested, services: Services) -> list
     thumbnail = StepStatus.COMPLETED if wants_thumbnail else StepStatus.SKIPPED
     reports = [
         report(Step.THUMBNAIL_GENERATION, thumbnail),
-        report(STEP, StepStatus.COMPLETED, started=started, model=model.name),
+        report(Step.FEATURE_EXTRACTION, StepStatus.COMPLETED, started=started, model=model.name),
     ]
     requested = _indexing_requested(event, image, extraction, model)
     return [Message(INDEXING, requested), progress(event, reports, image)]
@@ -102,7 +100,7 @@ def _indexing_requested(
             },
             uploadedAt=image.uploadedAt,
         ),
-        eventId=derived_id("index", image.imageId, model.name, event.generation),
+        eventId=event_id(image, Step.VECTOR_INDEXING, model.name, event.generation),
     )
 
 
@@ -110,7 +108,7 @@ async def _dropped(
     event: FeatureExtractionRequested, uploaded_at: str | None, services: Services
 ) -> list[Message]:
     take_back = partial(_take_back, event, uploaded_at, services.storage)
-    return await dropped(STEP, event, services, take_back)
+    return await dropped(FEATURE_EXTRACTION, event, services, take_back)
 
 
 async def _take_back(
@@ -127,20 +125,10 @@ async def _take_back(
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage(
-        STEP.value,
-        FeatureExtractionRequested,
+    register_stage(
+        app,
+        FEATURE_EXTRACTION,
         partial(process, services=services),
-        publisher.send,
-        services.breakers,
-        teller(STEP, by_model=True),
+        services=services,
+        publisher=publisher,
     )
-
-    @app.agent(
-        publisher.channel(EXTRACTION),
-        name="FeatureExtractionWorker",
-        # Actors wait in the model's batcher together: that is where batches come from.
-        concurrency=services.settings.extract_concurrency,
-    )
-    async def feature_extraction(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from deeplens_streams.broker.topics import Message
+from deeplens_streams.broker.topology import StageSpec
 from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.pipeline.progress import ending
@@ -10,7 +11,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage import image_objects, object_keys
 from models.events import Event
 from models.images import StoredImage
-from models.status import Ending, Step
+from models.status import Ending
 
 
 async def _nothing() -> None:
@@ -18,7 +19,7 @@ async def _nothing() -> None:
 
 
 async def dropped(
-    step: Step,
+    stage: StageSpec,
     event: Event,
     services: Services,
     take_back: Callable[[], Awaitable[None]] = _nothing,
@@ -44,7 +45,7 @@ async def dropped(
     # An event that names another time than the picture's is not of the picture.
     image_id = event.image_id or ""
     image = await services.storage.get_metadata(tenant=event.tenantId, image_id=image_id)
-    DROPPED.labels(step.value).inc()
+    DROPPED.labels(stage.name).inc()
     if image is not None or await _is_lost(event, services):
         return []
     await take_back()

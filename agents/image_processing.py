@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from agents.gone import dropped
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import EXTRACTION, UPLOADED
+from deeplens_streams.broker.topology import EXTRACTION, IMAGE_PROCESSING
 from deeplens_streams.errors import UnknownModel
-from deeplens_streams.pipeline.progress import progress, report, teller
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.progress import progress, report
+from deeplens_streams.pipeline.registration import register_stage
+from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.services import Services
 from models.events import (
     ExtractionOptions,
@@ -18,14 +19,11 @@ from models.events import (
     FeatureExtractionRequested,
     ImageUploaded,
     RetryPolicy,
-    derived_id,
 )
 from models.status import Step, StepStatus
 
 if TYPE_CHECKING:
     import faust
-
-STEP = Step.IMAGE_PROCESSING
 
 
 async def process(event: ImageUploaded, services: Services) -> list[Message]:
@@ -37,7 +35,7 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
         uploaded_at=event.data.uploadedAt,
     )
     if image is None:
-        return await dropped(STEP, event, services)
+        return await dropped(IMAGE_PROCESSING, event, services)
     model = services.model
     requests = []
     for name in image.processingOptions.models or []:
@@ -55,11 +53,11 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
                     extractionOptions=ExtractionOptions(),
                     uploadedAt=image.uploadedAt,
                 ),
-                eventId=derived_id("extract", image.imageId, name, event.generation),
+                eventId=event_id(image, Step.FEATURE_EXTRACTION, name, event.generation),
                 retryPolicy=RetryPolicy(),
             )
         )
-    done = report(STEP, StepStatus.COMPLETED, started=started)
+    done = report(Step.IMAGE_PROCESSING, StepStatus.COMPLETED, started=started)
     return [
         progress(event, [done], image),
         *(Message(EXTRACTION, request) for request in requests),
@@ -67,15 +65,10 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage(
-        STEP.value,
-        ImageUploaded,
+    register_stage(
+        app,
+        IMAGE_PROCESSING,
         partial(process, services=services),
-        publisher.send,
-        services.breakers,
-        teller(STEP),
+        services=services,
+        publisher=publisher,
     )
-
-    @app.agent(publisher.channel(UPLOADED), name="ImageProcessingWorker", concurrency=8)
-    async def image_processing(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -6,9 +6,9 @@ import structlog
 
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import COMPLETED
+from deeplens_streams.broker.topology import NOTIFICATIONS
 from deeplens_streams.metrics import PROCESSING_SECONDS, known_or_other
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from models.events import ProcessingCompleted
 
@@ -28,8 +28,4 @@ async def process(event: ProcessingCompleted) -> list[Message]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage("notifications", ProcessingCompleted, process, publisher.send, services.breakers)
-
-    @app.agent(publisher.channel(COMPLETED), name="Notifier", concurrency=2)
-    async def notifications(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)
+    register_stage(app, NOTIFICATIONS, process, services=services, publisher=publisher)

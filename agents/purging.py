@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message, Publish
-from deeplens_streams.broker.topology import DELETED
+from deeplens_streams.broker.topology import PURGING
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.tenant import purge_tenant
 from deeplens_streams.metrics import DROPPED, PURGED
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from models.deletion import ImageDeleted
 
@@ -24,7 +24,7 @@ async def process(event: ImageDeleted, services: Services, publish: Publish) -> 
         return []
     tombstone = await services.tombstones.find(event.data.imageId)
     if tombstone is None or tombstone.tenantId != event.tenantId:
-        DROPPED.labels("purging").inc()
+        DROPPED.labels(PURGING.name).inc()
         return []
     await deletion.purge(tombstone, services)
     PURGED.inc()
@@ -38,14 +38,5 @@ async def process(event: ImageDeleted, services: Services, publish: Publish) -> 
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage(
-        "purging",
-        ImageDeleted,
-        partial(process, services=services, publish=publisher.send),
-        publisher.send,
-        services.breakers,
-    )
-
-    @app.agent(publisher.channel(DELETED), name="Purger", concurrency=4)
-    async def purging(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)
+    work = partial(process, services=services, publish=publisher.send)
+    register_stage(app, PURGING, work, services=services, publisher=publisher)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from agents import status_events
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import PROGRESS, STATUS
+from deeplens_streams.broker.topology import STATUS, STATUS_TRACKING
 from deeplens_streams.errors import StorageUnavailable
 from deeplens_streams.metrics import FINISHED
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
@@ -181,17 +181,13 @@ def register(app: "faust.App", services: Services, publisher: Publisher) -> None
         return await process(event, table, services, registry)
 
     # Faust gives a table one actor, so here it is the sending that is shared.
-    stage = Stage(
-        "status_tracking",
-        ImageProgress,
+    register_stage(
+        app,
+        STATUS_TRACKING,
         one,
-        publisher.send,
-        services.breakers,
+        services=services,
+        publisher=publisher,
         batch_size=BATCH,
         coalesce=status_events.together,
         settled=table.settled,
     )
-
-    @app.agent(publisher.channel(PROGRESS), name="StatusTracker")
-    async def status_tracking(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -8,9 +8,9 @@ import structlog
 
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import TENANT_CHANGES, TENANTS
+from deeplens_streams.broker.topology import TENANT_KEEPING, TENANTS
 from deeplens_streams.errors import NewerVersion, StorageUnavailable
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.storage.tenant_records import DamagedRecord, Verdict
@@ -175,18 +175,13 @@ def last_of_each(messages: list[Message]) -> list[Message]:
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
     table = cast(DurableTable, app.tables[tenants.NAME])
     is_open = operator_key(services.settings) is None
-
-    stage = Stage(
-        "tenants",
-        TenantChange,
+    register_stage(
+        app,
+        TENANT_KEEPING,
         partial(process, rows=table, services=services, is_open=is_open),
-        publisher.send,
-        services.breakers,
+        services=services,
+        publisher=publisher,
         batch_size=BATCH,
         coalesce=last_of_each,
         settled=table.settled,
     )
-
-    @app.agent(publisher.channel(TENANT_CHANGES), name="TenantKeeper")
-    async def tenant_changes(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -10,11 +10,11 @@ import numpy as np
 from agents.gone import dropped, is_stored
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import INDEXING
+from deeplens_streams.broker.topology import VECTOR_INDEXING
 from deeplens_streams.errors import DimensionMismatch, UnknownModel
 from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.pipeline.progress import progress, report, teller
-from deeplens_streams.pipeline.stage import Stage
+from deeplens_streams.pipeline.progress import progress, report
+from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from deeplens_streams.vectors import VectorPoint, VectorStore, collection_name
 from models.events import VectorIndexingRequested, VectorMetadata
@@ -23,8 +23,6 @@ from models.status import Step, StepStatus
 
 if TYPE_CHECKING:
     import faust
-
-STEP = Step.VECTOR_INDEXING
 
 
 async def process(event: VectorIndexingRequested, services: Services) -> list[Message]:
@@ -39,7 +37,7 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
     )
     take_back = partial(_take_back, event, vectors)
     if image is None:
-        return await dropped(STEP, event, services, take_back)
+        return await dropped(VECTOR_INDEXING, event, services, take_back)
     model = services.model
     if data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {data.modelName!r}.")
@@ -54,9 +52,9 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         model=model.name,
     )
     if not await is_stored(image, services):
-        return await dropped(STEP, event, services, take_back)
+        return await dropped(VECTOR_INDEXING, event, services, take_back)
     stored = report(
-        STEP,
+        Step.VECTOR_INDEXING,
         StepStatus.COMPLETED,
         started=started,
         model=model.name,
@@ -102,15 +100,10 @@ def _payload(image: StoredImage, made: VectorMetadata) -> dict[str, Any]:
 
 
 def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
-    stage = Stage(
-        STEP.value,
-        VectorIndexingRequested,
+    register_stage(
+        app,
+        VECTOR_INDEXING,
         partial(process, services=services),
-        publisher.send,
-        services.breakers,
-        teller(STEP, by_model=True),
+        services=services,
+        publisher=publisher,
     )
-
-    @app.agent(publisher.channel(INDEXING), name="VectorIndexingWorker", concurrency=8)
-    async def vector_indexing(stream: "faust.StreamT[bytes]") -> None:
-        await stage.run(stream)

@@ -96,7 +96,7 @@ class Work(Generic[E]):
         if not final and attempt < min(self._policy.maxAttempts, MAX_ATTEMPTS):
             ATTEMPTS.labels(stage.name, "again").inc()
             log.warning("attempt failed", stage=stage.name, attempt=attempt, error=repr(error))
-            await self._tell(event, known)
+            await self._report(event, known)
             return None
         ATTEMPTS.labels(stage.name, "given_up").inc()
         self._count("failed")
@@ -113,7 +113,7 @@ class Work(Generic[E]):
     def _letter(self, event: E, error: Exception) -> list[Message]:
         stage, known = self.stage, dead_letters.known_error(error)
         letter = dead_letters.dead_letter(stage.name, event, error, self._attempt, self.incoming)
-        return [letter, *stage.tell(event, StepStatus.FAILED, known, self._attempt)]
+        return [letter, *stage.report_failure(event, StepStatus.FAILED, known, self._attempt)]
 
     def _broken(self, error: Exception) -> list[Message]:
         """Return the letter of a message that a mistake of the stage's own cannot handle."""
@@ -128,11 +128,11 @@ class Work(Generic[E]):
 
     async def _waits(self, error: DependencyUnavailable) -> None:
         if self._event is not None:
-            await self._tell(self._event, error)
+            await self._report(self._event, error)
 
-    async def _tell(self, event: E, error: DeepLensError) -> None:
+    async def _report(self, event: E, error: DeepLensError) -> None:
         """Say that the event is waiting; where that cannot be said, it waits all the same."""
-        messages = self.stage.tell(event, StepStatus.RETRYING, error, self._attempt)
+        messages = self.stage.report_failure(event, StepStatus.RETRYING, error, self._attempt)
         if messages and not self.stage.breakers[BrokerUnavailable.dependency].reason:
             try:
                 await self.stage.publish(*messages)

@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from deeplens_streams.broker.topics import Message
-from deeplens_streams.broker.topology import PROGRESS
+from deeplens_streams.broker.topology import PROGRESS, StageSpec
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.pipeline.stage import Tell
+from deeplens_streams.pipeline.stage import ReportFailure
 from models.deletion import Tombstone
 from models.events import Event, utc_now
 from models.images import StoredImage
@@ -97,11 +97,19 @@ def ending(
     )
 
 
-def teller(step: Step, *, by_model: bool = False) -> Tell:
-    """Return what has a picture's row say that a step of it waits or has failed."""
+def failure_reporter(stage: StageSpec) -> ReportFailure:
+    """Return what has an image's row say that its step waits or has failed.
 
-    def tell(event: Any, status: StepStatus, error: DeepLensError, attempt: int) -> list[Message]:
-        model = event.data.modelName if by_model else None
-        return [progress(event, [report(step, status, model=model, error=error, attempt=attempt)])]
+    A stage that takes no step of an image has nothing to report.
+    """
 
-    return tell
+    def reported(
+        event: Any, status: StepStatus, error: DeepLensError, attempt: int
+    ) -> list[Message]:
+        if stage.step is None:
+            return []
+        model = event.data.modelName if stage.by_model else None
+        failure = report(stage.step, status, model=model, error=error, attempt=attempt)
+        return [progress(event, [failure])]
+
+    return reported

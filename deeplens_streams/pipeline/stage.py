@@ -38,14 +38,14 @@ MISTAKE_WAIT_S = 15.0
 
 
 #: What a stage says of an event that is retrying or has failed, with the reason and the attempt.
-Tell = Callable[[Any, StepStatus, DeepLensError, int], list[Message]]
+ReportFailure = Callable[[Any, StepStatus, DeepLensError, int], list[Message]]
 
 
-async def _at_once() -> None:
+async def at_once() -> None:
     """Nothing is written beside the results."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage(Generic[E]):
     """One agent's work.
 
@@ -56,7 +56,7 @@ class Stage(Generic[E]):
     process : one event to what is to be sent.
     publish : sends it.
     breakers : of this process's dependencies.
-    tell : what to send when an event has to wait or has failed, so that its row says so, too.
+    report_failure : what to send when an event has to wait or has failed, so that its row says so.
     batch_size : events whose results are sent together, at the most, as long as more are waiting.
         A stage with batches keeps to the order of its events.
     coalesce : makes fewer messages of a batch's.
@@ -68,10 +68,10 @@ class Stage(Generic[E]):
     process: Callable[[E], Awaitable[list[Message]]]
     publish: Publish
     breakers: Breakers
-    tell: Tell = lambda _event, _status, _error, _attempt: []
+    report_failure: ReportFailure = lambda _event, _status, _error, _attempt: []
     batch_size: int = 1
     coalesce: Callable[[list[Message]], list[Message]] = list
-    settled: Callable[[], Awaitable[None]] = _at_once
+    settled: Callable[[], Awaitable[None]] = at_once
 
     async def run(self, stream: Any) -> None:
         """Handle a Faust stream's events for ever.
@@ -127,7 +127,7 @@ class Stage(Generic[E]):
         await self._finish([_Done(work, found)])
 
     async def _finish(self, done: "list[_Done[E]]") -> None:
-        if self.settled is _at_once:
+        if self.settled is at_once:
             await self._send_all(done)
         else:
             # In one request, where both go to the same Kafka.

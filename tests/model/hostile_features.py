@@ -66,7 +66,13 @@ async def letter_of(features: FeatureExtractor, data: bytes) -> tuple[list[Proce
         return [Message(COMPLETED, event)]
 
     outbox = Outbox()
-    stage = Stage("feature_extraction", FeatureExtractionRequested, process, outbox.send, breakers)
+    stage = Stage(
+        name="feature_extraction",
+        record=FeatureExtractionRequested,
+        process=process,
+        publish=outbox.send,
+        breakers=breakers,
+    )
     async with asyncio.timeout(30):
         await stage.run(Stream(codec.encode(with_policy())))
     assert not breakers["extractor"].is_open

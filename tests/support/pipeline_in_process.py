@@ -1,40 +1,41 @@
 """The pipeline's stages on one picture, in this process and without Kafka."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from agents import dead_letters, feature_extraction, image_processing, vector_indexing
 from deeplens_streams.broker import codec
-from deeplens_streams.broker.topics import Message, Topic
-from deeplens_streams.broker.topology import EXTRACTION, FAILED, INDEXING, PROGRESS, UPLOADED
+from deeplens_streams.broker.topics import Message
+from deeplens_streams.broker.topology import (
+    FAILED,
+    FEATURE_EXTRACTION,
+    IMAGE_PROCESSING,
+    PROGRESS,
+    READERS,
+    UPLOADED,
+    VECTOR_INDEXING,
+    StageSpec,
+)
 from deeplens_streams.pipeline.dead_letters import kept_as
-from deeplens_streams.pipeline.progress import teller
+from deeplens_streams.pipeline.progress import failure_reporter
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
 from models.events import (
-    Event,
-    FeatureExtractionRequested,
-    ImageUploaded,
     ProcessingFailed,
-    VectorIndexingRequested,
 )
 from models.images import StoredImage
-from models.status import ImageProgress, ImageRow, ImageState, Step
+from models.status import ImageProgress, ImageRow, ImageState
 from tables import image_status
 from tests.support.stage_messages import Outbox, Stream
 
-Process = Callable[[Any, Services], Awaitable[list[Message]]]
+Process = Callable[..., Awaitable[list[Message]]]
 
-_STAGES: dict[Topic, tuple[str, type[Event], Process, bool]] = {
-    UPLOADED: (Step.IMAGE_PROCESSING, ImageUploaded, image_processing.process, False),
-    EXTRACTION: (
-        Step.FEATURE_EXTRACTION,
-        FeatureExtractionRequested,
-        feature_extraction.process,
-        True,
-    ),
-    INDEXING: (Step.VECTOR_INDEXING, VectorIndexingRequested, vector_indexing.process, True),
+_PROCESS: dict[StageSpec, Process] = {
+    IMAGE_PROCESSING: image_processing.process,
+    FEATURE_EXTRACTION: feature_extraction.process,
+    VECTOR_INDEXING: vector_indexing.process,
 }
 
 
@@ -48,8 +49,8 @@ async def end_of(image: StoredImage, services: Services) -> str:
     row: ImageRow | None = None
     letters: list[ProcessingFailed] = []
     for topic, event in outbox.sent:  # which grows meanwhile
-        if topic in _STAGES:
-            await _stage(topic, outbox, services).run(Stream(codec.encode(event)))
+        if READERS[topic] in _PROCESS:
+            await _stage(READERS[topic], outbox, services).run(Stream(codec.encode(event)))
         elif isinstance(event, ImageProgress):
             assert topic is PROGRESS
             row = image_status.joined(row, event) or row
@@ -77,11 +78,12 @@ async def end_of(image: StoredImage, services: Services) -> str:
     return kept.errorCode
 
 
-def _stage(topic: Topic, outbox: Outbox, services: Services) -> Stage[Any]:
-    name, record, process, by_model = _STAGES[topic]
-
-    async def work(event: Any) -> list[Message]:
-        return await process(event, services)
-
-    tell = teller(Step(name), by_model=by_model)
-    return Stage(name, record, work, outbox.send, services.breakers, tell)
+def _stage(spec: StageSpec, outbox: Outbox, services: Services) -> Stage[Any]:
+    return Stage(
+        name=spec.name,
+        record=spec.event,
+        process=partial(_PROCESS[spec], services=services),
+        publish=outbox.send,
+        breakers=services.breakers,
+        report_failure=failure_reporter(spec),
+    )

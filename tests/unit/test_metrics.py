@@ -67,9 +67,9 @@ def test_every_stage_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     names: set[str] = set()
     init = stage.Stage.__init__
 
-    def noted(self: stage.Stage[Any], name: str, *args: object, **kwargs: object) -> None:
-        names.add(str(name))
-        init(self, name, *args, **kwargs)  # type: ignore[arg-type]  # as they came
+    def noted(self: stage.Stage[Any], *, name: str, **kwargs: Any) -> None:
+        names.add(name)
+        init(self, name=name, **kwargs)
 
     monkeypatch.setattr(stage.Stage, "__init__", noted)
     build_apps(load_settings())

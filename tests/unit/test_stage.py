@@ -72,7 +72,12 @@ async def handle(process: Any, outbox: Outbox, value: bytes | None, **kwargs: An
     stream = Stream(value)
     async with asyncio.timeout(10):
         await Stage(
-            "image_processing", ImageUploaded, process, outbox.send, Breakers(), **kwargs
+            name="image_processing",
+            record=ImageUploaded,
+            process=process,
+            publish=outbox.send,
+            breakers=Breakers(),
+            **kwargs,
         ).run(stream)
     assert stream.acked == 1
 
@@ -111,9 +116,9 @@ async def test_a_repeated_unreadable_message_is_the_same_dead_letter() -> None:
 async def test_a_strangers_tenant_header_is_not_believed() -> None:
     outbox = Outbox()
     process, _ = failing()
-    await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(
-        Stream(b"x", headers={"tenantId": b"../../etc", "correlationId": b"\xff"})
-    )
+    await Stage(
+        name="s", record=ImageUploaded, process=process, publish=outbox.send, breakers=Breakers()
+    ).run(Stream(b"x", headers={"tenantId": b"../../etc", "correlationId": b"\xff"}))
     assert letters(outbox)[0].tenantId == ""
 
 
@@ -121,7 +126,7 @@ async def test_a_bad_picture_is_a_dead_letter_at_once() -> None:
     outbox = Outbox()
     process, calls = failing(UndecodableImage("cut short"))
     told = Message(COMPLETED, uploaded())
-    await handle(process, outbox, codec.encode(uploaded()), tell=lambda *_about: [told])
+    await handle(process, outbox, codec.encode(uploaded()), report_failure=lambda *_about: [told])
     (letter,) = letters(outbox)
     assert len(calls) == 1
     assert letter.data.errorCode == "UNDECODABLE_IMAGE"
@@ -167,7 +172,14 @@ async def test_the_loop_outlives_everything() -> None:
     process, _ = failing(*[RuntimeError()] * 6)
     stream = Stream(b"garbage", *[codec.encode(uploaded())] * 3)
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox.send, Breakers(), batch_size=2).run(stream)
+        await Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=outbox.send,
+            breakers=Breakers(),
+            batch_size=2,
+        ).run(stream)
     assert [topic for topic, _ in outbox.sent] == [FAILED, FAILED, FAILED, COMPLETED]
     assert stream.acked == 4
 
@@ -191,7 +203,13 @@ async def test_an_event_that_waits_for_its_next_attempt_holds_up_no_other() -> N
     bad.eventId = "bad"
     stream = Stream(codec.encode(bad), *[codec.encode(uploaded())] * 3)
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(stream)
+        await Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=outbox.send,
+            breakers=Breakers(),
+        ).run(stream)
     assert [event.eventId for _, event in outbox.sent] == ["e1", "e1", "e1", "bad"]
     assert stream.acked == 4
 
@@ -210,7 +228,13 @@ async def test_an_event_that_waits_for_its_next_attempt_is_unacknowledged_at_a_s
             await idle.wait()
 
     stream = Endless(codec.encode(with_policy(backoff_ms=60_000)))
-    stage_ = Stage("s", FeatureExtractionRequested, process, Outbox().send, Breakers())
+    stage_ = Stage(
+        name="s",
+        record=FeatureExtractionRequested,
+        process=process,
+        publish=Outbox().send,
+        breakers=Breakers(),
+    )
     task = asyncio.create_task(stage_.run(stream))
     await failed.wait()
     task.cancel()
@@ -224,7 +248,13 @@ async def test_an_event_brings_its_own_policy() -> None:
     process, calls = failing(*[RuntimeError()] * 9)
     stream = Stream(codec.encode(with_policy(max_attempts=5)))
     async with asyncio.timeout(10):
-        await Stage("s", FeatureExtractionRequested, process, outbox.send, Breakers()).run(stream)
+        await Stage(
+            name="s",
+            record=FeatureExtractionRequested,
+            process=process,
+            publish=outbox.send,
+            breakers=Breakers(),
+        ).run(stream)
     assert len(calls) == 5
     assert letters(outbox)[0].data.retryAttempt == 5
 
@@ -239,7 +269,7 @@ async def test_a_row_is_told_of_waits_attempts_and_failures() -> None:
     process, _ = failing(
         VectorsUnavailable(), VectorsUnavailable(), RuntimeError(), RuntimeError(), RuntimeError()
     )
-    await handle(process, Outbox(), codec.encode(uploaded()), tell=tell)
+    await handle(process, Outbox(), codec.encode(uploaded()), report_failure=tell)
     assert told == [
         (StepStatus.RETRYING, "VECTORS_UNAVAILABLE", 1),
         (StepStatus.RETRYING, "INTERNAL", 1),
@@ -273,7 +303,13 @@ async def test_an_event_whose_handling_is_cancelled_is_not_acknowledged() -> Non
 
     stream = Stream(codec.encode(uploaded()))
     task = asyncio.create_task(
-        Stage("s", ImageUploaded, process, Outbox().send, Breakers()).run(stream)
+        Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=Outbox().send,
+            breakers=Breakers(),
+        ).run(stream)
     )
     await started.wait()
     task.cancel()
@@ -290,9 +326,14 @@ async def test_results_of_waiting_events_are_sent_together(
     outbox = Outbox()
     process, _ = failing()
     stream = Stream(*[codec.encode(uploaded())] * 5)
-    await Stage("s", ImageUploaded, process, outbox.send, Breakers(), batch_size=batch_size).run(
-        stream
-    )
+    await Stage(
+        name="s",
+        record=ImageUploaded,
+        process=process,
+        publish=outbox.send,
+        breakers=Breakers(),
+        batch_size=batch_size,
+    ).run(stream)
     assert outbox.sizes == sizes
     assert stream.acked == 5
 
@@ -308,7 +349,14 @@ async def test_no_event_is_acknowledged_before_its_results_are_sent() -> None:
     process, calls = failing()
     stream = Stream(*[codec.encode(uploaded())] * 3)
     task = asyncio.create_task(
-        Stage("s", ImageUploaded, process, Broken().send, Breakers(), batch_size=9).run(stream)
+        Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=Broken().send,
+            breakers=Breakers(),
+            batch_size=9,
+        ).run(stream)
     )
     await refused.wait()
     task.cancel()
@@ -328,9 +376,14 @@ async def test_no_event_is_acknowledged_before_its_table_is_settled() -> None:
             raise BrokerUnavailable
 
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, Outbox().send, Breakers(), settled=settled).run(
-            stream
-        )
+        await Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=Outbox().send,
+            breakers=Breakers(),
+            settled=settled,
+        ).run(stream)
     assert seen == [0, 0, 0]
     assert stream.acked == 1
 
@@ -367,7 +420,12 @@ async def test_results_that_cannot_be_sent_are_the_letter_of_their_event_alone(
     known = Breakers()
     async with asyncio.timeout(10):
         await Stage(
-            "s", ImageUploaded, failing()[0], outbox.send, known, batch_size=batch_size
+            name="s",
+            record=ImageUploaded,
+            process=failing()[0],
+            publish=outbox.send,
+            breakers=known,
+            batch_size=batch_size,
         ).run(stream)
     assert {e.eventId for topic, e in outbox.sent if topic is COMPLETED} == {"first", "last"}
     (letter,) = letters(outbox)
@@ -391,7 +449,13 @@ async def test_a_mistake_in_reading_a_message_ends_in_a_letter(
         broken.setattr(codec, "decode", decode)
         broken.setattr(outbox, "send", partial(kept, outbox))
         async with asyncio.timeout(10):
-            await Stage("s", ImageUploaded, process, outbox.send, Breakers()).run(stream)
+            await Stage(
+                name="s",
+                record=ImageUploaded,
+                process=process,
+                publish=outbox.send,
+                breakers=Breakers(),
+            ).run(stream)
     (letter,) = letters(outbox)
     assert (letter.data.errorCode, letter.data.canRetry) == ("INTERNAL", False)
     raw = (letter.data.originalEvent or {})["valueBase64"]
@@ -436,7 +500,9 @@ async def test_what_fails_for_one_event_alone_stops_none_of_the_others(
     stream = Stream(codec.encode(bad), codec.encode(good))
     monkeypatch.setattr(attempts, "POLICY", RetryPolicy(maxAttempts=2, backoffMs=10))
     async with asyncio.timeout(10):
-        await Stage("s", ImageUploaded, process, outbox.send, known).run(stream)
+        await Stage(
+            name="s", record=ImageUploaded, process=process, publish=outbox.send, breakers=known
+        ).run(stream)
     assert [event.eventId for topic, event in outbox.sent if topic is COMPLETED] == ["good"]
     (letter,) = letters(outbox)
     assert (letter.data.errorCode, letter.data.canRetry) == ("STORAGE_UNAVAILABLE", True)

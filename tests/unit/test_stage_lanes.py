@@ -84,7 +84,14 @@ def stage(rows: Rows) -> Stage[ImageProgress]:
     async def publish(*_messages: Message) -> None:
         pass
 
-    return Stage("status_tracking", ImageProgress, rows.process, publish, Breakers(), batch_size=8)
+    return Stage(
+        name="status_tracking",
+        record=ImageProgress,
+        process=rows.process,
+        publish=publish,
+        breakers=Breakers(),
+        batch_size=8,
+    )
 
 
 async def until(condition: Any) -> None:

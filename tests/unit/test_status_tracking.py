@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES
+from deeplens_streams.broker.topology import COMPLETED, IMAGE_PROCESSING, STATUS, TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.errors import StorageUnavailable, TableUnavailable
-from deeplens_streams.pipeline.progress import ending, progress, teller
+from deeplens_streams.pipeline.progress import ending, failure_reporter, progress
 from deeplens_streams.pipeline.requests import uploaded_event
 from deeplens_streams.services import Services
 from deeplens_streams.storage import object_keys
@@ -204,7 +204,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Services:
 
 def waiting(image: StoredImage) -> ImageProgress:
     """Return what a stage says that could not read the picture's metadata."""
-    tell = teller(Step.IMAGE_PROCESSING)
+    tell = failure_reporter(IMAGE_PROCESSING)
     (message,) = tell(uploaded_event(image), StepStatus.RETRYING, StorageUnavailable(), 1)
     assert isinstance(message.event, ImageProgress)
     return message.event
