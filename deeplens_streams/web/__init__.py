@@ -10,6 +10,7 @@ from aiohttp import web
 
 from deeplens_streams.client import models
 from deeplens_streams.config import Settings
+from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
@@ -20,6 +21,7 @@ from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import (
+    ACCEPTANCE,
     CONTEXT,
     DOWNLOADS,
     ESTIMATES,
@@ -27,7 +29,6 @@ from deeplens_streams.web.app_keys import (
     GATE,
     HEALTH,
     IMPORTER,
-    INTAKE,
     QUERIES,
     QUOTAS,
     READINESS,
@@ -59,7 +60,6 @@ from deeplens_streams.web.handlers import (
     upload,
 )
 from deeplens_streams.web.handlers.documents import DOCUMENTS, Documents, as_asset
-from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.middleware import origins
 from deeplens_streams.web.middleware.auth import DECLARED, DOOR, INTERNAL, Door, Route, admit
 from deeplens_streams.web.middleware.origins import ORIGINS, Origins
@@ -82,6 +82,7 @@ __all__ = [
     "register",
     "register_health",
     "server_options",
+    "upload_acceptance",
 ]
 
 #: Bytes of a body that is read at once; uploads are streamed and counted for themselves.
@@ -234,7 +235,7 @@ def register(web_app: web.Application, context: WebContext) -> None:
     web_app[SPOOL] = spool
     web_app[ESTIMATES] = estimates
     web_app[GATE] = Gate(settings, context.backlog)
-    web_app[INTAKE] = Intake(context)
+    acceptance = web_app[ACCEPTANCE] = upload_acceptance(context)
     web_app[QUOTAS] = context.quotas
     web_app[READING] = Reading(settings)
     web_app[IMPORTER] = importer
@@ -253,6 +254,7 @@ def register(web_app: web.Application, context: WebContext) -> None:
         await spool.prepare()
 
     async def stop(_app: web.Application) -> None:
+        await acceptance.close()
         importer.close()
         spool.close()
 
@@ -261,6 +263,17 @@ def register(web_app: web.Application, context: WebContext) -> None:
     web_app.on_cleanup.append(stop)
     _add(web_app, ROUTES, context, context.registry)
     origins.allow(web_app, settings)
+
+
+def upload_acceptance(context: WebContext) -> UploadAcceptance:
+    return UploadAcceptance(
+        context.services,
+        rows=context.rows,
+        changes=context.feed,
+        publish=context.publish,
+        registry=context.registry,
+        quotas=context.quotas,
+    )
 
 
 def register_health(web_app: web.Application, context: HealthContext) -> None:

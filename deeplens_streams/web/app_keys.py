@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 
 from deeplens_streams.concurrency import Turns
+from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.ingest.admission import Gate
 from deeplens_streams.ingest.body_rate import Reading
 from deeplens_streams.ingest.fetcher import Importer
@@ -12,7 +13,6 @@ from deeplens_streams.ingest.spool import Spool
 from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.web.context import HealthContext, WebContext
-from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.readiness import Readiness
 
 CONTEXT: web.AppKey[WebContext] = web.AppKey("deeplens_context", WebContext)
@@ -21,7 +21,7 @@ READINESS: web.AppKey[Readiness] = web.AppKey("deeplens_readiness", Readiness)
 SPOOL: web.AppKey[Spool] = web.AppKey("deeplens_spool", Spool)
 GATE: web.AppKey[Gate] = web.AppKey("deeplens_gate", Gate)
 QUOTAS: web.AppKey[Quotas] = web.AppKey("deeplens_quotas", Quotas)
-INTAKE: web.AppKey[Intake] = web.AppKey("deeplens_intake", Intake)
+ACCEPTANCE: web.AppKey[UploadAcceptance] = web.AppKey("deeplens_acceptance", UploadAcceptance)
 ESTIMATES: web.AppKey[Estimates] = web.AppKey("deeplens_estimates", Estimates)
 READING: web.AppKey[Reading] = web.AppKey("deeplens_reading", Reading)
 IMPORTER: web.AppKey[Importer] = web.AppKey("deeplens_importer", Importer)

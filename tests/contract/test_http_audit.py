@@ -29,7 +29,6 @@ from deeplens_streams.interactive_queries.shard import Partition, Share, TablePa
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.base import VectorPoint
-from deeplens_streams.web import intake
 from deeplens_streams.web.handlers import audit as web_audit
 from models.deletion import TenantPurge
 from models.events import utc_now
@@ -307,7 +306,7 @@ async def test_what_a_dead_upload_left_goes_to_the_trash(served: Web) -> None:
 async def test_an_original_whose_upload_was_answered_is_no_orphan(served: Web) -> None:
     """Row, vector and metadata object are lost; its claim was confirmed behind the answer."""
     answer = await served.upload(PICTURE)
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     image = await stored(served, answer["imageId"])
     await served.storage.delete_metadata(tenant=TENANT, image_id=image.imageId)
     findings, total = await audited(served)
@@ -650,7 +649,7 @@ async def test_what_cannot_be_made_again_stays_and_says_why(served: Web) -> None
     image = await stored(served, await completed(served))
     await damage(served, image, b"{")
     half = Write(image.originalKey, PICTURE[: len(PICTURE) // 2])
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     await remove(served, object_keys.claim_key(tenant=TENANT, checksum=image.checksumSha256))
     for wrong, why in ((half, "bytes"), (Write(image.originalKey, b""), "damaged"), (None, "not")):
         if wrong is None:

@@ -10,7 +10,6 @@ from deeplens_streams.audit import settled
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.storage.duplicate_claims import DuplicateClaims
-from deeplens_streams.web import intake
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, damage, remove, stored
 from tests.support.web_server import TENANT, Web, row_of, running, until
@@ -27,7 +26,7 @@ async def claimed(served: Web, **fields: str) -> StoredImage:
     """Return an image that is completed and has its claim."""
     answer = await served.upload(PICTURE, **fields)
     await served.index(answer["imageId"])
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     return await stored(served, answer["imageId"])
 
 
@@ -82,7 +81,7 @@ async def test_an_upload_that_takes_it_meanwhile_keeps_it(
         if not answers:
             answers.append({})
             answers[0] = await served.upload(PICTURE)
-            await until(lambda: not intake._behind)
+            await until(lambda: served.acceptance.background.idle)
         return found
 
     ((finding,), _) = await audited(served)

@@ -13,7 +13,6 @@ from deeplens_streams.errors import ExtractorUnavailable
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.web import intake
 from deeplens_streams.web.app_keys import CONTEXT
 from models.images import StoredImage
 from tests.support.audits import PICTURE, audited, remove, stored
@@ -42,7 +41,7 @@ async def lost(
     """
     answer = await served.upload(PICTURE)
     await served.index(answer["imageId"])
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     image = await stored(served, answer["imageId"])
     if not says_bytes:
         await forget_bytes(served, image)

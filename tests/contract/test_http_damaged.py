@@ -11,7 +11,6 @@ from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import intake
 from models.images import StoredImage
 from tests.support.audits import audited, faults, remove, stored
 from tests.support.photographs import photograph
@@ -30,7 +29,7 @@ async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def completed(served: Web, picture: bytes = PICTURE) -> StoredImage:
     answer = await served.upload(picture)
     await served.index(answer["imageId"])
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     return await stored(served, answer["imageId"])
 
 
@@ -143,7 +142,7 @@ async def test_its_bytes_can_be_uploaded_again(served: Web) -> None:
     await damage(served, image)
     answer = await served.upload(PICTURE)
     assert answer["duplicateOf"] is None
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     claim = await served.claims.find(tenant=TENANT, checksum=image.checksumSha256)
     assert claim is not None
     assert claim.image_id == answer["imageId"]

@@ -20,7 +20,6 @@ from deeplens_streams.deletion import tenant as tenant_purge
 from deeplens_streams.errors import BrokerUnavailable
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import intake
 from deeplens_streams.web.handlers import deletion
 from models.deletion import PurgeStep
 from models.events import ProcessingFailed
@@ -49,7 +48,7 @@ async def call(served: Web, method: str, path: str, expected: int) -> dict[str, 
 async def uploaded(served: Web, picture: bytes = PICTURE, tenant: str = TENANT) -> str:
     image_id: str = (await served.upload(picture, tenantId=tenant))["imageId"]
     await served.index(image_id)
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     return image_id
 
 

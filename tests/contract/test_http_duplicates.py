@@ -10,9 +10,10 @@ from aiohttp import FormData
 
 from deeplens_streams.circuit_breaker import CircuitOpen
 from deeplens_streams.errors import BrokerUnavailable, StorageUnavailable
+from deeplens_streams.ingest.acceptance import Accepted
+from deeplens_streams.ingest.timings import Timings
 from deeplens_streams.storage import ObjectImages
-from deeplens_streams.web import intake
-from deeplens_streams.web.intake import Intake
+from deeplens_streams.web import upload_acceptance
 from models.status import Step, StepStatus
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, report, row_of, running, until
@@ -30,7 +31,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 async def confirmed(served: Web, answer: dict[str, Any]) -> None:
     """Wait until an accepted upload's claim says so."""
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     stored = await served.storage.find(answer["imageId"])
     assert stored is not None
     claim = await served.claims.find(tenant=stored.tenantId, checksum=stored.checksumSha256)
@@ -91,7 +92,7 @@ async def test_nobody_is_referred_to_a_refused_upload(
         await release.wait()
         raise BrokerUnavailable
 
-    door = Intake(served.context)
+    door = upload_acceptance(served.context)
     answer = await served.upload(photograph("coffee").data)
     stored = await served.storage.find(answer["imageId"])
     assert stored is not None
@@ -103,13 +104,13 @@ async def test_nobody_is_referred_to_a_refused_upload(
     another = await served.storage.find((await served.upload(PICTURE))["imageId"])
     assert another is not None
     another.checksumSha256 = stored.checksumSha256
-    waiting = asyncio.create_task(Intake(served.context).accept(another, b"bytes"))
+    waiting = asyncio.create_task(upload_acceptance(served.context).accept(another, b"bytes"))
     done, _ = await asyncio.wait({waiting}, timeout=0.3)
     assert not done
     release.set()
     with pytest.raises(BrokerUnavailable):
         await refused
-    assert await waiting is another
+    assert await waiting == Accepted(another)
 
 
 async def test_after_a_failure_the_same_bytes_are_processed_again(served: Web) -> None:
@@ -154,7 +155,7 @@ async def test_while_rows_move_a_duplicate_waits_for_what_became_of_the_first(
 async def test_a_duplicate_is_refused_where_nobody_can_tell_whether_the_first_failed(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MOVE_S", 0.0)
+    served.hasten(row_s=0.0)
     await confirmed(served, await served.upload(PICTURE))
     served.rows.moving = True
     answer = await refused(served)
@@ -165,10 +166,10 @@ async def test_a_duplicate_is_refused_where_nobody_can_tell_whether_the_first_fa
 async def test_a_claim_of_an_upload_that_died_is_taken_over(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "PENDING_S", 0.2)
+    served.hasten(pending_s=0.2)
     dead = await served.storage.find((await served.upload(PICTURE))["imageId"])
     assert dead is not None
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     # As a process leaves it that is killed behind its first write.
     await served.claims.release(tenant=TENANT, checksum=dead.checksumSha256, image_id=dead.imageId)
     await served.blobs.put(served.claims.pending(dead), action="die")
@@ -181,11 +182,10 @@ async def test_a_claim_of_an_upload_that_died_is_taken_over(
 async def test_while_rows_move_nobody_is_referred_to_an_upload_that_died(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "PENDING_S", 0.2)
-    monkeypatch.setattr(intake, "MOVE_S", 0.0)
+    served.hasten(pending_s=0.2, row_s=0.0)
     dead = await served.storage.find((await served.upload(PICTURE))["imageId"])
     assert dead is not None
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     # As a process leaves it that is killed before its event.
     await served.claims.release(tenant=TENANT, checksum=dead.checksumSha256, image_id=dead.imageId)
     await served.blobs.put(served.claims.pending(dead), action="die")
@@ -213,7 +213,7 @@ async def test_a_claim_that_was_taken_over_in_vain_is_given_back(
     with monkeypatch.context() as away:
         away.setattr(ObjectImages, "put_image", refuse)
         await refused(served)
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
     assert [claim async for claim in served.claims.walk(tenant=TENANT)] == []
 
 
@@ -232,7 +232,7 @@ async def test_an_upload_does_not_wait_for_its_own_claim(
         await put(self, *args, **options)
 
     monkeypatch.setattr(ObjectImages, "put_image", twice)
-    async with asyncio.timeout(intake.PENDING_S / 2):
+    async with asyncio.timeout(Timings().pending_s / 2):
         assert (await served.upload(PICTURE))["duplicateOf"] is None
 
 
@@ -250,7 +250,7 @@ async def refused(served: Web) -> dict[str, Any]:
 async def test_an_upload_that_lost_its_claim_meanwhile_is_refused(
     served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "PENDING_S", 0.0)
+    served.hasten(pending_s=0.0)
 
     async def lose(*_args: object, **_options: object) -> None:
         return None

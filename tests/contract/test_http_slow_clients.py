@@ -13,7 +13,7 @@ from aiohttp import FormData
 
 from deeplens_streams.client import models
 from deeplens_streams.ingest import body_rate
-from deeplens_streams.web import intake
+from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.web.forms import json_body
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, running, until
@@ -96,7 +96,7 @@ async def test_what_is_read_and_not_answered_has_its_turn_still(
     monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
     monkeypatch.setattr(body_rate, "SLOW_RATE", float("inf"))
     waiting, go_on = 0, asyncio.Event()
-    accept = intake.Intake.accept
+    accept = UploadAcceptance.accept
 
     async def stalled(*args: Any) -> Any:
         nonlocal waiting
@@ -104,7 +104,7 @@ async def test_what_is_read_and_not_answered_has_its_turn_still(
         await go_on.wait()
         return await accept(*args)
 
-    monkeypatch.setattr(intake.Intake, "accept", stalled)
+    monkeypatch.setattr(UploadAcceptance, "accept", stalled)
     async with running(tmp_path, max_uploads=2) as served:
         uploads = [asyncio.create_task(served.upload(ROCKET, tenantId=each)) for each in ("a", "b")]
         await until(lambda: waiting == 2)
@@ -125,7 +125,7 @@ async def test_a_body_makes_room_where_others_wait_for_storage(
     monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
     monkeypatch.setattr(body_rate, "WINDOW_S", 3600.0)
     waiting, go_on = 0, asyncio.Event()
-    accept = intake.Intake.accept
+    accept = UploadAcceptance.accept
 
     async def stalled(door: Any, image: Any, content: Any) -> Any:
         nonlocal waiting
@@ -133,7 +133,7 @@ async def test_a_body_makes_room_where_others_wait_for_storage(
         await (go_on.wait() if image.tenantId == "a" else asyncio.sleep(0))
         return await accept(door, image, content)
 
-    monkeypatch.setattr(intake.Intake, "accept", stalled)
+    monkeypatch.setattr(UploadAcceptance, "accept", stalled)
     async with running(tmp_path, max_uploads=2) as served:
         first = asyncio.create_task(served.upload(ROCKET, tenantId="a"))
         await until(lambda: waiting == 1)

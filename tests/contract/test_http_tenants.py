@@ -26,7 +26,6 @@ from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.tenancy import api_keys, quotas, registry
 from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web.intake import Intake
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph
 from tests.support.stored_images import image as made_image
@@ -473,7 +472,7 @@ async def test_a_picture_is_not_confirmed_behind_the_purge_of_its_tenant(served:
     before = served.registry.find("acme")
     image = made_image(served.storage, tenant="acme")
     await delete(served, "acme")
-    await Intake(served.context)._confirm(image, before)
+    await served.acceptance._confirm(image, before)
     found = await served.claims.find(tenant="acme", checksum=image.checksumSha256)
     assert found is None
 

@@ -32,9 +32,10 @@ from deeplens_streams.storage.blobs.connection import connect
 from deeplens_streams.storage.blobs.files import NewFile
 from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Blobs, Write
-from deeplens_streams.web import intake
-from deeplens_streams.web.app_keys import INTAKE
-from deeplens_streams.web.intake import Intake
+from deeplens_streams.storage.duplicate_claims import DuplicateClaims
+from deeplens_streams.web import upload_acceptance
+from deeplens_streams.web.metrics import UPLOADS
+from models.images import StoredImage
 from tests.support.photographs import photograph
 from tests.support.web_server import TENANT, UPLOAD, Web, noise_jpeg, running, until
 
@@ -397,7 +398,7 @@ async def test_what_stages_made_of_a_refused_upload_goes_too(
     picture = photograph("rocket").data
     image = await served.storage.find((await served.upload(picture))["imageId"])
     assert image is not None
-    await until(lambda: not intake._behind)
+    await until(lambda: served.acceptance.background.idle)
 
     async def taken_but_not_said(*messages: Message) -> None:
         if messages[0].topic is UPLOADED:
@@ -406,7 +407,7 @@ async def test_what_stages_made_of_a_refused_upload_goes_too(
             )
         raise BrokerUnavailable
 
-    door = intake.Intake(served.context)
+    door = upload_acceptance(served.context)
     monkeypatch.setattr(door, "_publish", taken_but_not_said)
     image.processingOptions.skipDuplicateCheck = True
     with pytest.raises(BrokerUnavailable):
@@ -433,7 +434,7 @@ async def test_a_refused_upload_that_was_processed_is_deleted_when_kafka_is_back
                     await served.index(message.event.image_id)
             await served.publish(*messages)
 
-        door = served.client.app[INTAKE]
+        door = served.acceptance
         monkeypatch.setattr(door, "_publish", taken_but_not_said)
         data = form(photograph("rocket").data, tenantId=TENANT)
         await refused(served, data, 503, "BROKER_UNAVAILABLE")
@@ -442,7 +443,7 @@ async def test_a_refused_upload_that_was_processed_is_deleted_when_kafka_is_back
         assert await vectors.present(taken, tenant=TENANT, model=model) == set(taken)
 
         served.broker_fault = None
-        await until(lambda: not intake._behind and not served._work)
+        await until(lambda: served.acceptance.background.idle and not served._work)
         assert len(taken) == 1
         assert await vectors.present(taken, tenant=TENANT, model=model) == set()
         await nothing_stored(faulty)
@@ -451,17 +452,52 @@ async def test_a_refused_upload_that_was_processed_is_deleted_when_kafka_is_back
 async def test_an_unforeseen_error_leaves_nothing(served: Web) -> None:
     served.broker_fault = RuntimeError("a secret")  # type: ignore[assignment] # what nobody foresaw
     data = form(photograph("rocket").data, tenantId=TENANT)
+    before = UPLOADS.labels("INTERNAL")._value.get()
     answer = await refused(served, data, 500, "INTERNAL")
     assert "secret" not in answer["message"]
+    assert UPLOADS.labels("INTERNAL")._value.get() == before + 1
+
+
+async def test_all_of_an_upload_together_has_a_deadline(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_messages: Message) -> None:
+        await asyncio.Event().wait()
+
+    served.hasten(accept_s=0.2)
+    monkeypatch.setattr(served.acceptance, "_publish", silent)
+    data = form(photograph("rocket").data, tenantId=TENANT)
+    answer = await refused(served, data, 503, "STORAGE_UNAVAILABLE")
+    assert answer["message"] == "Storing the picture took too long; try again."
+
+
+async def test_the_end_of_the_process_waits_for_confirmations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm, release = DuplicateClaims.confirm, asyncio.Event()
+
+    async def late(claims: DuplicateClaims, image: StoredImage) -> None:
+        await release.wait()
+        await confirm(claims, image)
+
+    monkeypatch.setattr(DuplicateClaims, "confirm", late)
+    async with running(tmp_path) as served:
+        answer = await served.upload(photograph("rocket").data)
+        asyncio.get_running_loop().call_later(0.1, release.set)
+    image = await served.storage.find(answer["imageId"])
+    assert image is not None
+    claim = await served.claims.find(tenant=TENANT, checksum=image.checksumSha256)
+    assert claim is not None
+    assert claim.confirmed
 
 
 async def test_removal_goes_on_until_storage_answers(
     tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_UNDO_PATIENCE_S", 0.05)
     monkeypatch.setattr(circuit_breaker, "FIRST_WAIT_S", 0.05)
     faulty.fault = ("delete_object", StorageUnavailable())
     async with running(tmp_path, blobs=faulty) as served:
+        served.hasten(undo_s=0.05)
         served.broker_fault = BrokerUnavailable()
         data = form(photograph("rocket").data, tenantId=TENANT)
         async with served.client.post(UPLOAD, data=data) as response:
@@ -469,7 +505,7 @@ async def test_removal_goes_on_until_storage_answers(
         assert await served.storage.get(tenant=TENANT, key=faulty.key) is not None
         served.purges = True
         faulty.fault = served.broker_fault = None
-        await until(lambda: not intake._behind and not served._work)
+        await until(lambda: served.acceptance.background.idle and not served._work)
         await nothing_stored(faulty)
 
 
@@ -487,7 +523,7 @@ async def test_a_request_cancelled_between_writes_leaves_nothing(
     source = tmp_path / "picture"
     source.write_bytes(photograph("rocket").data)
     async with running(tmp_path, blobs=faulty) as served:
-        door = Intake(served.context)
+        door = upload_acceptance(served.context)
         task = asyncio.create_task(door.accept(image, source))
         await asyncio.to_thread(faulty.reached.wait)
     task.cancel()
@@ -499,12 +535,12 @@ async def test_a_request_cancelled_between_writes_leaves_nothing(
 
 
 async def test_storage_that_takes_too_long_leaves_nothing(
-    tmp_path: Path, faulty: FaultyObjects | FaultyFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, faulty: FaultyObjects | FaultyFolder
 ) -> None:
-    monkeypatch.setattr(intake, "STORE_TIMEOUT_S", 0.05)
     release = Event()
     faulty.fault = ("pointer", release)
     async with running(tmp_path, blobs=faulty) as served:
+        served.hasten(store_s=0.05)
         data = form(photograph("rocket").data, tenantId=TENANT)
         asyncio.get_running_loop().call_later(0.2, release.set)
         async with served.client.post(UPLOAD, data=data) as response:

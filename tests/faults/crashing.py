@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,13 +35,14 @@ from deeplens_streams.broker.topology import PROGRESS, STATUS, TENANT_CHANGES, g
 from deeplens_streams.cli import faust_plugin as _under_faust  # noqa: F401
 from deeplens_streams.cli.main import main as deeplens
 from deeplens_streams.config import Role, Settings, load_settings
+from deeplens_streams.ingest import acceptance
+from deeplens_streams.ingest.timings import Timings
 from deeplens_streams.pipeline import retry
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.files import NewFile
 from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.edge.store import EdgeVectors
-from deeplens_streams.web import intake
 from tables.durable import DurableTable
 
 #: Seconds for which an upload that died holds its claim.
@@ -248,7 +250,8 @@ def _wire_tables(fuse: Fuse) -> None:
 
 
 def _shorten_waits() -> None:
-    intake.PENDING_S = PENDING_S
+    hasty = partial(Timings, pending_s=PENDING_S)
+    acceptance.Timings = hasty  # type: ignore[assignment, attr-defined]
     retry.CLAIM_S = 0.0
     # Nothing is excused because it is young.
     settled.GRACE_S = 0.0

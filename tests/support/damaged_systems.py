@@ -1,6 +1,5 @@
 """A system of many images on parts in memory, damaged at random, and its audits."""
 
-import asyncio
 import hashlib
 import io
 import random
@@ -18,8 +17,6 @@ from deeplens_streams.audit.context import DamagedRow
 from deeplens_streams.audit.runner import Audit
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.web import intake
-from deeplens_streams.web.intake import Intake
 from models.images import StoredImage
 from models.status import ImageRow
 from tests.support.killed_systems import TENANT, Fuse, System
@@ -83,7 +80,7 @@ class ManyImages(System):
             self.images[image.imageId] = image
             if is_broken:
                 self.failed.add(image.imageId)
-        await asyncio.gather(*intake._behind)
+        await self.acceptance.background.settled()
         await self.settle()
         for number, image_id in enumerate(self.images):
             if number % _TENTH == 2:
@@ -96,8 +93,8 @@ class ManyImages(System):
         image.fileSize, image.checksumSha256 = len(data), hashlib.sha256(data).hexdigest()
         image.tags, image.uploadedBy = {"a": image.imageId}, "somebody"
         image.processingOptions.models = [self.services.model.name]
-        accepted = await Intake(self.context).accept(image, data)
-        assert accepted is image
+        accepted = await self.acceptance.accept(image, data)
+        assert accepted.image is image
         return image
 
     async def damage(self, seed: int, share: float) -> set[str]:

@@ -1,6 +1,5 @@
 """A system whose every durable write can be the last one."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from unittest.mock import patch
@@ -31,11 +30,10 @@ from deeplens_streams.tenancy.quotas import Quotas
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.testing.features import MemoryFeatures
 from deeplens_streams.testing.vectors import MemoryVectors
-from deeplens_streams.web import intake
+from deeplens_streams.web import upload_acceptance
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.handlers import deletion
-from deeplens_streams.web.intake import Intake
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, Caller, Door
 from models.images import StoredImage
 from models.status import ImageRow
@@ -201,6 +199,7 @@ class System:
             registry=self.registry,
             quotas=Quotas(self.services.settings, self.registry),
         )
+        self.acceptance = upload_acceptance(self.context)
 
     # What stands for Kafka and the tables -------------------------------------------------
 
@@ -260,11 +259,11 @@ class System:
         image = made_image(self.services.storage)
         image.processingOptions.models = [self.services.model.name]
         try:
-            return await Intake(self.context).accept(image, picture)
+            return (await self.acceptance.accept(image, picture)).image
         except Killed:
             return None
         finally:  # what goes on behind the answer, which may be killed, too
-            await asyncio.gather(*intake._behind, return_exceptions=True)
+            await self.acceptance.background.settled()
 
     async def delete(self, image_id: str, *, again: bool = True) -> None:
         """Delete, `again` until there is an answer."""

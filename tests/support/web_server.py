@@ -22,7 +22,9 @@ from deeplens_streams.broker.topology import DELETED, PROGRESS, TENANT_CHANGES, 
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
+from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.ingest.body_rate import Reading
+from deeplens_streams.ingest.timings import Timings
 from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
 from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.services import Services
@@ -48,7 +50,7 @@ from deeplens_streams.web import (
     register,
     server_options,
 )
-from deeplens_streams.web.app_keys import CONTEXT, READING
+from deeplens_streams.web.app_keys import ACCEPTANCE, CONTEXT, READING
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus
 from models.tenants import (
@@ -296,6 +298,15 @@ class Web:
     @property
     def model(self) -> ModelSpec:
         return (self.features or MemoryFeatures()).model
+
+    @property
+    def acceptance(self) -> UploadAcceptance:
+        """What accepts uploads in the running application."""
+        return self.client.app[ACCEPTANCE]
+
+    def hasten(self, **seconds: float) -> None:
+        """Have uploads wait no longer than this."""
+        self.acceptance.timings = self.acceptance.duplicates.timings = Timings(**seconds)
 
     @property
     def reading(self) -> Reading:

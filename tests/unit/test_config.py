@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from deeplens_streams.broker.topology import TABLE_PARTITIONS, TOPICS
 from deeplens_streams.config import ALL_ROLES, Role, load_settings
 from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.ingest.timings import Timings
 from deeplens_streams.storage import open_blobs
 from deeplens_streams.storage.blobs.local import LocalBlobs
-from deeplens_streams.web import intake
 
 
 def test_defaults_run_everything_on_this_machine() -> None:
@@ -45,7 +45,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("DEVICE", "tpu", "DEEPLENS_DEVICE"),
         ("NAMESPACE", "../x", "DEEPLENS_NAMESPACE"),
         # Storing may have taken the other half of that.
-        ("PRODUCE_TIMEOUT_S", str(intake.PENDING_S / 2), "DEEPLENS_PRODUCE_TIMEOUT_S"),
+        ("PRODUCE_TIMEOUT_S", str(Timings().pending_s / 2), "DEEPLENS_PRODUCE_TIMEOUT_S"),
     ],
 )
 def test_a_wrong_setting_is_named(

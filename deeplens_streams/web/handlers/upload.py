@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -13,19 +12,19 @@ from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
     DependencyUnavailable,
-    QuotaExceeded,
 )
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.imaging.header import PictureHeader, inspect
+from deeplens_streams.ingest.acceptance import Accepted
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.storage.base import ImageStorage
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import (
+    ACCEPTANCE,
     CONTEXT,
     ESTIMATES,
     GATE,
     IMPORTER,
-    INTAKE,
     QUOTAS,
     READING,
     SPOOL,
@@ -36,7 +35,7 @@ from deeplens_streams.web.forms.multipart import Form, read_form
 from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.middleware.auth import tenant_of
-from deeplens_streams.web.responses import json_answer, success
+from deeplens_streams.web.responses import is_gone, json_answer, success
 from models.events import ProcessingOptions, new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState
@@ -60,39 +59,43 @@ async def upload(request: web.Request) -> web.Response:
     except DeepLensError as error:
         UPLOADS.labels(error.code).inc()
         raise
-    took = time.perf_counter() - started
-    is_new = accepted is image
+    except Exception as error:
+        if not (isinstance(error, ConnectionError) and is_gone(request)):
+            UPLOADS.labels(DeepLensError.code).inc()  # nobody foresaw it: answered with 500
+        raise
+    took, followed = time.perf_counter() - started, accepted.image
+    is_new = accepted.duplicate_of is None
     UPLOADS.labels("accepted" if is_new else "duplicate").inc()
     UPLOAD_SECONDS.observe(took)
     if is_new:
         UPLOADED_BYTES.inc(image.fileSize)
     log.info(
         "upload accepted" if is_new else "upload is a duplicate",
-        image_id=accepted.imageId,
-        tenant=accepted.tenantId,
-        correlation_id=accepted.correlationId,
+        image_id=followed.imageId,
+        tenant=followed.tenantId,
+        correlation_id=followed.correlationId,
         bytes=image.fileSize,
         format=image.metadata.format,
         took_ms=round(took * 1000, 1),
     )
     answer = {
         **success(models.Upload),
-        "imageId": accepted.imageId,
+        "imageId": followed.imageId,
         "status": ImageState.UPLOADED,
         "message": "The picture is stored and waits for processing.",
         "uploadTimeMs": round(took * 1000, 3),
         "estimatedProcessingTimeSeconds": request.app[ESTIMATES].total(),
-        "statusCheckUrl": links.status_url(accepted.imageId),
-        "webSocketUrl": links.socket_url(accepted.imageId),
+        "statusCheckUrl": links.status_url(followed.imageId),
+        "webSocketUrl": links.socket_url(followed.imageId),
         "timestamp": image.uploadedAt,
-        "processingOptions": accepted.processingOptions.known_fields(),
+        "processingOptions": followed.processingOptions.known_fields(),
     }
     if not is_new:
         answer |= {
-            "status": await _present_state(request.app[CONTEXT], accepted),
-            "message": f"This picture was uploaded before, as {accepted.imageId}.",
+            "status": await _present_state(request.app[CONTEXT], followed),
+            "message": f"This picture was uploaded before, as {followed.imageId}.",
             "estimatedProcessingTimeSeconds": None,
-            "duplicateOf": accepted.imageId,
+            "duplicateOf": accepted.duplicate_of,
         }
     return json_answer(answer, status=202)
 
@@ -105,12 +108,8 @@ async def _present_state(context: WebContext, image: StoredImage) -> str:
     return shown_state(row) if row is not None else ImageState.UPLOADED
 
 
-async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
-    """Read, check and store what the request brings.
-
-    Returns it, and the image that is to be followed: the same one, or an earlier one of the
-    same bytes.
-    """
+async def _take(request: web.Request) -> tuple[StoredImage, Accepted]:
+    """Read, check and store what the request brings; return it, and as what it was accepted."""
     context, spool = request.app[CONTEXT], request.app[SPOOL]
     settings = context.services.settings
     async with spool.open() as file:
@@ -138,27 +137,7 @@ async def _take(request: web.Request) -> tuple[StoredImage, StoredImage]:
         structlog.contextvars.bind_contextvars(
             correlation_id=image.correlationId, tenant=image.tenantId, image_id=image.imageId
         )
-        return image, await _accept(request, image, file.content)
-
-
-async def _accept(request: web.Request, image: StoredImage, content: Path | bytes) -> StoredImage:
-    """Store the picture in its tenant's room; room that it does not fill is given back."""
-    quotas, accepted = request.app[QUOTAS], None
-    try:
-        room = await quotas.upload(image.tenantId, image.fileSize)
-    except QuotaExceeded:
-        # Bytes that the tenant has take none.
-        earlier = await request.app[INTAKE].earlier(image)
-        if earlier is None:
-            raise
-        return earlier
-    image.lease = room.lease
-    try:
-        accepted = await request.app[INTAKE].accept(image, content)
-        return accepted
-    finally:
-        if accepted is not image:
-            await quotas.unused(room)
+        return image, await request.app[ACCEPTANCE].accept(image, file.content)
 
 
 async def _import(request: web.Request, form: Form, url: str, file: SpooledFile) -> str:
