@@ -86,11 +86,7 @@ def _payload(image: StoredImage, made: VectorMetadata) -> dict[str, Any]:
         "checksumSha256": image.checksumSha256,
         "preprocessingVersion": made.preprocessingVersion,
         "tags": image.tags,
-        "thumbnailUrl": (
-            f"/api/v1/images/{image.imageId}/thumbnail"
-            if image.processingOptions.generateThumbnail
-            else None
-        ),
+        "hasThumbnail": image.processingOptions.generateThumbnail,
         "metadata": {
             "width": image.metadata.width,
             "height": image.metadata.height,

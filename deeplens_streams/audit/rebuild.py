@@ -13,6 +13,7 @@ from deeplens_streams.deletion.lost import models_of
 from deeplens_streams.identifiers import bare_uuid
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import AlreadyThere
+from deeplens_streams.vectors import has_thumbnail
 from models.events import ProcessingOptions, new_event_id
 from models.images import StoredImage
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
@@ -192,4 +193,4 @@ def _wants_thumbnail(row: ImageRow | None, payload: dict[str, Any]) -> bool:
         for step in row.steps:
             if step.step == Step.THUMBNAIL_GENERATION:
                 return step.status != StepStatus.SKIPPED
-    return "thumbnailUrl" not in payload or payload["thumbnailUrl"] is not None
+    return has_thumbnail(payload)

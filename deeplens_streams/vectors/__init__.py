@@ -10,6 +10,7 @@ from deeplens_streams.vectors.base import (
     VectorPoint,
     VectorStore,
     collection_name,
+    has_thumbnail,
 )
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "VectorPoint",
     "VectorStore",
     "collection_name",
+    "has_thumbnail",
     "open_vectors",
 ]
 

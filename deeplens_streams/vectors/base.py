@@ -28,13 +28,24 @@ class VectorPoint:
     image_id : prefixed.
     vector : (dimension,) float32, L2-normalised.
     payload : what search answers need: ``imageId, fileName, contentType, uploadedBy,
-        uploadedAt`` (ISO-8601 UTC), ``tags`` (object of strings), ``thumbnailUrl``, ``metadata``,
+        uploadedAt`` (ISO-8601 UTC), ``tags`` (object of strings), ``hasThumbnail``, ``metadata``,
         ``preprocessingVersion`` (whole number, absent or null of before there was one).
     """
 
     image_id: str
     vector: npt.NDArray[np.float32]
     payload: dict[str, Any]
+
+
+def has_thumbnail(payload: Mapping[str, Any]) -> bool:
+    """Tell whether a thumbnail of a stored point's image was asked for.
+
+    Points of before ``hasThumbnail`` have its address instead, which is null without one.
+    """
+    told = payload.get("hasThumbnail")
+    if isinstance(told, bool):
+        return told
+    return "thumbnailUrl" not in payload or payload["thumbnailUrl"] is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,8 @@ async def test_a_point_keeps_which_preprocessing_made_it(
     point = await services.vectors.get_point(**place, image_id=image.imageId)
     assert point is not None
     assert point.payload["preprocessingVersion"] == version
+    assert point.payload["hasThumbnail"] is image.processingOptions.generateThumbnail
+    assert not [value for value in point.payload.values() if "/api/" in str(value)]
     told = await services.vectors.preprocessing([image.imageId], **place)
     assert told == {image.imageId: version or 0}
 

@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,32 @@ async def test_by_a_picture(served: Web) -> None:
         assert hit["metadata"]["width"] > 0
         scores = [each["similarityScore"] for each in answer["results"]]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_named"),
+    [
+        ({"hasThumbnail": True}, True),
+        ({"hasThumbnail": False}, False),
+        # Of versions before.
+        ({"thumbnailUrl": "/pictures/1/small"}, True),
+        ({"thumbnailUrl": None}, False),
+        ({}, True),
+    ],
+)
+async def test_a_thumbnail_s_address_is_made_for_the_answer(
+    served: Web, told: dict[str, Any], is_named: bool
+) -> None:
+    image_id = (await served.upload(ROCKET))["imageId"]
+    await served.index(image_id)
+    assert served.vectors is not None
+    place = {"tenant": TENANT, "model": served.model.name}
+    point = await served.vectors.get_point(**place, image_id=image_id)
+    assert point is not None
+    old = {key: value for key, value in point.payload.items() if key != "hasThumbnail"}
+    await served.vectors.upsert([replace(point, payload=old | told)], **place)
+    (hit,) = (await ask(served, ROCKET, threshold=-1))["results"]
+    assert hit["thumbnailUrl"] == (f"/api/v1/images/{image_id}/thumbnail" if is_named else None)
 
 
 async def test_by_a_stored_image(served: Web) -> None:

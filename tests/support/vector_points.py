@@ -31,7 +31,7 @@ def point(vector: npt.NDArray[np.float32], **payload: Any) -> VectorPoint:
             "uploadedBy": None,
             "uploadedAt": "2025-03-09T12:00:00.000Z",
             "tags": {},
-            "thumbnailUrl": f"/api/v1/images/{image_id}/thumbnail",
+            "hasThumbnail": True,
             "metadata": {"width": 640, "exifData": {"Make": "Größe", "list": [1, 2.5, None]}},
         }
         | payload,

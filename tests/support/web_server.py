@@ -387,7 +387,7 @@ class Web:
             "fileSize": image.fileSize,
             "checksumSha256": image.checksumSha256,
             "tags": image.tags,
-            "thumbnailUrl": f"/api/v1/images/{image_id}/thumbnail",
+            "hasThumbnail": True,
             "metadata": image.metadata.to_wire(),
             "preprocessingVersion": found.preprocessing,
         }

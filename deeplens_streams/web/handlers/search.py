@@ -28,7 +28,7 @@ from deeplens_streams.imaging.header import inspect
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
-from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore
+from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore, has_thumbnail
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
 from deeplens_streams.web.forms import fields
@@ -181,7 +181,7 @@ def _result(hit: Hit) -> dict[str, Any]:
         "imageId": hit.image_id,
         "similarityScore": hit.score,
         "fileName": payload.get("fileName"),
-        "thumbnailUrl": payload.get("thumbnailUrl", links.thumbnail_url(hit.image_id)),
+        "thumbnailUrl": links.thumbnail_url(hit.image_id) if has_thumbnail(payload) else None,
         "uploadedAt": payload.get("uploadedAt"),
         "metadata": payload.get("metadata") or {},
     }
