@@ -178,7 +178,6 @@ ROUTES = (
         *(Scope.READ, status_socket.refuse),
     ),
     *HEALTH_ROUTES,
-    Route("GET", "/internal/rows/{image_id}", internal.row, models.HeldRow, INTERNAL),
     Route("POST", "/internal/rows", internal.rows, models.HeldRows, INTERNAL),
     Route("GET", "/internal/tables/{name}", internal.share, models.HeldShareAnswer, INTERNAL),
     Route(

@@ -451,9 +451,6 @@ async def test_a_plain_request_to_the_hub(served: Web) -> None:
 async def test_rows_for_other_workers(served: Web) -> None:
     image_id = new_id()
     row = served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
-    assert (await get(served, f"/internal/rows/{image_id}"))["row"] == row.to_wire()
-    answer = await get(served, f"/internal/rows/{new_id()}", 404)
-    assert answer["row"] is None
     body = {"ids": [image_id, new_id()]}
     async with served.client.post("/internal/rows", json=body) as response:
         assert (await response.json())["rows"] == {image_id: row.to_wire()}
@@ -468,8 +465,8 @@ async def test_rows_that_are_not_recovered_are_not_missing_for_other_workers(
     image_id = new_id()
     for source in (served.rows, served.tables):
         monkeypatch.setattr(source, "local_row", moving)
-    for path in (f"/internal/rows/{image_id}", f"/internal/tables/image_status/rows/{image_id}"):
-        assert (await get(served, path, 503))["errorCode"] == RowMoving.code
+    path = f"/internal/tables/image_status/rows/{image_id}"
+    assert (await get(served, path, 503))["errorCode"] == RowMoving.code
     async with served.client.post("/internal/rows", json={"ids": [image_id]}) as response:
         assert response.status == 503
         assert (await response.json())["errorCode"] == RowMoving.code

@@ -100,12 +100,6 @@ class TableRow(Reply):
     row: Any
 
 
-class HeldRow(Reply):
-    """An image's row that a worker holds."""
-
-    row: Annotated[dict[str, Any], record("ImageRow")]
-
-
 class HeldRows(Reply):
     """The rows of those that were asked for, by image ID."""
 

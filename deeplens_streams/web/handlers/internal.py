@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from deeplens_streams.client import models
-from deeplens_streams.errors import BadRequest, ImageNotFound, TableRowNotFound
+from deeplens_streams.errors import BadRequest, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import whole_number
@@ -35,13 +35,6 @@ async def entry(request: web.Request) -> web.Response:
     if found is None:
         raise TableRowNotFound("This worker holds no such row.")
     return json_answer({**success(models.HeldEntry), "key": found.key, "value": found.value})
-
-
-async def row(request: web.Request) -> web.Response:
-    found = request.app[CONTEXT].rows.local_row(check_image_id(request.match_info["image_id"]))
-    if found is None:
-        raise ImageNotFound("This worker holds no row of this image.")
-    return json_answer({**success(models.HeldRow), "row": found.to_wire()})
 
 
 async def rows(request: web.Request) -> web.Response:

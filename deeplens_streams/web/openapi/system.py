@@ -4,7 +4,6 @@ from typing import Final
 
 from deeplens_streams.errors import (
     BadRequest,
-    ImageNotFound,
     InvalidImageId,
     NotFound,
     TableNotFound,
@@ -24,9 +23,6 @@ from deeplens_streams.web.openapi.operation import JSON, Answer, Body, Operation
 _TEXT: Final[Schema] = {"type": "string"}
 _PAGE: Final = Answer(description="The page.", schemas={"text/html": _TEXT})
 _UNCHANGED: Final = Answer(description="The client has it (`If-None-Match`).")
-_IN_PATH: Final = Parameter(
-    name="image_id", schema=IMAGE_ID, description="The row.", place="path", required=True
-)
 _PAGE_TOO: Final = {200: _PAGE, 304: _UNCHANGED}
 _TABLE: Final = Parameter(
     name="name", schema=STRING, description="The table.", place="path", required=True
@@ -72,14 +68,6 @@ OPERATIONS: Final = (
         summary="Counters in Prometheus's text form",
         statuses=(),
         answers={200: Answer(description="The counters.", schemas={"text/plain": _TEXT})},
-    ),
-    Operation(
-        handler=internal.row,
-        name="getHeldRow",
-        tag="internal",
-        summary="Between workers: a row that this one holds",
-        parameters=(_IN_PATH,),
-        errors=(InvalidImageId, ImageNotFound, *parts.ROWS),
     ),
     Operation(
         handler=internal.rows,
