@@ -7,7 +7,7 @@ from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES
 from models.events import CompletedStep, ProcessingCompleted, ProcessingCompletedData
 from models.status import ImageProgress, ImageRow, ImageState, ImageStatusChanged
 from models.tenants import ChangeKind, TenantChange, TenantChangeData
-from tables import image_status
+from tables import image_status, usage
 
 
 def of_row(row: ImageRow) -> list[Message]:
@@ -54,7 +54,7 @@ def changed(row: ImageRow) -> ImageStatusChanged:
 
 def of_usage(row: ImageRow, event: ImageProgress) -> list[Message]:
     """Return what the registry of tenants is told of a picture that came or went."""
-    counts = image_status.counts(row, event)
+    counts = usage.counts(row, event)
     if not counts:
         return []
     data = TenantChangeData(kind=ChangeKind.COUNT.value, partition=event.place[0], counts=counts)

@@ -13,6 +13,7 @@ from deeplens_streams.metrics import FINISHED
 from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
+from models.events import utc_now
 from models.status import FINAL_STATES, Ending, ImageProgress, ImageRow, StepStatus
 from tables import image_status
 from tables.durable import DurableTable
@@ -60,7 +61,7 @@ async def process(
         return _purged(event, before, rows)
     if before is not None and before.tenantId != event.tenantId and await _owns(event, services):
         before = None  # a stranger was faster than the picture's first report
-    after = image_status.joined(before, event)
+    after = image_status.joined(before, event, now=utc_now())
     if after is None and (before is None or before.tenantId != event.tenantId):
         return []
     since = event.data.uploadedAt if before is None else before.uploadedAt

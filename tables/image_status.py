@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplens_streams.broker.topology import STATUS_TABLE, TABLE_PARTITIONS
 from deeplens_streams.errors import MalformedEvent, NewerVersion
-from models.events import derived_id, utc_now
+from models.events import derived_id
 from models.status import (
     FINAL_STATES,
     Ending,
@@ -20,8 +20,9 @@ from models.status import (
     ImageProgressData,
     ImageRow,
     ImageState,
+    StepReport,
 )
-from models.tenants import Count
+from tables import usage
 from tables.image_steps import (
     first_failure,
     of_this_run,
@@ -65,8 +66,10 @@ def register(app: "faust.App") -> "TableT[Any, Any]":
     )
 
 
-def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
+def joined(row: ImageRow | None, event: ImageProgress, *, now: str) -> ImageRow | None:
     """Return the row with what `event` reports, or None if it says nothing new.
+
+    Neither is changed, and the same three make the same row.
 
     The order of reports does not matter: each step keeps the report of the highest
     (generation, rank), the latest one of those that say why it waits, and the whole picture's
@@ -74,6 +77,10 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
 
     Steps of a newer version are kept behind those that are known here, and decide nothing; its
     states stay until the steps that are known come to an end.
+
+    Parameters
+    ----------
+    now : ISO-8601 UTC, of when the row is written.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     if row is not None and row.status == ImageState.DELETED:
         return None
     if data.ending is not None:
-        return _ended(row, event)
+        return _ended(row, event, now)
     if row is not None and event.generation < row.generation:
         return None
     restarted = row is None or event.generation > row.generation
@@ -97,9 +104,9 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
     steps = steps_of(row.steps if row else [])
     # An audit has a picture count of which nobody had said how large it is.
     changed = restarted or (row is not None and row.countedAt is None and data.fileSize is not None)
-    for report in data.reports:
+    for told in data.reports:
+        report = _of_generation(told, event.generation)
         key = (report.step, report.modelName)
-        report.generation = event.generation
         if says_more(report, steps.get(key), ended=ended):
             steps[key] = report
             changed = True
@@ -116,17 +123,25 @@ def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
         imageId=data.imageId,
         tenantId=event.tenantId,
         correlationId=event.correlationId,
-        uploadedAt=row.uploadedAt if row else _uploaded_at(event),
+        uploadedAt=row.uploadedAt if row else _uploaded_at(event, now),
         models=models,
         status=status,
         generation=event.generation,
         steps=reports,
-        lastUpdated=utc_now(),
+        lastUpdated=now,
         searchableAfter=searchable_after(reports),
         errorCode=failure.errorCode if failure else None,
         errorMessage=failure.errorMessage if failure else None,
     )
-    return _with_size(row, event, following.succeeding(row))
+    usage.count(following, event, before=row)
+    return following.succeeding(row)
+
+
+def _of_generation(report: StepReport, generation: int) -> StepReport:
+    """Return a report as one of the run that its event is of, whatever it says itself."""
+    if report.generation == generation:
+        return report
+    return StepReport.from_wire(report.to_wire() | {"generation": generation})
 
 
 def _check(data: ImageProgressData) -> None:
@@ -147,7 +162,7 @@ def _stays(row: ImageRow, status: str) -> bool:
     return status not in FINAL_STATES or state_of(steps_of(row.steps), row.models) in FINAL_STATES
 
 
-def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
+def _ended(row: ImageRow | None, event: ImageProgress, now: str) -> ImageRow | None:
     """Return the row of a picture that is no more: nothing of it but that."""
     if row is None and event.data.ending != Ending.DELETED:
         return None
@@ -155,59 +170,26 @@ def _ended(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
         imageId=event.data.imageId,
         tenantId=event.tenantId,
         correlationId=event.correlationId,
-        uploadedAt=row.uploadedAt if row else _uploaded_at(event),
+        uploadedAt=row.uploadedAt if row else _uploaded_at(event, now),
         models=[],
         status=ImageState.DELETED.value,
         generation=row.generation if row else event.generation,
         steps=[],
-        lastUpdated=utc_now(),
+        lastUpdated=now,
         ending=event.data.ending,
     )
     # Nor of what only a newer version knows of it: what has to stay belongs into the tombstone.
-    if row is not None:
-        ended.fileSize, ended.lease, ended.countedAt = row.fileSize, row.lease, row.countedAt
-    if ended.countedAt is None:  # it will never count, and only its room is free again
-        ended.fileSize, ended.lease = event.data.fileSize, event.data.lease
-    ended.uncountedAt = event.place[1]
+    usage.uncount(ended, event, before=row)
     return ended
 
 
-def _with_size(before: ImageRow | None, event: ImageProgress, row: ImageRow) -> ImageRow:
-    """Have the row say from where on its picture counts for its tenant."""
-    if before is not None and before.countedAt is not None:
-        row.fileSize, row.lease, row.countedAt = before.fileSize, before.lease, before.countedAt
-    elif event.data.fileSize is not None:
-        row.fileSize, row.lease = event.data.fileSize, event.data.lease
-        row.countedAt = event.place[1]
-    return row
-
-
-def counts(row: ImageRow, event: ImageProgress) -> list[Count]:
-    """Return what `event` means for the tenant's usage; the same each time it is read."""
-    size, offset = row.fileSize, event.place[1]
-    if size is None:
-        return []
-    count = Count(offset=offset, images=0, bytes=0)
-    if offset == row.countedAt:
-        count.images, count.bytes = 1, size
-    elif offset != row.uncountedAt:
-        return []
-    elif row.countedAt is not None:
-        count.images, count.bytes = -1, -size
-        return [count]
-    elif row.lease is None:
-        return []
-    count.lease, count.leaseImages, count.leaseBytes = row.lease, 1, size
-    return [count]
-
-
-def _uploaded_at(event: ImageProgress) -> str:
+def _uploaded_at(event: ImageProgress, now: str) -> str:
     """Return when its picture was uploaded, as far as the event tells: always a time."""
     for text in (event.data.uploadedAt, event.timestamp):
         with suppress(ValueError):
             if text and datetime.fromisoformat(text).tzinfo is not None:
                 return text
-    return utc_now()
+    return now
 
 
 def completed_event_id(row: ImageRow) -> str:

@@ -8,6 +8,7 @@ from aiohttp import ClientResponse
 from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.storage import image_objects
 from deeplens_streams.storage.blobs.store import Write
+from models.events import utc_now
 from models.images import StoredImage
 from models.status import ImageProgress
 from tables import image_status
@@ -68,7 +69,7 @@ def follow(served: Web) -> None:
     for message in served.sent:
         if message.topic is PROGRESS and isinstance(message.event, ImageProgress):
             image_id = message.event.data.imageId
-            row = image_status.joined(served.rows.held.get(image_id), message.event)
+            row = image_status.joined(served.rows.held.get(image_id), message.event, now=utc_now())
             if row is not None:
                 served.rows.held[image_id] = row
     served.sent.clear()

@@ -24,6 +24,7 @@ from deeplens_streams.pipeline.stage import Stage
 from deeplens_streams.services import Services
 from models.events import (
     ProcessingFailed,
+    utc_now,
 )
 from models.images import StoredImage
 from models.status import ImageProgress, ImageRow, ImageState
@@ -53,7 +54,7 @@ async def end_of(image: StoredImage, services: Services) -> str:
             await _stage(READERS[topic], outbox, services).run(Stream(codec.encode(event)))
         elif isinstance(event, ImageProgress):
             assert topic is PROGRESS
-            row = image_status.joined(row, event) or row
+            row = image_status.joined(row, event, now=utc_now()) or row
         else:
             assert isinstance(event, ProcessingFailed)
             assert topic is FAILED

@@ -1,7 +1,5 @@
 """Progress of an image as its row is fed with it."""
 
-import copy
-
 from models.status import (
     ImageProgress,
     ImageProgressData,
@@ -10,10 +8,12 @@ from models.status import (
     StepReport,
     StepStatus,
 )
-from tables.image_status import joined
+from tables import image_status
 
 IMAGE = "img_98765432-4321-4321-4321-210987654321"
 MODELS = ["resnet50", "other"]
+#: When rows are written.
+NOW = "2026-01-01T00:00:05.000Z"
 
 
 def event(*reports: StepReport, generation: int = 1, tenant: str = "acme-corp") -> ImageProgress:
@@ -46,6 +46,11 @@ def report(
     )
 
 
+def joined(row: ImageRow | None, event: ImageProgress) -> ImageRow | None:
+    """Return the row with what an event reports, written at `NOW`."""
+    return image_status.joined(row, event, now=NOW)
+
+
 def good_way() -> list[ImageProgress]:
     return [
         event(report(Step.IMAGE_PROCESSING)),
@@ -60,7 +65,7 @@ def run(events: list[ImageProgress]) -> tuple[ImageRow, list[str]]:
     row: ImageRow | None = None
     states = []
     for each in events:
-        after = joined(row, copy.deepcopy(each))
+        after = joined(row, each)
         if after is not None:
             row = after
             states.append(after.status)

@@ -352,7 +352,9 @@ class Web:
     async def purge(self, event: Any) -> None:
         """Do the stream side's work for a deletion; rows are told, too."""
         for message in await purging.process(event, self.context.services, self.send):
-            row = image_status.joined(self.rows.held.get(event.image_id), cast(Any, message.event))
+            row = image_status.joined(
+                self.rows.held.get(event.image_id), cast(Any, message.event), now=utc_now()
+            )
             if row is not None:
                 before = self.rows.held.get(event.image_id)
                 if self.counts and before is not None:

@@ -20,12 +20,13 @@ from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.pipeline.progress import progress, report
 from models.audit import Fault
-from models.events import wire_time
+from models.events import utc_now, wire_time
 from models.images import StoredImage
 from models.status import ImageProgress, ImageProgressData, ImageRow, Step, StepStatus
 from models.tenants import ChangeKind, Tenant, TenantChange, TenantChangeData, Usage
-from tables.image_status import counts, joined
+from tables import image_status
 from tables.tenants import changed
+from tables.usage import counts
 from tests.support.killed_systems import PICTURE, Fuse, System
 from tests.support.stored_images import image as made_image
 from tests.support.tenant_changes import event, tenant
@@ -88,7 +89,7 @@ class Stream:
         partition = int(progress_partition(said.data.imageId))
         self.offsets[partition] = offset = self.offsets.get(partition, -1) + 1
         said.place = (partition, offset)
-        row = joined(self.rows.get(said.data.imageId), said)
+        row = image_status.joined(self.rows.get(said.data.imageId), said, now=utc_now())
         if row is not None:
             self.rows[row.imageId] = row
             found = counts(row, said)

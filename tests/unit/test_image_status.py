@@ -17,12 +17,27 @@ from models.status import (
     StepReport,
     StepStatus,
 )
-from tables.image_status import completed_event_id, joined
-from tests.support.progress import MODELS, event, good_way, report, run
+from tables.image_status import completed_event_id
+from tests.support.progress import MODELS, NOW, event, good_way, joined, report, run
 
 
 def essence(row: ImageRow) -> tuple[object, ...]:
     return (row.status, row.generation, row.models, [step.to_wire() for step in row.steps])
+
+
+def test_a_row_follows_from_the_one_before_the_event_and_the_time_alone() -> None:
+    """Nothing that goes in is changed, and the same makes the same row."""
+    for before in (None, run(good_way()[:2])[0]):
+        said = event(report(Step.VECTOR_INDEXING, model="resnet50"), generation=2)
+        told, was = said.to_wire(), None if before is None else before.to_wire()
+        row = joined(before, said)
+        assert row is not None
+        assert (said.to_wire(), None if before is None else before.to_wire()) == (told, was)
+        assert row.lastUpdated == NOW
+        assert [each.generation for each in row.steps if each.step == Step.VECTOR_INDEXING] == [2]
+        again = joined(before, said)
+        assert again is not None
+        assert again.to_wire() == row.to_wire()
 
 
 def test_the_way_of_a_good_picture() -> None:

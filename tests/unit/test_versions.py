@@ -42,10 +42,9 @@ from models.status import (
 )
 from models.tenants import ChangeKind, Limits, Tenant, TenantChange, TenantChanged, TenantRecord
 from models.trash import TrashManifest
-from tables.image_status import joined
 from tables.image_steps import MAX_UNKNOWN_STEPS
 from tables.tenants import changed
-from tests.support.progress import event, good_way, report, run
+from tests.support.progress import event, good_way, joined, report, run
 from tests.support.stage_messages import incoming
 from tests.support.tenant_changes import after, tenant
 from tests.support.tenant_changes import event as change
