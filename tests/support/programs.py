@@ -19,6 +19,7 @@ from deeplens_streams.embedded_kafka.jars import kafka_jars
 from deeplens_streams.embedded_kafka.java import find_java
 from deeplens_streams.errors import DeepLensError
 from tests.support.old_release import COMMIT
+from tests.support.openapi_typescript import installed
 from tests.support.picture_archives import ARCHIVES, pictures
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,14 @@ def _pictures() -> str:
     return str(PICTURES)
 
 
+def _openapi_typescript() -> str:
+    npm = _program("npm")()
+    try:
+        return str(installed(npm, TOOLS.parent / "openapi-typescript"))
+    except OSError as error:
+        raise Missing(str(error)) from None
+
+
 NEEDS = {
     "chromium": Need(_program("chromium", "chromium-browser"), "DEEPLENS_REQUIRE_BROWSER"),
     "docker-compose": Need(_program("docker-compose"), "DEEPLENS_REQUIRE_DEPLOY"),
@@ -111,6 +120,7 @@ NEEDS = {
     "helm": Need(_program("helm"), "DEEPLENS_REQUIRE_DEPLOY"),
     "kafka": Need(_kafka, "DEEPLENS_REQUIRE_KAFKA"),
     "old release": Need(_old_release, "DEEPLENS_REQUIRE_OLD_RELEASE"),
+    "openapi-typescript": Need(_openapi_typescript, "DEEPLENS_REQUIRE_OPENAPI_CLIENTS"),
     "openssl": Need(_program("openssl"), "DEEPLENS_REQUIRE_OPENSSL"),
     "picture archives": Need(_pictures, "DEEPLENS_REQUIRE_PICTURES"),
     "small disk": Need(_small_disk, "DEEPLENS_REQUIRE_SMALL_DISK"),

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET  # what pytest itself has just written
 from tests.support.programs import NEEDS, ROOT
 
 #: Names of programs that are hidden, beside those of NEEDS.
-MORE = {"chromium-browser", "mount", "java"}
+MORE = {"chromium-browser", "mount", "java", "npm"}
 #: Nobody listens there.
 NOWHERE = "http://127.0.0.1:9"
 
