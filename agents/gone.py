@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import StageSpec
-from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.metrics import DROPPED
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
@@ -62,7 +61,7 @@ async def _is_lost(event: Event, services: Services) -> bool:
         ms = object_keys.epoch_ms(getattr(event.data, "uploadedAt", None) or "")
     except ValueError:  # no picture of ours has such a time
         return False
-    if await find_original(services, tenant=tenant, image_id=image_id, ms=ms) is None:
+    if await services.inventory.find_original(tenant=tenant, image_id=image_id, ms=ms) is None:
         return False
     key = object_keys.tombstone_key(tenant=tenant, image_id=image_id, ms=ms)
     return not await services.inventory.has(key)

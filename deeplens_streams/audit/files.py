@@ -10,7 +10,6 @@ from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import Found, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
-from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.measured import measured
 from models.audit import Fault
@@ -78,7 +77,9 @@ class Files:
 
     async def _original_beside(self, tenant: str, part: Part[str]) -> str | None:
         ms = object_keys.epoch_ms(f"{part.day}T00:00:00+00:00")
-        return await find_original(self._services, tenant=tenant, image_id=part.image_id, ms=ms)
+        return await self._services.inventory.find_original(
+            tenant=tenant, image_id=part.image_id, ms=ms
+        )
 
     async def _was_accepted(self, tenant: str, image_id: str, key: str) -> bool:
         """Tell whether an original without a row is of an upload that was answered.

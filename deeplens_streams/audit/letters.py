@@ -10,7 +10,6 @@ from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import Found, Ledger, NotRepaired
 from deeplens_streams.audit.sightings import Part, Sighting
-from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.dead_letters import parsed_letter
@@ -110,7 +109,9 @@ class Letters:
         if pointer is not None and pointer.tenant == tenant:
             moments.add(pointer.ms)
         for ms in moments:
-            if await find_original(self._services, tenant=tenant, image_id=image_id, ms=ms):
+            if await self._services.inventory.find_original(
+                tenant=tenant, image_id=image_id, ms=ms
+            ):
                 return True
         return False
 

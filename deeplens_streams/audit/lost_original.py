@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, cast
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import unless_damaged
 from deeplens_streams.audit.report import NotRepaired
-from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import DeepLensError, ExtractorUnavailable
 from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.storage import object_keys
@@ -119,8 +118,8 @@ class LostOriginals:
         """Return where the original lies, and when it was uploaded."""
         async with aclosing(self._moments(lost, payload)) as moments:
             async for ms in moments:
-                key = lost.original_key or await find_original(
-                    self._services, tenant=lost.tenant, image_id=lost.image_id, ms=ms
+                key = lost.original_key or await self._services.inventory.find_original(
+                    tenant=lost.tenant, image_id=lost.image_id, ms=ms
                 )
                 if key is not None and object_keys.read_file_day(key) == object_keys.day_of(ms):
                     return key, ms

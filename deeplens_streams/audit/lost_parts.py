@@ -15,7 +15,7 @@ from deeplens_streams.audit.report import (
     Mended,
 )
 from deeplens_streams.audit.sightings import Part
-from deeplens_streams.deletion.lost import find_original, models_of
+from deeplens_streams.deletion.lost import models_of
 from deeplens_streams.errors import InvalidTenantId
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata
@@ -78,7 +78,7 @@ class LostParts:
         if row is not None and row.status != ImageState.DELETED:
             return True
         ms = object_keys.epoch_ms(uploaded_at)
-        if await find_original(self._services, tenant=tenant, image_id=image_id, ms=ms):
+        if await self._services.inventory.find_original(tenant=tenant, image_id=image_id, ms=ms):
             return True
         return await self.has_vector(tenant, image_id)
 

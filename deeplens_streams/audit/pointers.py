@@ -10,7 +10,7 @@ from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import Found, Ledger, pages_of
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import AT_ONCE, COLLECTED, Sighting
-from deeplens_streams.deletion.lost import find_original, models_of
+from deeplens_streams.deletion.lost import models_of
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata, Pointer
 from deeplens_streams.storage.object_keys import DatedKey
@@ -144,7 +144,9 @@ class Pointers:
         if pointer is None:
             return False
         tenant, services = pointer.tenant, self._services
-        original = await find_original(services, tenant=tenant, image_id=image_id, ms=pointer.ms)
+        original = await services.inventory.find_original(
+            tenant=tenant, image_id=image_id, ms=pointer.ms
+        )
         if original is not None:
             return True
         if services.vectors is None:

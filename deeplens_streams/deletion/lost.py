@@ -18,21 +18,6 @@ from models.status import ImageRow, ImageState
 _NO_FORMAT = "JPEG"
 
 
-async def find_original(services: Services, *, tenant: str, image_id: str, ms: int) -> str | None:
-    """Return the key of the original of an image that was uploaded then, or None."""
-    # Several formats share an extension.
-    keys = dict.fromkeys(
-        object_keys.original_key(
-            tenant=tenant, image_id=image_id, uploaded_at=object_keys.time_of(ms), format=name
-        )
-        for name in object_keys.EXTENSIONS
-    )
-    for key in keys:
-        if await services.inventory.has(key):
-            return key
-    return None
-
-
 async def models_of(services: Services, *, tenant: str, row: ImageRow | None) -> list[str]:
     """Return every model of whom an image may have a vector."""
     known = [*(row.models if row is not None else []), services.model.name]
@@ -93,7 +78,7 @@ async def _has_parts(
     ):
         if await services.inventory.has(key):
             return True
-    if await find_original(services, tenant=tenant, image_id=image_id, ms=ms) is not None:
+    if await services.inventory.find_original(tenant=tenant, image_id=image_id, ms=ms) is not None:
         return True
     if services.vectors is not None:
         for model in await models_of(services, tenant=tenant, row=row):
@@ -107,7 +92,7 @@ async def tombstone_of(
 ) -> Tombstone:
     """Return the tombstone of an image of which no metadata object tells."""
     uploaded_at = object_keys.time_of(ms)
-    original = await find_original(services, tenant=tenant, image_id=image_id, ms=ms)
+    original = await services.inventory.find_original(tenant=tenant, image_id=image_id, ms=ms)
     return Tombstone(
         imageId=image_id,
         tenantId=tenant,

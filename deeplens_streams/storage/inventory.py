@@ -50,6 +50,23 @@ class Inventory:
     async def has(self, key: str) -> bool:
         return await self._blobs.size(key, action="take stock") is not None
 
+    async def find_original(self, *, tenant: str, image_id: str, ms: int) -> str | None:
+        """Return the key of the original of an image that was uploaded then, or None."""
+        # Several formats share an extension.
+        keys = dict.fromkeys(
+            object_keys.original_key(
+                tenant=tenant,
+                image_id=image_id,
+                uploaded_at=object_keys.time_of(ms),
+                format=name,
+            )
+            for name in object_keys.EXTENSIONS
+        )
+        for key in keys:
+            if await self.has(key):
+                return key
+        return None
+
     async def written_at(self, key: str) -> datetime | None:
         return await self._blobs.written_at(key, action="take stock")
 

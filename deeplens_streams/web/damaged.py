@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from deeplens_streams.deletion.lost import find_original
 from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.identifiers import bare_uuid, check_image_id
 from deeplens_streams.imaging.formats import FORMATS
@@ -45,7 +44,9 @@ async def _by_its_keys(request: web.Request) -> StoredImage | None:
         raise ImageNotFound
     request.app[DOOR].check_owner(tenant)
     uploaded_at = object_keys.time_of(pointer.ms)
-    original = await find_original(services, tenant=tenant, image_id=image_id, ms=pointer.ms)
+    original = await services.inventory.find_original(
+        tenant=tenant, image_id=image_id, ms=pointer.ms
+    )
     size = await services.storage.size(tenant=tenant, key=original) if original else None
     if original is None or size is None:
         return None
