@@ -4,12 +4,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from agents.gone import dropped, is_stored
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import FEATURE_EXTRACTION, INDEXING
 from deeplens_streams.errors import DimensionMismatch, OriginalMissing, UnknownModel
 from deeplens_streams.features.base import Extraction, ModelSpec
+from deeplens_streams.pipeline.missing_image import drop_event, is_stored
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.pipeline.requests import event_id
@@ -108,7 +108,7 @@ async def _dropped(
     event: FeatureExtractionRequested, uploaded_at: str | None, services: Services
 ) -> list[Message]:
     take_back = partial(_take_back, event, uploaded_at, services.storage)
-    return await dropped(FEATURE_EXTRACTION, event, services, take_back)
+    return await drop_event(FEATURE_EXTRACTION, event, services, take_back)
 
 
 async def _take_back(

@@ -4,11 +4,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agents.gone import dropped
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import EXTRACTION, IMAGE_PROCESSING
 from deeplens_streams.errors import UnknownModel
+from deeplens_streams.pipeline.missing_image import drop_event
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.pipeline.requests import event_id
@@ -35,7 +35,7 @@ async def process(event: ImageUploaded, services: Services) -> list[Message]:
         uploaded_at=event.data.uploadedAt,
     )
     if image is None:
-        return await dropped(IMAGE_PROCESSING, event, services)
+        return await drop_event(IMAGE_PROCESSING, event, services)
     model = services.model
     requests = []
     for name in image.processingOptions.models or []:

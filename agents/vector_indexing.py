@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.gone import dropped, is_stored
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import VECTOR_INDEXING
 from deeplens_streams.errors import DimensionMismatch, UnknownModel
 from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.pipeline.missing_image import drop_event, is_stored
 from deeplens_streams.pipeline.progress import progress, report
 from deeplens_streams.pipeline.registration import register_stage
 from deeplens_streams.services import Services
@@ -37,7 +37,7 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
     )
     take_back = partial(_take_back, event, vectors)
     if image is None:
-        return await dropped(VECTOR_INDEXING, event, services, take_back)
+        return await drop_event(VECTOR_INDEXING, event, services, take_back)
     model = services.model
     if data.modelName != model.name:
         raise UnknownModel(f"This worker has {model.name}, not {data.modelName!r}.")
@@ -52,7 +52,7 @@ async def process(event: VectorIndexingRequested, services: Services) -> list[Me
         model=model.name,
     )
     if not await is_stored(image, services):
-        return await dropped(VECTOR_INDEXING, event, services, take_back)
+        return await drop_event(VECTOR_INDEXING, event, services, take_back)
     stored = report(
         Step.VECTOR_INDEXING,
         StepStatus.COMPLETED,

@@ -17,7 +17,7 @@ async def _nothing() -> None:
     """The step stores nothing."""
 
 
-async def dropped(
+async def drop_event(
     stage: StageSpec,
     event: Event,
     services: Services,
