@@ -31,9 +31,13 @@ help: ## Show this list.
 run: $(VENV)/.run ## Install what is needed and run the whole system; ARGS='--no-demo --port 8081'.
 	@exec $(BIN)/deeplens up --with-parent $(ARGS)
 
-# In the order of tests/conftest.py, not by how many tests a file has.
+# What Python compiles is kept, also where it is told not to: tests start a few hundred processes.
+test test-without-programs test-faults test-disasters test-hostile: export PYTHONDONTWRITEBYTECODE =
+
+# In the order of tests/conftest.py, not by how many tests a file has. Much of it waits: four at
+# once also where there are fewer cores.
 test: $(VENV)/.dev ## Run the tests; ARGS='-k storage' chooses.
-	@exec $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-without-programs: $(VENV)/.dev ## Run the tests that need other programs where there are none: all are skipped.
 	@exec $(BIN)/python -m tests.support.without_programs

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 COMMAND = [sys.executable, "-m", "deeplens_streams.cli.main"]
 OPERATOR = "operator-" + "y" * 40
 WITH_KEYS = ("env", f"DEEPLENS_ADMIN_KEY={OPERATOR}")
+#: Each is a process, and the first that find something come two minutes behind a start.
+AUDIT_EVERY_S = 5.0
 NAMES = ("chelsea", "coffee", "rocket", "camera", "astronaut", "clock")
 
 
@@ -175,6 +177,7 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
         lambda: commands.audit("--repair")["repaired"] >= len(NAMES),
         seconds=GRACE_S + 90,  # What a start wrote again may be under way for so long.
         what=up.words(),
+        poll_s=AUDIT_EVERY_S,
     )
     completed(up, [*ids.values(), *others.values()])
 
@@ -183,7 +186,7 @@ def test_all_is_lost_and_comes_back(up: Up, tmp_path: Path) -> None:
         counts = (total["accepted"], total["completed"], total["deleted"])
         return total["balanced"] and counts == (accepted, len(NAMES), 1)
 
-    until(is_whole, what=str(commands.audit()))
+    until(is_whole, what=str(commands.audit()), poll_s=1)
     # The keys of before let in, each to its own.
     for key, images in ((acme, ids), (globex, others)):
         for name, image_id in images.items():

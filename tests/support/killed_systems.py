@@ -1,6 +1,7 @@
 """A system whose every durable write can be the last one."""
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.broker.topology import COMPLETED, STATUS, TENANT_CHANGES, TENANTS
 from deeplens_streams.circuit_breaker import Breakers
-from deeplens_streams.config import load_settings
+from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.deletion import image as begun_deletions
 from deeplens_streams.errors import (
     BrokerUnavailable,
@@ -152,6 +153,11 @@ class Table(dict[bytes, Any]):
             self.update(self.changelog)
 
 
+@cache
+def _settings() -> Settings:
+    return load_settings(weights="untrained", tombstone_days=3650)
+
+
 class System:
     """Everything durable, and a process over it that can be killed and started again.
 
@@ -173,7 +179,7 @@ class System:
         self.services = services_over(
             known.guard(self.blobs, "storage"),
             # Its images may be of any day, and are not old for that.
-            load_settings(weights="untrained", tombstone_days=3650),
+            _settings(),
             model=features.model,
             features=features,
             vectors=known.guard(self.vectors, "vectors"),

@@ -17,11 +17,13 @@ from tests.support.signals import heeding_ctrl_c
 UP = [sys.executable, "-m", "deeplens_streams.cli.main", "up"]
 
 
-def until(condition: Callable[[], object], seconds: float = 120, what: str = "") -> None:
+def until(
+    condition: Callable[[], object], seconds: float = 120, what: str = "", *, poll_s: float = 0.05
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not come about in time: {what}"
-        time.sleep(0.05)
+        time.sleep(poll_s)
 
 
 class Up:
