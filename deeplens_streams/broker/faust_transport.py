@@ -39,12 +39,39 @@ from faust.types.transports import TPorTopicSet
 from mode import ServiceT
 
 from deeplens_streams.broker.gathering import READ_EVERY_S, Pace, rest_between_requests
+from deeplens_streams.broker.replaced_methods import require
 
 #: Seconds without a sign of life after which a worker's partitions go to others, and those after
 #: which others have them, recovered, unless there is much to recover.
 SESSION_TIMEOUT_S, TAKEN_OVER_S = 10.0, 20.0
 #: Seconds until a producer asks again where Kafka is when nobody has answered.
 LOOK_S = 0.2
+
+require("faust-streaming", PartitionAssignor, _perform_assignment=("cluster", "member_metadata"))
+require(
+    "faust-streaming",
+    aiokafka.Consumer,
+    ack=("message",),
+    on_partitions_revoked=("revoked",),
+    perform_seek=(),
+    topic_partitions=("topic",),
+    _drain_messages=("fetcher",),
+    _filter_tps_with_pending_acks=("topics",),
+    _new_offset=("tp",),
+    _seek=("partition", "offset"),
+)
+require(
+    "faust-streaming",
+    aiokafka.Producer,
+    key_partition=("topic", "key"),
+    _new_producer=("transactional_id",),
+)
+require("aiokafka", AIOKafkaClient, _metadata_update=("cluster_metadata", "topics"))
+require(
+    "aiokafka",
+    AIOKafkaProducer,
+    _partition=("topic", "partition", "key", "value", "serialized_key", "serialized_value"),
+)
 
 
 #: Partitions by the name of a topic where their number is fixed.

@@ -9,11 +9,21 @@ import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import MessageAccumulator
+
+from deeplens_streams.broker.replaced_methods import require
 
 #: Seconds between two reads while there is something to read: messages gather meanwhile.
 READ_EVERY_S = 0.02
 #: Requests that follow one another at once behind a silence.
 AT_ONCE = 6
+
+require(
+    "aiokafka",
+    MessageAccumulator,
+    drain_by_nodes=("ignore_nodes", "muted_partitions"),
+    _append_batch=("builder", "tp"),
+)
 
 
 class Pace:
