@@ -22,8 +22,6 @@ from tables.errors import table_faults
 if TYPE_CHECKING:
     import faust
 
-    from deeplens_streams.runtime.apps import RoleApp
-
 #: Rows that are announced together, at the most.
 BATCH = 64
 
@@ -173,13 +171,11 @@ def _ended(row: ImageRow) -> bool:
     return row.status in FINAL_STATES
 
 
-def register(app: "faust.App", services: Services, publisher: Publisher) -> None:
+def register(app: "faust.App", services: Services, publisher: Publisher, tenants: Tenants) -> None:
     table = cast(DurableTable, app.tables[image_status.NAME])
 
     async def one(event: ImageProgress) -> list[Message]:
-        registry = cast("RoleApp", app).registry
-        assert registry is not None, "the api role has the registry"
-        return await process(event, table, services, registry)
+        return await process(event, table, services, tenants)
 
     # Faust gives a table one actor, so here it is the sending that is shared.
     register_stage(

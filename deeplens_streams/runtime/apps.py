@@ -14,6 +14,7 @@ from faust.web.drivers.aiohttp import Web
 from mode import Service
 from yarl import URL
 
+import agents
 from agents import AGENTS
 from deeplens_streams import web
 from deeplens_streams.broker.faust_transport import SESSION_TIMEOUT_S, Assignor, Transport
@@ -80,7 +81,6 @@ class RoleApp(App):
     ageing: Ageing | None = None
     trash: EmptyingTrash | None = None
     tenants: tuple[Service, ...] = ()
-    registry: Registry | None = None
 
     def _new_web(self) -> LimitedWeb:
         return LimitedWeb(self)
@@ -156,25 +156,24 @@ def _build(role: Role, settings: Settings, services: Services) -> RoleApp:
     app.transport = Transport(app.conf.broker_consumer, app, fixed=fixed_counts(settings))
     app.settings, app.services, app.role = settings, services, role
     publisher = Publisher(app, settings, services.breakers)
-    if serves_web:
-        image_status.register(app)
-        tenants.register(app)
-    for agent in AGENTS[role]:
-        agent.register(app, services, publisher)
-    if serves_web:
-        _serve(app, publisher)
+    if not serves_web:
+        agents.register(AGENTS[role], app, services, publisher, None)
+        return app
+    image_status.register(app)
+    tenants.register(app)
+    registry = Registry(publisher.send, is_open=operator_key(settings) is None)
+    agents.register(AGENTS[role], app, services, publisher, registry)
+    _serve(app, publisher, registry)
     return app
 
 
-def _serve(app: RoleApp, publisher: Publisher) -> None:
+def _serve(app: RoleApp, publisher: Publisher, registry: Registry) -> None:
     """Put our routes on Faust's web server."""
     settings = app.settings
     feed = app.feed = KafkaStatusFeed(settings)
     lag = app.lag = LagReader(settings)
     app.deletions = PendingDeletions(app.services, publisher.send)
     app.trash = EmptyingTrash(app.services)
-    is_open = operator_key(settings) is None
-    registry = app.registry = Registry(publisher.send, is_open=is_open)
     quotas = Quotas(settings, registry)
     recovery = TenantRecovery(app.services.tenant_records)
     app.tenants = (

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
+from agents import register
 from deeplens_streams.broker.topics import Message, Topic
 from deeplens_streams.services import Services
 from deeplens_streams.tenancy.registry import Registry
@@ -61,8 +62,7 @@ def registered(
 
         return keep
 
-    app = SimpleNamespace(agent=agent, tables=tables or {}, registry=registry)
-    publisher = SimpleNamespace(channel=lambda topic: topic, send=sender.send)
-    for module in modules:
-        module.register(app, services, publisher)
+    app: Any = SimpleNamespace(agent=agent, tables=tables or {})
+    publisher: Any = SimpleNamespace(channel=lambda topic: topic, send=sender.send)
+    register(modules, app, services, publisher, registry)
     return agents

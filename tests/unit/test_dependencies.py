@@ -54,3 +54,9 @@ def test_every_imported_package_is_declared() -> None:
         if not declared & {as_name(each) for each in installed.get(name, ())}
     }
     assert undeclared == {}
+
+
+def test_what_an_agent_needs_is_given_to_it() -> None:
+    """Nor for its types does one know the apps that run it: import-linter passes over those."""
+    for path in (ROOT / "agents").glob("*.py"):
+        assert "deeplens_streams.runtime" not in path.read_text(), path
