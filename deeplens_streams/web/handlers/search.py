@@ -3,7 +3,6 @@
 import asyncio
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
 
@@ -15,7 +14,6 @@ from deeplens_streams.client import models
 from deeplens_streams.concurrency import Turns
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
-    BadRequest,
     ExtractorUnavailable,
     ImageNotFound,
     ImageNotSearchable,
@@ -23,40 +21,21 @@ from deeplens_streams.errors import (
     VectorsUnavailable,
 )
 from deeplens_streams.features.base import ModelSpec
-from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.imaging.header import inspect
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
-from deeplens_streams.vectors.base import Hit, SearchFilter, VectorStore, has_thumbnail
+from deeplens_streams.vectors.base import Hit, VectorStore, has_thumbnail
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
-from deeplens_streams.web.forms import fields
-from deeplens_streams.web.forms.filters import parse_filters
-from deeplens_streams.web.forms.multipart import Form, read_form
+from deeplens_streams.web.forms.multipart import read_form
+from deeplens_streams.web.forms.search import FILE_FIELD, SearchForm
 from deeplens_streams.web.metrics import SEARCH_SECONDS
-from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import json_answer, success
 from models.events import utc_now
 
-FILE_FIELD: Final = "queryImage"
-
-
 #: Query pictures held in memory at once; more wait on the disk.
 MAX_IN_MEMORY: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """The form's fields, checked."""
-
-    tenant: str
-    model: ModelSpec
-    limit: int
-    threshold: float
-    #: None when the query is a picture.
-    image_id: str | None
-    where: SearchFilter
 
 
 async def search(request: web.Request) -> web.Response:
@@ -85,19 +64,19 @@ async def search(request: web.Request) -> web.Response:
     return json_answer(answer)
 
 
-async def _take(request: web.Request) -> tuple[_Query, npt.NDArray[np.float32]]:
+async def _take(request: web.Request) -> tuple[SearchForm, npt.NDArray[np.float32]]:
     """Read what is asked for, and the vector that is like it."""
     services, spool = request.app[CONTEXT].services, request.app[SPOOL]
     async with spool.open() as file:
         # It ends with the body: searches that wait for a model must not keep uploads out.
         with request.app[READING].turn(request.remote):
-            form = await read_form(
+            parts = await read_form(
                 request,
                 file_field=FILE_FIELD,
                 into=file,
                 max_bytes=services.settings.max_upload_bytes,
             )
-        query = _check(request, form, file)
+        query = SearchForm.read(request, parts, size=file.size, model=services.model)
         # A picture is kept as long as it waits; a stored image waits for no model.
         with request.app[QUERIES].turn() if query.image_id is None else nullcontext():
             await request.app[QUOTAS].search(query.tenant)
@@ -106,28 +85,6 @@ async def _take(request: web.Request) -> tuple[_Query, npt.NDArray[np.float32]]:
                 return query, await _stored_vector(services, engine, query, query.image_id)
             async with request.app[SEARCHES]:
                 return query, await _picture_vector(request, file)
-
-
-def _check(request: web.Request, form: Form, file: SpooledFile) -> _Query:
-    known = request.app[CONTEXT].services.model
-    tenant = tenant_of(request, form.one("tenantId", exact=True))
-    given_id = form.one("imageId")
-    if form.has_file == (given_id is not None):
-        raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or an 'imageId'.")
-    if form.has_file and file.size == 0:
-        raise BadRequest(f"The picture in the field {FILE_FIELD!r} is empty.")
-    image_id = None if given_id is None else check_image_id(given_id)
-    name = form.one("modelName")
-    if name is not None:
-        fields.check_model(name, known)
-    return _Query(
-        tenant=tenant,
-        model=known,
-        limit=fields.whole_number(form.one("limit"), "limit", default=10, low=1, high=100),
-        threshold=fields.number(form, "threshold", default=0.7, low=-1, high=1),
-        image_id=image_id,
-        where=parse_filters(form.one("filters"), exclude_image_id=image_id),
-    )
 
 
 def _engine(services: Services) -> VectorStore:
@@ -157,7 +114,7 @@ async def _picture_vector(request: web.Request, file: SpooledFile) -> npt.NDArra
 
 
 async def _stored_vector(
-    services: Services, engine: VectorStore, query: _Query, image_id: str
+    services: Services, engine: VectorStore, query: SearchForm, image_id: str
 ) -> npt.NDArray[np.float32]:
     with suppress(DamagedMetadata):  # its vector is its vector
         image = await services.storage.get_metadata(tenant=query.tenant, image_id=image_id)

@@ -1,8 +1,6 @@
 """``POST /api/v1/images/upload``: spool, check, store, answer."""
 
 import time
-from dataclasses import dataclass
-from typing import Final
 
 import structlog
 from aiohttp import web
@@ -31,19 +29,16 @@ from deeplens_streams.web.app_keys import (
 )
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms import fields
-from deeplens_streams.web.forms.multipart import Form, read_form
+from deeplens_streams.web.forms.multipart import read_form
+from deeplens_streams.web.forms.upload import FILE_FIELD, UploadForm
 from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
-from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import is_gone, json_answer, success
-from models.events import ProcessingOptions, new_event_id, utc_now
+from models.events import new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState
 
 log = structlog.get_logger()
-
-FILE_FIELD: Final = "file"
-URL_FIELD: Final = "url"
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -113,22 +108,18 @@ async def _take(request: web.Request) -> tuple[StoredImage, Accepted]:
     context, spool = request.app[CONTEXT], request.app[SPOOL]
     settings = context.services.settings
     async with spool.open() as file:
-        form = await read_form(
+        parts = await read_form(
             request, file_field=FILE_FIELD, into=file, max_bytes=settings.max_upload_bytes
         )
-        wishes = _check(request, form)
-        await request.app[QUOTAS].rate(wishes.tenant)
-        if (url := form.one(URL_FIELD)) is not None:
-            form.file_name = await _import(request, form, url, file)
-        _need_file(form, file, FILE_FIELD)
+        form = UploadForm.read(request, parts, model=context.services.model)
+        await request.app[QUOTAS].rate(form.tenant)
+        file_name = await _have_bytes(request, form, file)
         checksum, header = await file.finish(
-            lambda content: inspect(
-                content, max_pixels=settings.max_pixels, keep_gps=wishes.keep_gps
-            )
+            lambda content: inspect(content, max_pixels=settings.max_pixels, keep_gps=form.keep_gps)
         )
         image = _describe(
-            form=form,
-            wishes=wishes,
+            form,
+            file_name=fields.safe_file_name(file_name),
             header=header,
             size=file.size,
             checksum=checksum,
@@ -140,10 +131,21 @@ async def _take(request: web.Request) -> tuple[StoredImage, Accepted]:
         return image, await request.app[ACCEPTANCE].accept(image, file.content)
 
 
-async def _import(request: web.Request, form: Form, url: str, file: SpooledFile) -> str:
+async def _have_bytes(request: web.Request, form: UploadForm, file: SpooledFile) -> str:
+    """See to it that `file` has the image, sent or fetched; return what it is called."""
+    if form.url is not None:
+        return await _import(request, form, form.url, file)
+    if form.file_name is None:
+        raise BadRequest(f"The form has no picture; send one in the field {FILE_FIELD!r}.")
+    if file.size == 0:
+        raise BadRequest(f"The picture in the field {FILE_FIELD!r} is empty.")
+    return form.file_name
+
+
+async def _import(request: web.Request, form: UploadForm, url: str, file: SpooledFile) -> str:
     """Fetch the picture at `url`; return its name."""
     settings = request.app[CONTEXT].services.settings
-    if form.has_file:
+    if form.file_name is not None:
         raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or its address in 'url'.")
     if not settings.url_import:
         raise BadRequest(f"This system fetches no addresses; send the picture in {FILE_FIELD!r}.")
@@ -151,41 +153,10 @@ async def _import(request: web.Request, form: Form, url: str, file: SpooledFile)
         return await request.app[IMPORTER].fetch(url, pace, file)
 
 
-def _need_file(form: Form, file: SpooledFile, name: str) -> None:
-    if not form.has_file:
-        raise BadRequest(f"The form has no picture; send one in the field {name!r}.")
-    if file.size == 0:
-        raise BadRequest(f"The picture in the field {name!r} is empty.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    """The form's fields, checked."""
-
-    tenant: str
-    uploaded_by: str | None
-    tags: dict[str, str]
-    keep_gps: bool
-    options: ProcessingOptions
-
-
-def _check(request: web.Request, form: Form) -> _Wishes:
-    known = request.app[CONTEXT].services.model
-    return _Wishes(
-        tenant=tenant_of(request, form.one("tenantId", exact=True)),
-        uploaded_by=fields.plain_text(
-            form.one("uploadedBy"), "uploadedBy", limit=fields.MAX_UPLOADED_BY
-        ),
-        tags=fields.tags(form),
-        keep_gps=fields.boolean(form, "keepGps", default=False),
-        options=fields.processing_options(form, known),
-    )
-
-
 def _describe(
+    form: UploadForm,
     *,
-    form: Form,
-    wishes: _Wishes,
+    file_name: str,
     header: PictureHeader,
     size: int,
     checksum: str,
@@ -193,27 +164,26 @@ def _describe(
 ) -> StoredImage:
     """Return the metadata object of a picture that passed every check."""
     image_id, uploaded_at = new_image_id(), utc_now()
-    file_name = fields.safe_file_name(form.file_name or "")
     return StoredImage(
         imageId=image_id,
-        tenantId=wishes.tenant,
+        tenantId=form.tenant,
         correlationId=new_event_id(),
         fileName=file_name,
         originalKey=storage.original_key(
-            tenant=wishes.tenant,
+            tenant=form.tenant,
             image_id=image_id,
             uploaded_at=uploaded_at,
             format=header.format,
         ),
         thumbnailKey=storage.thumbnail_key(
-            tenant=wishes.tenant, image_id=image_id, uploaded_at=uploaded_at
+            tenant=form.tenant, image_id=image_id, uploaded_at=uploaded_at
         ),
         fileSize=size,
         contentType=header.content_type,
         checksumSha256=checksum,
         uploadedAt=uploaded_at,
         metadata=header.facts(file_name),
-        processingOptions=wishes.options,
-        tags=wishes.tags,
-        uploadedBy=wishes.uploaded_by,
+        processingOptions=form.options,
+        tags=form.tags,
+        uploadedBy=form.uploaded_by,
     )

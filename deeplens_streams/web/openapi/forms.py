@@ -3,8 +3,7 @@
 from typing import Final
 
 from deeplens_streams.json_schemas import IMAGE_ID, TENANT_ID, TIME, Schema, array, choice
-from deeplens_streams.web.forms import fields, filters
-from deeplens_streams.web.handlers import search, upload
+from deeplens_streams.web.forms import fields, filters, search, upload
 from deeplens_streams.web.openapi import parts
 
 _FILE: Final[Schema] = {
