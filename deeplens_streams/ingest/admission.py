@@ -27,7 +27,7 @@ class Backlog(Protocol):
         """Pictures a second; None while that is not known."""
 
 
-class Gate:
+class AdmissionControl:
     """Looked at before the first byte of an upload or a search is read."""
 
     def __init__(self, settings: Settings, backlog: Backlog) -> None:
@@ -43,7 +43,7 @@ class Gate:
             self._folders.append(settings.images_path)
 
     @contextmanager
-    def let_in(self, size: int | None) -> Iterator[None]:
+    def admit(self, size: int | None) -> Iterator[None]:
         """Let an upload of at most `size` bytes in, and keep room for it until its end.
 
         Parameters
@@ -65,8 +65,8 @@ class Gate:
             yield
 
     @contextmanager
-    def let_query_in(self, size: int | None) -> Iterator[None]:
-        """Let a search in, and keep room for its picture until its end; as `let_in`.
+    def admit_query(self, size: int | None) -> Iterator[None]:
+        """Let a search in, and keep room for its picture until its end; as `admit`.
 
         What is smaller than a block is not written, so that a search by a stored image is let in
         by a full disk, too.

@@ -19,7 +19,7 @@ GRACE_S: Final = 2.0
 SLOW_RATE: Final = 65_536
 
 
-class Pace:
+class BodyReader:
     """One body: how long it was waited for, and what came.
 
     Only waiting for the client counts. A client is not slow because our disk is.
@@ -101,15 +101,20 @@ class Pace:
             self._timeout.reschedule(_now())
 
 
-class Reading:
-    """What this process takes in: so many turns, in some of which a body is being read."""
+class BodyRateLimit:
+    """What this process takes in: so many turns, in some of which a body is being read.
+
+    Attributes
+    ----------
+    bodies : those that are being read.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.max_uploads
         self._limit_of_one = settings.max_uploads_per_address or settings.max_uploads
         self._least_rate = settings.min_upload_rate
         self._turns: Counter[str] = Counter()
-        self._paces: set[Pace] = set()
+        self.bodies: set[BodyReader] = set()
 
     @contextmanager
     def turn(self, address: str | None) -> Iterator[None]:
@@ -131,27 +136,27 @@ class Reading:
                 del self._turns[address]
 
     @contextmanager
-    def pace(self, address: str | None) -> Iterator[Pace]:
+    def reader(self, address: str | None) -> Iterator[BodyReader]:
         """Read a body within a turn of a client at `address`; only now it may make room."""
-        pace = Pace(address or "", self._least_rate)
-        self._paces.add(pace)
+        reader = BodyReader(address or "", self._least_rate)
+        self.bodies.add(reader)
         try:
-            yield pace
+            yield reader
         finally:
-            self._paces.discard(pace)
+            self.bodies.discard(reader)
 
     def _make_room(self, address: str) -> None:
         if self._turns[address] >= self._limit_of_one:
-            self._drop_slowest([each for each in self._paces if each.address == address])
+            self._drop_slowest([each for each in self.bodies if each.address == address])
         elif self._turns.total() >= self._limit:
-            self._drop_slowest(self._paces)
+            self._drop_slowest(self.bodies)
 
-    def _drop_slowest(self, paces: Collection[Pace]) -> None:
-        slow = [each for each in paces if each.waited_s >= GRACE_S and each.rate < SLOW_RATE]
+    def _drop_slowest(self, bodies: Collection[BodyReader]) -> None:
+        slow = [each for each in bodies if each.waited_s >= GRACE_S and each.rate < SLOW_RATE]
         if not slow:
             raise TooManyUploads
         slowest = min(slow, key=lambda each: each.rate)
-        self._paces.discard(slowest)
+        self.bodies.discard(slowest)
         slowest.give_way()
 
 

@@ -17,7 +17,7 @@ from yarl import URL
 from deeplens_streams import __version__
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import TooLarge, UploadTooSlow, UrlNotFetched, UrlRefused
-from deeplens_streams.ingest.body_rate import Pace
+from deeplens_streams.ingest.body_rate import BodyReader
 from deeplens_streams.ingest.private_networks import PublicSockets
 from deeplens_streams.ingest.spool import SpooledFile
 
@@ -36,7 +36,7 @@ _HEADERS: Final = {
 }
 
 
-class Importer:
+class ImageFetcher:
     """Fetches pictures for one process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -44,7 +44,7 @@ class Importer:
         # A name server that is silent keeps a thread for long: the loop's own are storage's.
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
 
-    async def fetch(self, text: str, pace: Pace, into: SpooledFile) -> str:
+    async def fetch(self, text: str, reader: BodyReader, into: SpooledFile) -> str:
         """Fetch the picture at the address `text` into `into`; return what its path calls it.
 
         Raises
@@ -63,7 +63,7 @@ class Importer:
                 asyncio.timeout(settings.url_import_timeout_s),
                 _session(sockets, _Resolver(self._threads)) as session,
             ):
-                await _follow(session, url, settings, pace, into)
+                await _follow(session, url, settings, reader, into)
         except UploadTooSlow:
             raise UrlNotFetched("The server of the picture's address sends too slowly.") from None
         except TimeoutError:
@@ -112,7 +112,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Keep the threads, which are the importer's."""
+        """Keep the threads, which are the fetcher's."""
 
 
 def _checked(text: str, settings: Settings, base: URL | None = None) -> URL:
@@ -147,24 +147,28 @@ def _session(sockets: PublicSockets, resolver: AbstractResolver) -> aiohttp.Clie
 
 
 async def _follow(
-    session: aiohttp.ClientSession, url: URL, settings: Settings, pace: Pace, into: SpooledFile
+    session: aiohttp.ClientSession,
+    url: URL,
+    settings: Settings,
+    reader: BodyReader,
+    into: SpooledFile,
 ) -> None:
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as response:
             if response.status not in _REDIRECTS:
-                return await _read(response, settings.max_upload_bytes, pace, into)
+                return await _read(response, settings.max_upload_bytes, reader, into)
             url = _checked(response.headers.get("Location", ""), settings, base=url)
     raise UrlRefused(f"The address redirects more than {MAX_REDIRECTS} times.")
 
 
 async def _read(
-    response: aiohttp.ClientResponse, max_bytes: int, pace: Pace, into: SpooledFile
+    response: aiohttp.ClientResponse, max_bytes: int, reader: BodyReader, into: SpooledFile
 ) -> None:
     if response.status != _OK:
         raise UrlNotFetched(f"The picture's address answers with status {response.status}.")
     if (response.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
-    while chunk := await pace.next_chunk(response.content):
+    while chunk := await reader.next_chunk(response.content):
         into.take(chunk)
         if into.size > max_bytes:
             raise _too_large(max_bytes)

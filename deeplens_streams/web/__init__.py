@@ -11,9 +11,9 @@ from aiohttp import web
 from deeplens_streams.client import models
 from deeplens_streams.config import Settings
 from deeplens_streams.ingest.acceptance import UploadAcceptance
-from deeplens_streams.ingest.admission import Gate
-from deeplens_streams.ingest.body_rate import Reading
-from deeplens_streams.ingest.fetcher import Importer
+from deeplens_streams.ingest.admission import AdmissionControl
+from deeplens_streams.ingest.body_rate import BodyRateLimit
+from deeplens_streams.ingest.fetcher import ImageFetcher
 from deeplens_streams.ingest.spool import Spool
 from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from deeplens_streams.status.estimates import Estimates
@@ -22,17 +22,17 @@ from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import (
     ACCEPTANCE,
+    ADMISSION,
+    BODY_RATE,
     CONTEXT,
     DOWNLOADS,
     ESTIMATES,
+    FETCHER,
     FOLLOWERS,
-    GATE,
     HEALTH,
-    IMPORTER,
     QUERIES,
     QUOTAS,
     READINESS,
-    READING,
     SEARCHES,
     SOCKETS,
     SPOOL,
@@ -229,15 +229,15 @@ def server_options(settings: Settings) -> dict[str, Any]:
 def register(web_app: web.Application, context: WebContext) -> None:
     """Add every route of the api role, before the application starts."""
     settings, estimates = context.services.settings, Estimates()
-    spool, importer = Spool(settings.spool_path), Importer(settings)
+    spool, fetcher = Spool(settings.spool_path), ImageFetcher(settings)
     web_app[CONTEXT] = context
     web_app[SPOOL] = spool
     web_app[ESTIMATES] = estimates
-    web_app[GATE] = Gate(settings, context.backlog)
+    web_app[ADMISSION] = AdmissionControl(settings, context.backlog)
     acceptance = web_app[ACCEPTANCE] = upload_acceptance(context)
     web_app[QUOTAS] = context.quotas
-    web_app[READING] = Reading(settings)
-    web_app[IMPORTER] = importer
+    web_app[BODY_RATE] = BodyRateLimit(settings)
+    web_app[FETCHER] = fetcher
     web_app[SOCKETS] = set()
     web_app[FOLLOWERS] = status_socket.turns(settings)
     web_app[DOWNLOADS] = content.turns(settings)
@@ -254,7 +254,7 @@ def register(web_app: web.Application, context: WebContext) -> None:
 
     async def stop(_app: web.Application) -> None:
         await acceptance.close()
-        importer.close()
+        fetcher.close()
         spool.close()
 
     web_app.on_startup.append(start)

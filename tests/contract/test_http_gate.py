@@ -59,11 +59,11 @@ def test_uploads_under_way_count_against_the_reserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None, free: int
 ) -> None:
     settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
-    door = admission.Gate(settings, Pressure())
+    door = admission.AdmissionControl(settings, Pressure())
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**9, 0, free))
-    with door.let_in(size), pytest.raises(StorageFull), door.let_in(1):
+    with door.admit(size), pytest.raises(StorageFull), door.admit(1):
         pass
-    with door.let_in(size):
+    with door.admit(size):
         pass
 
 
@@ -93,13 +93,13 @@ def test_searches_and_uploads_count_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(data_dir=tmp_path, disk_reserve_bytes=1000, max_upload_bytes=10_000_000)
-    door = admission.Gate(settings, Pressure())
+    door = admission.AdmissionControl(settings, Pressure())
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**9, 0, 10_001_000))
-    with door.let_query_in(None), pytest.raises(StorageFull), door.let_in(1):
+    with door.admit_query(None), pytest.raises(StorageFull), door.admit(1):
         pass
-    with door.let_in(None), pytest.raises(StorageFull), door.let_query_in(1_000_000):
+    with door.admit(None), pytest.raises(StorageFull), door.admit_query(1_000_000):
         pass
-    with door.let_query_in(None), door.let_query_in(1000):
+    with door.admit_query(None), door.admit_query(1000):
         pass
 
 

@@ -45,9 +45,9 @@ async def test_in_a_body(
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
     writer.write(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")
     writer.write(FORM[:sent])
-    await until(lambda: len(served.reading._paces) == 1)
+    await until(lambda: len(served.body_rate.bodies) == 1)
     await leave(writer, at_once=at_once)
-    await until(lambda: not served.reading._paces and not served.spooled)
+    await until(lambda: not served.body_rate.bodies and not served.spooled)
     # What is answered now is answered behind it.
     assert (await served.upload(ROCKET))["success"]
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []

@@ -51,7 +51,7 @@ async def drip(
 async def slow_clients(served: Web, count: int) -> AsyncIterator[list[asyncio.Task[Any]]]:
     """Have `count` slow clients send; when this begins, all of them are being read."""
     tasks = [asyncio.create_task(drip(served)) for _ in range(count)]
-    under_way = served.reading._paces
+    under_way = served.body_rate.bodies
     try:
         await until(lambda: len(under_way) == count)
         yield tasks
@@ -71,7 +71,7 @@ async def test_two_hundred_slow_clients(tmp_path: Path, monkeypatch: pytest.Monk
             assert (status, answer["errorCode"]) == (408, "UPLOAD_TOO_SLOW")
             assert answer.keys() == models.Upload.blank().keys()
         await until(lambda: not served.spooled)
-        assert not served.reading._paces
+        assert not served.body_rate.bodies
 
 
 async def test_where_all_turns_are_taken_the_slowest_make_room(
@@ -80,7 +80,9 @@ async def test_where_all_turns_are_taken_the_slowest_make_room(
     monkeypatch.setattr(body_rate, "GRACE_S", 0.0)
     monkeypatch.setattr(body_rate, "WINDOW_S", 3600.0)
     async with running(tmp_path, max_uploads=10) as served, slow_clients(served, 10) as slow:
-        await until(lambda: all(each.rate < body_rate.SLOW_RATE for each in served.reading._paces))
+        await until(
+            lambda: all(each.rate < body_rate.SLOW_RATE for each in served.body_rate.bodies)
+        )
         for _ in range(3):
             await served.upload(ROCKET, skipDuplicateCheck="true")
         await until(lambda: any(each.done() for each in slow))
@@ -138,7 +140,7 @@ async def test_a_body_makes_room_where_others_wait_for_storage(
         first = asyncio.create_task(served.upload(ROCKET, tenantId="a"))
         await until(lambda: waiting == 1)
         async with slow_clients(served, 1) as (slow,):
-            await until(lambda: all(e.rate < body_rate.SLOW_RATE for e in served.reading._paces))
+            await until(lambda: all(e.rate < body_rate.SLOW_RATE for e in served.body_rate.bodies))
             await served.upload(ROCKET)
             status, answer = await slow
             assert (status, answer["errorCode"]) == (429, "TOO_MANY_UPLOADS")

@@ -576,7 +576,7 @@ async def test_a_tenant_over_its_rate_has_nothing_fetched(
         fetched.append(url)
         raise UrlNotFetched
 
-    monkeypatch.setattr(fetcher.Importer, "fetch", fetch)
+    monkeypatch.setattr(fetcher.ImageFetcher, "fetch", fetch)
     async with running(tmp_path, url_import=True, tenant_uploads_per_minute=2) as served:
         for _ in range(7):  # no two minutes have room for so many
             made = form(None, tenantId=TENANT, url="https://pictures.example/a.jpg")

@@ -23,7 +23,7 @@ from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import DeepLensError, RowMoving
 from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.ingest.acceptance import UploadAcceptance
-from deeplens_streams.ingest.body_rate import Reading
+from deeplens_streams.ingest.body_rate import BodyRateLimit
 from deeplens_streams.ingest.timings import Timings
 from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
 from deeplens_streams.interactive_queries.sources import TableInfo
@@ -50,7 +50,7 @@ from deeplens_streams.web import (
     register,
     server_options,
 )
-from deeplens_streams.web.app_keys import ACCEPTANCE, CONTEXT, READING
+from deeplens_streams.web.app_keys import ACCEPTANCE, BODY_RATE, CONTEXT
 from models.events import utc_now
 from models.status import Ending, ImageRow, Step, StepReport, StepStatus
 from models.tenants import (
@@ -309,9 +309,9 @@ class Web:
         self.acceptance.timings = self.acceptance.duplicates.timings = Timings(**seconds)
 
     @property
-    def reading(self) -> Reading:
+    def body_rate(self) -> BodyRateLimit:
         """The bodies that are being read."""
-        return self.client.app[READING]
+        return self.client.app[BODY_RATE]
 
     @property
     def spooled(self) -> list[Path]:

@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from deeplens_streams.errors import BadRequest, TooLarge
 from deeplens_streams.ingest.spool import SpooledFile
 from deeplens_streams.request_body import body_faults
-from deeplens_streams.web.app_keys import READING
+from deeplens_streams.web.app_keys import BODY_RATE
 
 #: Parts of one form, at the most; 32 tags and every field leave plenty of room.
 MAX_PARTS: Final = 100
@@ -86,25 +86,25 @@ async def read_form(
     TooLarge
         The picture has more than `max_bytes`; reading stops there.
     UploadTooSlow, TooManyUploads
-        As `Reading` says.
+        As `BodyRateLimit` says.
     """
     if (request.content_length or 0) > max_bytes + _MAX_OTHER_BYTES:
         raise _too_large(max_bytes)
-    reader = _Reader(_boundary(request, file_field), file_field, into)
+    parts = _Reader(_boundary(request, file_field), file_field, into)
     received = 0
     try:
-        with body_faults(), request.app[READING].pace(request.remote) as pace:
-            while chunk := await pace.next_chunk(request.content):
+        with body_faults(), request.app[BODY_RATE].reader(request.remote) as reader:
+            while chunk := await reader.next_chunk(request.content):
                 received += len(chunk)
-                reader.feed(chunk)
+                parts.feed(chunk)
                 if into.size > max_bytes or received > max_bytes + _MAX_OTHER_BYTES:
                     raise _too_large(max_bytes)
                 await into.settle()
     except FormParserError as error:
         raise BadRequest("The form in the request's body is malformed.") from error
-    if not reader.ended:
+    if not parts.ended:
         raise BadRequest("The form in the request's body ends early; send it whole.")
-    return reader.form
+    return parts.form
 
 
 def _too_large(max_bytes: int) -> TooLarge:

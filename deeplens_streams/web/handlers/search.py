@@ -27,7 +27,15 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.vectors.base import Hit, VectorStore, has_thumbnail
 from deeplens_streams.web import links
-from deeplens_streams.web.app_keys import CONTEXT, GATE, QUERIES, QUOTAS, READING, SEARCHES, SPOOL
+from deeplens_streams.web.app_keys import (
+    ADMISSION,
+    BODY_RATE,
+    CONTEXT,
+    QUERIES,
+    QUOTAS,
+    SEARCHES,
+    SPOOL,
+)
 from deeplens_streams.web.forms.multipart import read_form
 from deeplens_streams.web.forms.search import FILE_FIELD, SearchForm
 from deeplens_streams.web.metrics import SEARCH_SECONDS
@@ -40,7 +48,7 @@ MAX_IN_MEMORY: Final = 8
 
 async def search(request: web.Request) -> web.Response:
     started = time.perf_counter()
-    with request.app[GATE].let_query_in(request.content_length):
+    with request.app[ADMISSION].admit_query(request.content_length):
         query, vector = await _take(request)
     hits = await _engine(request.app[CONTEXT].services).search(
         vector,
@@ -69,7 +77,7 @@ async def _take(request: web.Request) -> tuple[SearchForm, npt.NDArray[np.float3
     services, spool = request.app[CONTEXT].services, request.app[SPOOL]
     async with spool.open() as file:
         # It ends with the body: searches that wait for a model must not keep uploads out.
-        with request.app[READING].turn(request.remote):
+        with request.app[BODY_RATE].turn(request.remote):
             parts = await read_form(
                 request,
                 file_field=FILE_FIELD,

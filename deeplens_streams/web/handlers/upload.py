@@ -19,12 +19,12 @@ from deeplens_streams.storage.base import ImageStorage
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import (
     ACCEPTANCE,
+    ADMISSION,
+    BODY_RATE,
     CONTEXT,
     ESTIMATES,
-    GATE,
-    IMPORTER,
+    FETCHER,
     QUOTAS,
-    READING,
     SPOOL,
 )
 from deeplens_streams.web.context import WebContext
@@ -47,8 +47,8 @@ async def upload(request: web.Request) -> web.Response:
     try:
         # To its end: what waits for a thread, for room or for storage is taken in, too.
         with (
-            request.app[GATE].let_in(request.content_length),
-            request.app[READING].turn(request.remote),
+            request.app[ADMISSION].admit(request.content_length),
+            request.app[BODY_RATE].turn(request.remote),
         ):
             image, accepted = await _take(request)
     except DeepLensError as error:
@@ -149,8 +149,8 @@ async def _import(request: web.Request, form: UploadForm, url: str, file: Spoole
         raise BadRequest(f"Send either a picture in {FILE_FIELD!r} or its address in 'url'.")
     if not settings.url_import:
         raise BadRequest(f"This system fetches no addresses; send the picture in {FILE_FIELD!r}.")
-    with request.app[READING].pace(request.remote) as pace:
-        return await request.app[IMPORTER].fetch(url, pace, file)
+    with request.app[BODY_RATE].reader(request.remote) as reader:
+        return await request.app[FETCHER].fetch(url, reader, file)
 
 
 def _describe(
