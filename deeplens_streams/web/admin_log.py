@@ -11,7 +11,7 @@ from aiohttp import web
 from deeplens_streams.client import models
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.forms.fields import whole_number
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, INTERNAL, Caller, Route, route_of
 from deeplens_streams.web.responses import Handler, as_ours, json_answer, request_id, success
 from models.admin import AdminAction
@@ -28,10 +28,9 @@ _ENTRY: Final[web.RequestKey[AdminAction]] = web.RequestKey("deeplens_admin_acti
 
 async def listing(request: web.Request) -> web.Response:
     """Answer what operators did, newest first."""
-    query = request.query
-    limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
+    asked = PageQuery.read(request.query)
     actions = request.app[CONTEXT].services.actions
-    page = await actions.page(limit=limit, cursor=query.get("cursor") or None)
+    page = await actions.page(limit=asked.limit, cursor=asked.cursor)
     answer = {
         **success(models.AdminActions),
         "actions": [each.known_fields() for each in page.actions],

@@ -25,8 +25,8 @@ from deeplens_streams.storage.dead_letters import LetterPage
 from deeplens_streams.timestamps import parse_time
 from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import flag, read_body, text
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.letters import DeadLetter, LetterState
@@ -65,13 +65,8 @@ class _Filter:
 
 async def listing(request: web.Request) -> web.Response:
     """Answer a tenant's dead letters, newest first."""
-    query = request.query
-    page = await _page(
-        request,
-        _filter(request, query.get),
-        limit=whole_number(query.get("limit"), "limit", default=50, low=1, high=200),
-        cursor=query.get("cursor"),
-    )
+    wanted, asked = _filter(request, request.query.get), PageQuery.read(request.query)
+    page = await _page(request, wanted, limit=asked.limit, cursor=asked.cursor)
     answer = {
         **success(models.LetterPage),
         "deadLetters": [_summary(letter) for letter in page.letters],

@@ -10,7 +10,7 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.forms.fields import whole_number
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound, tenant_of
 from deeplens_streams.web.responses import json_answer, success
@@ -72,16 +72,17 @@ async def listing(request: web.Request) -> web.Response:
     """Answer a tenant's images, newest first; with a status, those that have it now."""
     context, query = request.app[CONTEXT], request.query
     tenant = tenant_of(request, query.get("tenantId"))
-    limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
-    cursor = query.get("cursor") or None
+    asked = PageQuery.read(query)
     wanted = _wanted_state(query.get("status"))
     if wanted is None:
-        page = await context.services.storage.list_images(tenant=tenant, limit=limit, cursor=cursor)
+        page = await context.services.storage.list_images(
+            tenant=tenant, limit=asked.limit, cursor=asked.cursor
+        )
         states = await _states(page.images, context)
         found = [image_object(image, states.get(image.imageId)) for image in page.images]
         after = page.cursor
     else:
-        found, after = await _walk(context, tenant, wanted, limit, cursor)
+        found, after = await _walk(context, tenant, wanted, asked.limit, asked.cursor)
     return json_answer({**success(models.ImagePage), "images": found, "nextCursor": after})
 
 

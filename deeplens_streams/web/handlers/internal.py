@@ -9,8 +9,8 @@ from deeplens_streams.client import models
 from deeplens_streams.errors import BadRequest, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.forms.fields import whole_number
 from deeplens_streams.web.forms.json_body import read_raw
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.handlers import tables
 from deeplens_streams.web.responses import json_answer, success
 
@@ -22,7 +22,7 @@ async def share(request: web.Request) -> web.Response:
     """Answer what this worker holds of a table."""
     source = request.app[CONTEXT].tables
     name = tables.table_name(request, source)
-    limit = whole_number(request.query.get("limit"), "limit", default=50, low=1, high=200)
+    limit = PageQuery.read(request.query).limit
     found = await source.local_share(name, limit=limit, after=tables.asked_after(request, name))
     return json_answer({**success(models.HeldShareAnswer), "share": found.to_wire()})
 

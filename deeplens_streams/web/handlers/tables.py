@@ -9,7 +9,7 @@ from deeplens_streams.errors import TableNotFound, TableRowNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.interactive_queries.sources import TableInfo, TableSource
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.forms.fields import whole_number
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.handlers import pages
 from deeplens_streams.web.responses import json_answer, success
 from models.tables import PartitionState
@@ -43,7 +43,7 @@ async def page(request: web.Request) -> web.Response:
         return pages.tables_page(request)
     context, query = request.app[CONTEXT], request.query
     name = table_name(request, context.tables)
-    limit = whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
+    limit = PageQuery.read(query).limit
     found = await context.tables.page(name, limit=limit, after=asked_after(request, name))
     missing = [each.partition for each in found.partitions if each.state in _NOT_READ]
     answer = {

@@ -16,8 +16,8 @@ from deeplens_streams.tenancy import api_keys
 from deeplens_streams.web import admin_log, provision
 from deeplens_streams.web.app_keys import CONTEXT, QUOTAS
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.forms import fields
 from deeplens_streams.web.forms.json_body import allow_only, read_body, whole
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.handlers.api_keys import living
 from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import json_answer, success
@@ -74,8 +74,8 @@ async def listing(request: web.Request) -> web.Response:
     """Answer tenants by ID."""
     context, query = request.app[CONTEXT], request.query
     await context.registry.ready()
-    limit = fields.whole_number(query.get("limit"), "limit", default=50, low=1, high=200)
-    after = query.get("cursor") or ""
+    asked = PageQuery.read(query)
+    limit, after = asked.limit, asked.cursor or ""
     rows = [row for row in context.registry.tenants() if row.tenantId > after]
     answer = {
         **success(models.TenantPage),

@@ -14,6 +14,7 @@ from deeplens_streams.storage.trash_entries import TrashEntry
 from deeplens_streams.web.admin_log import about, came_of
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import truth, whole_number
+from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.responses import json_answer, request_id, success
 
 #: Things that one request removes, at the most; then it says that there is more.
@@ -30,10 +31,13 @@ async def listing(request: web.Request) -> web.Response:
     """Answer what is kept of a tenant, or of all."""
     query = request.query
     tenant = query.get("tenantId")
+    if tenant is not None:
+        check_tenant_id(tenant)
+    asked = PageQuery.read(query)
     page = await request.app[CONTEXT].services.trash.page(
-        tenant=None if tenant is None else check_tenant_id(tenant),
-        limit=whole_number(query.get("limit"), "limit", default=50, low=1, high=200),
-        cursor=query.get("cursor") or None,
+        tenant=tenant,
+        limit=asked.limit,
+        cursor=asked.cursor,
     )
     entries = [_shown(entry) for entry in page.entries]
     return json_answer({**success(models.TrashPage), "entries": entries, "nextCursor": page.cursor})

@@ -73,7 +73,7 @@ OPERATIONS: Final = (
                 Parameter(name=name, schema=schema, description="Only these.")
                 for name, schema in _FILTERS.items()
             ),
-            parts.limit(50, 200),
+            parts.LIMIT,
             parts.CONTINUE,
         ),
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),

@@ -122,7 +122,7 @@ OPERATIONS: Final = (
                 schema=TENANT_ID,
                 description="Whose; needed where the key names none.",
             ),
-            parts.limit(50, 200),
+            parts.LIMIT,
             parts.CONTINUE,
             Parameter(
                 name="status",

@@ -22,6 +22,7 @@ from deeplens_streams.json_schemas import (
     TENANT_ID,
     Schema,
 )
+from deeplens_streams.web.forms.page import DEFAULT_LIMIT, MAX_LIMIT
 from deeplens_streams.web.openapi.operation import Parameter
 
 Errors = tuple[type[DeepLensError], ...]
@@ -57,7 +58,9 @@ ONE_IMAGE: Final[Errors] = (InvalidImageId, InvalidTenantId, ImageNotFound, Stor
 JSON_BODY: Final[Errors] = (BadRequest, TooLarge, UploadTooSlow)
 
 
-def limit(default: int, high: int) -> Parameter:
-    """Return the parameter that says how long a page may be."""
-    schema = {"type": "integer", "minimum": 1, "maximum": high, "default": default}
-    return Parameter(name="limit", schema=schema, description="Up to so many.")
+#: How long a page may be.
+LIMIT: Final = Parameter(
+    name="limit",
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    description="Up to so many.",
+)

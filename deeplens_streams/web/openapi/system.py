@@ -89,7 +89,7 @@ OPERATIONS: Final = (
         name="getHeldShare",
         tag="internal",
         summary="Between workers: what this one holds of a table",
-        parameters=(_TABLE, parts.limit(50, 200), _AFTER),
+        parameters=(_TABLE, parts.LIMIT, _AFTER),
         errors=(InvalidImageId, TableNotFound),
     ),
     Operation(
@@ -114,7 +114,7 @@ OPERATIONS: Final = (
         summary="A table's partitions and some of its rows, of every worker, in key order",
         details="`complete` is false while some partition's owner is changing, does not answer or "
         "recovers it; its rows are missing then. `rows` are the values of `keys`.",
-        parameters=(_TABLE, parts.limit(50, 200), _AFTER),
+        parameters=(_TABLE, parts.LIMIT, _AFTER),
         answers=_PAGE_TOO,
         errors=(InvalidImageId, TableNotFound),
     ),

@@ -81,7 +81,7 @@ _OPERATIONS: Final = (
         name="listTenants",
         tag=_TAG,
         summary="List tenants by ID",
-        parameters=(parts.limit(50, 200), parts.CONTINUE),
+        parameters=(parts.LIMIT, parts.CONTINUE),
         errors=(BadRequest, *parts.REGISTRY),
     ),
     Operation(
@@ -143,7 +143,7 @@ _OPERATIONS: Final = (
         name="listAdminActions",
         tag="admin",
         summary="What operators did, newest first",
-        parameters=(parts.limit(50, 200), parts.CONTINUE),
+        parameters=(parts.LIMIT, parts.CONTINUE),
         errors=(BadRequest, *parts.STORAGE),
     ),
 )

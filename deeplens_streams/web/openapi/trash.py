@@ -28,7 +28,7 @@ OPERATIONS: Final = (
         name="listTrash",
         tag=_TAG,
         summary="What repairs took away, and is kept for a while",
-        parameters=(_TENANT, parts.limit(50, 200), parts.CONTINUE),
+        parameters=(_TENANT, parts.LIMIT, parts.CONTINUE),
         errors=(BadRequest, InvalidTenantId, *parts.STORAGE),
     ),
     Operation(
