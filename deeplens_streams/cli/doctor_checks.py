@@ -30,7 +30,7 @@ from deeplens_streams.features.base import Installed, Seed
 from deeplens_streams.features.kept_model import kept_model
 from deeplens_streams.features.models import choose_model, named
 from deeplens_streams.features.weights import find_weights
-from deeplens_streams.host.listening import require_port
+from deeplens_streams.host.ports import require_port
 
 #: ``ok``, ``warn`` (a default copes with it) or ``fail``; and a sentence.
 Result = tuple[str, str]

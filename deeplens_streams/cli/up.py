@@ -16,7 +16,7 @@ from deeplens_streams.cli.startup_progress import Steps
 from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError
 from deeplens_streams.host.folder_lock import FolderLock
-from deeplens_streams.host.listening import LEFT_BEHIND_S, require_port
+from deeplens_streams.host.ports import LEFT_BEHIND_S, require_port
 
 _PARENT_POLL_S = 0.5
 

@@ -1,13 +1,20 @@
-"""Free ports on loopback, and the ones that were used last time."""
+"""Ports: whether a server can listen there, free ones, and those that were used last time."""
 
 import contextlib
 import json
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplens_streams.config import Settings
+from deeplens_streams.errors import ConfigurationError
+
 #: In Kafka's folder, where the ports stand.
 PORTS = "ports.json"
+#: Seconds that the sockets of a process have to close which was killed a moment ago.
+LEFT_BEHIND_S = 5.0
+_POLL_S = 0.1
 
 
 class Ports(NamedTuple):
@@ -19,17 +26,45 @@ class Ports(NamedTuple):
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Tell whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    try:
+        _try_to_listen(host, port)
+    except (OSError, OverflowError):  # the latter of a number that is no port
+        return False
+    return True
+
+
+def require_port(settings: Settings, hint: str, *, patience_s: float = 0.0) -> None:
+    """Raise `ConfigurationError` unless the web server can listen where it is to.
+
+    Parameters
+    ----------
+    hint : what sets another port.
+    patience_s : seconds that whoever listens there has to end.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _try_to_listen(settings.web_host, settings.web_port)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise ConfigurationError(
+                    f"Port {settings.web_port} on {settings.web_host} cannot be used "
+                    f"({(error.strerror or str(error)).lower()}); choose another with {hint}."
+                ) from None
+        time.sleep(_POLL_S)
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Listen for a moment; raises the `OSError` that a server would have."""
+    family, kind, _, _, address = socket.getaddrinfo(
+        host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind) as probe:
         # As servers do: connections that linger from the last one are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            # Two binds with that option may succeed; two listeners may not.
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
+        probe.bind((address[0], port, *address[2:]))
+        # Two binds with that option may succeed; two listeners may not.
+        probe.listen(1)
 
 
 def free_port() -> int:

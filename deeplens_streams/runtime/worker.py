@@ -23,7 +23,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import BrokerUnavailable, ConfigurationError, DeepLensError
 from deeplens_streams.host.disk_usage import DiskUsage
 from deeplens_streams.host.folder_lock import FolderLock
-from deeplens_streams.host.listening import LEFT_BEHIND_S, require_port
+from deeplens_streams.host.ports import LEFT_BEHIND_S, require_port
 from deeplens_streams.logs import logging_config
 from deeplens_streams.services import Services
 

@@ -15,7 +15,7 @@ import pytest
 from deeplens_streams.config import load_settings
 from deeplens_streams.errors import ConfigurationError
 from deeplens_streams.host.folder_lock import FolderInUse, FolderLock
-from deeplens_streams.host.listening import require_port
+from deeplens_streams.host.ports import require_port
 
 #: Takes the lock, hands it to a child of its own, says who both are, and waits to be killed.
 OWNER = """
