@@ -97,7 +97,7 @@ class Lease:
                 raise BackupRefused("Another deeplens backup has taken this one's place.")
             self._said = said
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         if await self._blobs.get(_RUNNING_KEY, action=_ACTION) == self._said:
             await self._blobs.delete(_RUNNING_KEY, action=_ACTION)
 

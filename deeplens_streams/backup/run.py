@@ -79,7 +79,7 @@ async def back_up(
             finally:
                 catalogue.close()
     finally:
-        await lease.give_back()
+        await lease.release()
 
 
 async def _require_backup(target: Blobs) -> None:

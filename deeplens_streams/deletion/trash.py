@@ -65,7 +65,7 @@ def _check_key(entry: TrashEntry) -> None:
         if said.kind == TrashKind.POINTER and object_keys.read_pointer_key(said.key) is not None:
             return
         object_keys.check_key(tenant=said.tenantId, key=said.key)
-    except (object_keys.InvalidKey, ValueError):
+    except (object_keys.InvalidObjectKey, ValueError):
         raise TrashDamaged from None
 
 

@@ -6,7 +6,7 @@ from typing import Final
 _malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
-def give_back() -> None:
+def trim() -> None:
     """Give back what is free; another C library does that by itself, or not at all."""
     if _malloc_trim is not None:
         _malloc_trim(0)

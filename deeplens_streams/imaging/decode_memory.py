@@ -119,7 +119,7 @@ class DecodingBudget:
             yield
         finally:
             if wanted >= _LARGE:
-                malloc.give_back()
+                malloc.trim()
             with self._changed:
                 self._free += wanted
                 self._changed.notify()

@@ -56,7 +56,7 @@ class TrashEntries:
         """Return what an ID stands for, or None if it is not there, or cannot be read."""
         try:
             return await self._read(trash_keys.key_of(entry_id))
-        except object_keys.InvalidKey:
+        except object_keys.InvalidObjectKey:
             return None
 
     async def page(
@@ -131,7 +131,7 @@ def _place(cursor: str | None, tenant: str | None) -> str | None:
         return None
     try:
         key = trash_keys.key_of(cursor)
-    except object_keys.InvalidKey:
+    except object_keys.InvalidObjectKey:
         raise BadRequest("The cursor is none that an earlier answer gave.") from None
     if tenant is not None and not key.startswith(f"{object_keys.trash_folder(tenant)}/"):
         raise BadRequest("The cursor is of another tenant's trash.")

@@ -36,7 +36,7 @@ from deeplens_streams.storage.image_objects import (
     pointer_of,
 )
 from deeplens_streams.storage.inventory import Inventory
-from deeplens_streams.storage.object_keys import InvalidKey, day_of
+from deeplens_streams.storage.object_keys import InvalidObjectKey, day_of
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from models.deletion import TenantPurge
@@ -133,7 +133,7 @@ async def test_a_picture_is_stored_whole(
 async def test_a_picture_lies_where_its_tenant_is(storage: ImageStorage, source: Path) -> None:
     stored = image(storage)
     stored.tenantId = "acmecorp"
-    with pytest.raises(InvalidKey):
+    with pytest.raises(InvalidObjectKey):
         await storage.put_image(stored, source)
     assert await storage.find(stored.imageId) is None
 
@@ -215,7 +215,7 @@ async def test_all_that_a_tenant_has_goes_by_its_keys(
     assert await storage.find(theirs.imageId) is not None
     (other, *_) = [each async for each in storage.walk_keys(tenant="acme")]
     for bad in (other, "acme-corp/../acme/original/x", "acme-corp/x", "index/x", ".ping", ""):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidObjectKey):
             await storage.remove_listed(tenant="acme-corp", key=bad)
 
 
@@ -323,11 +323,11 @@ async def test_a_key_belongs_to_one_tenant(storage: ImageStorage, source: Path) 
     stored = image(storage)
     await storage.put_image(stored, source)
     for tenant in ("acmecorp", "acme", "index"):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidObjectKey):
             await storage.get(tenant=tenant, key=stored.originalKey)
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidObjectKey):
             await storage.delete_object(tenant=tenant, key=stored.originalKey)
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidObjectKey):
             [chunk async for chunk in storage.stream(tenant=tenant, key=stored.originalKey)]
 
 
@@ -351,7 +351,7 @@ async def test_a_key_belongs_to_one_tenant(storage: ImageStorage, source: Path) 
 async def test_a_key_of_another_shape_is_refused(storage: ImageStorage, key: str) -> None:
     key = key.format(uuid=uuid.uuid4())
     for call in (storage.get, storage.size, storage.delete_object):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidObjectKey):
             await call(tenant="acme-corp", key=key)
 
 
@@ -483,7 +483,7 @@ async def test_a_tenant_may_be_called_index(storage: ImageStorage) -> None:
     found = await storage.find(theirs.imageId)
     assert found is not None
     assert found.tenantId == "index"
-    with pytest.raises(InvalidKey):
+    with pytest.raises(InvalidObjectKey):
         await storage.get(tenant="index", key=f"index/{bare_uuid(ours.imageId)}")
 
 

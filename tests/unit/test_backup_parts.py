@@ -120,5 +120,5 @@ async def test_a_lease_is_taken_from_the_dead_alone(
     await lease.take()
     with pytest.raises(BackupRefused, match="Another"):
         await Lease(blobs).take()
-    await lease.give_back()
+    await lease.release()
     await Lease(blobs).take()

@@ -25,7 +25,7 @@ from deeplens_streams.storage.blobs.group_sync import Steps
 from deeplens_streams.storage.blobs.local import LocalBlobs
 from deeplens_streams.storage.blobs.store import Blobs, Write
 from deeplens_streams.storage.images import ObjectImages
-from deeplens_streams.storage.object_keys import InvalidKey
+from deeplens_streams.storage.object_keys import InvalidObjectKey
 from tests.support.stored_images import image
 
 
@@ -168,7 +168,7 @@ async def test_what_a_killed_write_left_is_found_and_removed(
     assert datetime.now(UTC) - at < timedelta(minutes=1)
     assert await storage.tenants() == ["acme-corp"]
     assert [each async for each in storage.walk_keys(tenant="acme-corp")] == [left]
-    with pytest.raises(InvalidKey):
+    with pytest.raises(InvalidObjectKey):
         await storage.remove_listed(tenant="acme", key=left)
     await storage.remove_listed(tenant="acme-corp", key=left)
     await storage.remove_listed(tenant="acme-corp", key=left)

@@ -89,7 +89,7 @@ def test_a_made_up_cursor_is_refused(text: str) -> None:
 
 @given(st.text())
 def test_no_text_is_a_key_by_chance(text: str) -> None:
-    with pytest.raises(object_keys.InvalidKey):
+    with pytest.raises(object_keys.InvalidObjectKey):
         object_keys.check_key(tenant="acme", key=f"acme/{text}")
 
 

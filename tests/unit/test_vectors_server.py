@@ -19,7 +19,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import new_image_id
 from deeplens_streams.vectors import VectorPoint
-from deeplens_streams.vectors.qdrant.client import Exists, Missing, connect
+from deeplens_streams.vectors.qdrant.client import CollectionExists, CollectionMissing, connect
 from deeplens_streams.vectors.qdrant.store import ServerVectors
 
 HERE: dict[str, Any] = {"tenant": "acme-corp", "model": "resnet50"}
@@ -93,7 +93,7 @@ async def test_trouble_is_never_an_empty_success(
         assert text not in caught.value.message
         if expected is VectorsUnavailable:
             assert str(caught.value.__cause__) == f"HTTP {status}: {text}"
-            assert not isinstance(caught.value, Missing | Exists)
+            assert not isinstance(caught.value, CollectionMissing | CollectionExists)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])

@@ -78,7 +78,7 @@ from deeplens_streams.storage.object_keys.letters import (
 )
 from deeplens_streams.storage.object_keys.shapes import (
     MS_LIMIT,
-    InvalidKey,
+    InvalidObjectKey,
     day_of,
     epoch_ms,
     read_dated_key,
@@ -100,7 +100,7 @@ __all__ = [
     "REGISTRY",
     "TRASH",
     "DatedKey",
-    "InvalidKey",
+    "InvalidObjectKey",
     "action_cursor",
     "action_key",
     "action_key_of",

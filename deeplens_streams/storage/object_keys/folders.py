@@ -10,7 +10,7 @@ from deeplens_streams.storage.object_keys.images import (
     tombstone_folder,
 )
 from deeplens_streams.storage.object_keys.letters import letter_folder, letter_pointer_key
-from deeplens_streams.storage.object_keys.shapes import InvalidKey, read_dated_key
+from deeplens_streams.storage.object_keys.shapes import InvalidObjectKey, read_dated_key
 from deeplens_streams.storage.object_keys.trash import trash_folder
 
 
@@ -31,12 +31,12 @@ def check_listed(*, tenant: str, key: str) -> str:
 
     Raises
     ------
-    InvalidKey
+    InvalidObjectKey
         It does not.
     """
     inside = any(key.startswith(f"{folder}/") for folder in folders(tenant))
     if not inside or ".." in key.split("/"):
-        raise InvalidKey(f"{key!r} is no key of tenant {tenant!r}")
+        raise InvalidObjectKey(f"{key!r} is no key of tenant {tenant!r}")
     return key
 
 

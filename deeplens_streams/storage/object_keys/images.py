@@ -8,7 +8,7 @@ from deeplens_streams.storage.object_keys.shapes import (
     DAY,
     MS_DIGITS,
     UUID,
-    InvalidKey,
+    InvalidObjectKey,
     dated,
     day_of,
     epoch_ms,
@@ -143,7 +143,7 @@ def is_checksum(text: str) -> bool:
 
 def claim_key(*, tenant: str, checksum: str) -> str:
     if not is_checksum(checksum):
-        raise InvalidKey(f"{checksum[:80]!r} is no SHA-256")
+        raise InvalidObjectKey(f"{checksum[:80]!r} is no SHA-256")
     return f"{check_tenant_id(tenant)}/checksum/{checksum[:2]}/{checksum}.json"
 
 
@@ -168,10 +168,10 @@ def check_key(*, tenant: str, key: str) -> str:
 
     Raises
     ------
-    InvalidKey
+    InvalidObjectKey
         It is another tenant's, or of no shape that is made here.
     """
     owner, _, rest = key.partition("/")
     if owner != check_tenant_id(tenant) or not _BELOW_TENANT.fullmatch(rest):
-        raise InvalidKey(f"{key!r} is no key of tenant {tenant!r}")
+        raise InvalidObjectKey(f"{key!r} is no key of tenant {tenant!r}")
     return key

@@ -19,7 +19,7 @@ _DAY_MS, _MINUTE_MS = 86_400_000, 60_000
 _DATED_NAME = re.compile(rf"(?P<ms>\d{{{MS_DIGITS}}})-(?P<uuid>{UUID})\.json", re.ASCII)
 
 
-class InvalidKey(ValueError):
+class InvalidObjectKey(ValueError):
     """A key that this tenant cannot have; it was not built here."""
 
 
@@ -74,7 +74,7 @@ def image_uuid(image_id: str) -> str:
 
 def letter_uuid(letter_id: str) -> str:
     if not re.fullmatch(UUID, letter_id, re.ASCII):
-        raise InvalidKey(f"{letter_id[:80]!r} is no ID of a dead letter")
+        raise InvalidObjectKey(f"{letter_id[:80]!r} is no ID of a dead letter")
     return letter_id
 
 

@@ -10,7 +10,7 @@ from deeplens_streams.identifiers import (
 from deeplens_streams.storage.object_keys.letters import NOBODY
 from deeplens_streams.storage.object_keys.shapes import (
     UUID,
-    InvalidKey,
+    InvalidObjectKey,
     dated_name,
     image_uuid,
     read_dated_key,
@@ -65,12 +65,12 @@ def key_of(entry: str) -> str:
 
     Raises
     ------
-    InvalidKey
+    InvalidObjectKey
         It is no such ID.
     """
     match = _ID.fullmatch(entry)
     if match is None or not (match["tenant"] == "" or is_tenant_id(match["tenant"])):
-        raise InvalidKey(f"{entry[:80]!r} is no ID of anything in the trash")
+        raise InvalidObjectKey(f"{entry[:80]!r} is no ID of anything in the trash")
     return manifest_key(
         tenant=match["tenant"],
         image_id=IMAGE_ID_PREFIX + match["image"],

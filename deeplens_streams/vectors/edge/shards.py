@@ -168,7 +168,7 @@ class ShardCache:
             entry.unflushed = 0
             # A vector is freed as a message, as a list and as a point, by other threads than those
             # that made it: that was 15 MB and more of 95.
-            malloc.give_back()
+            malloc.trim()
 
     def drop(self, name: str) -> None:
         """Remove the collection, all at once for who comes later."""

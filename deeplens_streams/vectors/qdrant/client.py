@@ -74,11 +74,11 @@ def connect(url: str, api_key: str | None, *, ca: Path | None = None) -> AsyncQd
         )
 
 
-class Missing(VectorsUnavailable):
+class CollectionMissing(VectorsUnavailable):
     """The vector engine has no such collection now; try again later."""
 
 
-class Exists(VectorsUnavailable):
+class CollectionExists(VectorsUnavailable):
     """The vector engine has such a collection already; try again later."""
 
 
@@ -107,18 +107,18 @@ def faults() -> Iterator[None]:
         raise later from error
     except ValueError as error:  # the client's own local mode, which the tests run on
         if str(error).endswith("not found"):
-            raise Missing from error
+            raise CollectionMissing from error
         if str(error).endswith("already exists"):
-            raise Exists from error
+            raise CollectionExists from error
         raise
 
 
 def _fault(status: int, said: str | None) -> DeepLensError:
     """Return what an answer means; `said` is what the engine itself says, if it was that."""
     if status == _NOT_FOUND:
-        return Missing()
+        return CollectionMissing()
     if status == _CONFLICT or "already exists" in (said or ""):
-        return Exists()
+        return CollectionExists()
     if status in _NO_ACCESS:
         return VectorsUnavailable(
             f"The vector engine refuses access ({status}); correct DEEPLENS_QDRANT_API_KEY, or "

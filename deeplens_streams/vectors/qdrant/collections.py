@@ -24,7 +24,12 @@ from deeplens_streams.vectors.collection_ref import (
     tenant_in,
 )
 from deeplens_streams.vectors.filters import FILE_NAME, TERMS, TIME_FIELD, Conditions, all_points
-from deeplens_streams.vectors.qdrant.client import Exists, Missing, faults, to_filter
+from deeplens_streams.vectors.qdrant.client import (
+    CollectionExists,
+    CollectionMissing,
+    faults,
+    to_filter,
+)
 from deeplens_streams.vectors.validation import check_existing, check_limit
 from models.collections import CollectionStatus
 
@@ -94,7 +99,7 @@ class ServerCollections:
             return sorted({owner for owner in map(tenant_in, held) if owner is not None})
         found = set[str]()
         for name in filter(is_shared, held):
-            with suppress(Missing):
+            with suppress(CollectionMissing):
                 async with aclosing(self._owners(name)) as pages:
                     async for owners in pages:
                         found |= owners
@@ -108,7 +113,7 @@ class ServerCollections:
             with faults():
                 info = await self._client.get_collection(place.name)
             vectors = await self._count(place.name, all_points(place))
-        except Missing:
+        except CollectionMissing:
             return None
         total = max(info.points_count or 0, vectors) if place.shared else vectors
         found = Collection(
@@ -142,7 +147,7 @@ class ServerCollections:
                 await self._client.delete(
                     place.name, models.PointIdsList(points=[place.marker_id]), wait=True
                 )
-        except Missing:
+        except CollectionMissing:
             return False
         return True
 
@@ -156,7 +161,7 @@ class ServerCollections:
                 await self._client.update_collection(
                     place.name, optimizers_config=models.OptimizersConfigDiff()
                 )
-        except Missing:
+        except CollectionMissing:
             return False
         return True
 
@@ -186,7 +191,7 @@ class ServerCollections:
         try:
             with faults():
                 info = await self._client.get_collection(name)
-        except Missing:
+        except CollectionMissing:
             return None
         size = self._dimensions[name] = _dimension(name, info)
         return size
@@ -213,7 +218,7 @@ class ServerCollections:
         try:
             with faults():
                 await self._client.create_collection(place.name, vectors_config=params)
-        except Exists:
+        except CollectionExists:
             pass
         with faults():
             for field, schema in indexes.items():
@@ -232,7 +237,7 @@ class ServerCollections:
             if await self._count(place.name, Conditions(tenant=None, points=(place.marker_id,))):
                 return True
             return await self._count(place.name, all_points(place)) > 0
-        except Missing:
+        except CollectionMissing:
             return False
 
     async def _owners(self, name: str) -> AsyncGenerator[set[str]]:

@@ -20,7 +20,7 @@ from deeplens_streams.vectors.filters import (
     to_page,
     versions,
 )
-from deeplens_streams.vectors.qdrant.client import Missing, faults, to_filter
+from deeplens_streams.vectors.qdrant.client import CollectionMissing, faults, to_filter
 from deeplens_streams.vectors.qdrant.collections import ServerCollections
 from deeplens_streams.vectors.scores import best, lowest
 from deeplens_streams.vectors.validation import check_dimension, checked_points, checked_vector
@@ -84,7 +84,7 @@ class ServerVectors(ServerCollections):
 
         try:
             return await best(ask, limit=limit, threshold=threshold)
-        except Missing:
+        except CollectionMissing:
             self._dimensions.pop(place.name, None)
             return []
 
@@ -126,7 +126,7 @@ class ServerVectors(ServerCollections):
                     offset=after,
                     with_payload=["imageId", "uploadedAt"],
                 )
-        except Missing:
+        except CollectionMissing:
             return PointPage([], None)
         points = [(str(point.id), point.payload or {}) for point in found]
         return to_page(points, None if following is None else str(following))
@@ -140,14 +140,14 @@ class ServerVectors(ServerCollections):
         try:
             with faults():
                 await self._client.delete(place.name, models.FilterSelector(filter=gone), wait=True)
-        except Missing:
+        except CollectionMissing:
             return
 
     async def count(self, *, tenant: str, model: str) -> int:
         place = self._place(tenant, model)
         try:
             return await self._count(place.name, all_points(place))
-        except Missing:
+        except CollectionMissing:
             return 0
 
     async def _found(
@@ -170,7 +170,7 @@ class ServerVectors(ServerCollections):
                     with_payload=with_payload or ["imageId", VERSION_FIELD],
                     with_vectors=with_vectors,
                 )
-        except Missing:
+        except CollectionMissing:
             return []
         return found
 
@@ -178,7 +178,7 @@ class ServerVectors(ServerCollections):
         try:
             with faults():
                 await self._client.upsert(place.name, batch, wait=True)
-        except Missing:  # removed since it was seen
+        except CollectionMissing:  # removed since it was seen
             self._dimensions.pop(place.name, None)
             await self._create(place, dimension)
             with faults():
