@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from deeplens_streams.broker.admin import admin_client
 from deeplens_streams.broker.described import partition_counts
+from deeplens_streams.broker.groupless_consumer import keep_reading
 from deeplens_streams.broker.offsets import RemovedUnread, positions
-from deeplens_streams.broker.security import client_options
 from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import READERS, STAGES, STEP_STAGES, group_id
 from deeplens_streams.broker.watermark import Watermark
@@ -89,20 +87,21 @@ class LagReader(Service):
 
     @Service.task
     async def _read(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(**client_options(self._settings))
-            try:
-                await consumer.start()
-                async with admin_client(self._settings) as admin:
-                    while not self.should_stop:
-                        self._note(await self._reading(consumer, admin))
-                        await self.sleep(_EVERY_S)
-            except Exception as error:  # whatever it is: the worker goes on without these figures
-                log.debug("the lag cannot be read", reason=repr(error))
+        # Whatever fails: the worker goes on without these figures.
+        await keep_reading(
+            self,
+            self._settings,
+            self._read_on,
+            lambda error: log.debug("the lag cannot be read", reason=repr(error)),
+            faults=(Exception,),
+            retry_s=_EVERY_S,
+        )
+
+    async def _read_on(self, consumer: AIOKafkaConsumer) -> None:
+        async with admin_client(self._settings) as admin:
+            while not self.should_stop:
+                self._note(await self._reading(consumer, admin))
                 await self.sleep(_EVERY_S)
-            finally:
-                with suppress(KafkaError, OSError):
-                    await consumer.stop()
 
     @Service.task
     async def _forget(self) -> None:

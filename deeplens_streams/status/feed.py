@@ -1,7 +1,6 @@
 """Every change of every status row, read by each api process without a consumer group."""
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,12 +9,11 @@ from typing import Any
 import orjson
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.gathering import READ_EVERY_S, Pace
-from deeplens_streams.broker.security import client_options
+from deeplens_streams.broker.groupless_consumer import keep_reading
 from deeplens_streams.broker.topology import STATUS
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
@@ -26,7 +24,6 @@ log = structlog.get_logger()
 
 #: Changes that one watcher may leave unread; rows are whole, so older ones can go.
 _QUEUE_SIZE = 64
-_RETRY_S = 1.0
 _RETRYING = f'"{StepStatus.RETRYING}"'.encode()
 
 
@@ -71,21 +68,16 @@ class KafkaStatusFeed(Service):
 
     @Service.task
     async def _read(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
-            try:
-                await consumer.start()
-                consumer.assign(self._partitions())
-                await consumer.seek_to_end()
-                await self._hand_out_all(consumer)
-            except (KafkaError, OSError) as error:
-                log.warning("status feed interrupted", reason=repr(error))
-                await self.sleep(_RETRY_S)
-            finally:
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer.stop()
+        await keep_reading(
+            self,
+            self._settings,
+            self._hand_out_all,
+            lambda error: log.warning("status feed interrupted", reason=repr(error)),
+        )
 
     async def _hand_out_all(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.assign(self._partitions())
+        await consumer.seek_to_end()
         pace = Pace(READ_EVERY_S)
         while not self.should_stop:
             found = await consumer.getmany(timeout_ms=1000)

@@ -6,11 +6,10 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from deeplens_streams.broker import codec
-from deeplens_streams.broker.security import client_options
+from deeplens_streams.broker.groupless_consumer import RETRY_S, keep_reading
 from deeplens_streams.broker.topology import PROGRESS, TENANTS
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError, RegistryUnavailable
@@ -20,7 +19,6 @@ from models.tenants import Tenant, TenantChanged
 
 log = structlog.get_logger()
 
-_RETRY_S = 1.0
 #: How often the use of keys is written down.
 _USE_S = 60.0
 
@@ -31,13 +29,21 @@ class RegistryReader(Service):
     Parameters
     ----------
     recovery : what storage says of the rows that are read.
+    retry_s : seconds before it reads on where Kafka failed it.
     """
 
     def __init__(
-        self, settings: Settings, registry: Registry, recovery: TenantRecovery, **kwargs: Any
+        self,
+        settings: Settings,
+        registry: Registry,
+        recovery: TenantRecovery,
+        *,
+        retry_s: float = RETRY_S,
+        **kwargs: Any,
     ) -> None:
+        self._retry_s = retry_s
         self._registry, self._recovery = registry, recovery
-        self._options = client_options(settings)
+        self._settings = settings
         self._partition = TopicPartition(TENANTS.name(settings.namespace), 0)
         progress = PROGRESS.name(settings.namespace)
         self._progress = [TopicPartition(progress, each) for each in range(PROGRESS.partitions)]
@@ -51,26 +57,21 @@ class RegistryReader(Service):
 
     @Service.task
     async def _read(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
-            try:
-                await consumer.start()
-                consumer.assign([self._partition])
-                await consumer.seek_to_beginning()
-                await self._take_all(consumer)
-            except (KafkaError, OSError) as error:
-                self._registry.note_lost()
-                log.warning("registry of tenants interrupted", reason=repr(error))
-                await self.sleep(_RETRY_S)
-            finally:
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer.stop()
+        await keep_reading(
+            self, self._settings, self._take_all, self._note_lost, retry_s=self._retry_s
+        )
+
+    def _note_lost(self, error: Exception) -> None:
+        self._registry.note_lost()
+        log.warning("registry of tenants interrupted", reason=repr(error))
 
     async def _take_all(self, consumer: AIOKafkaConsumer) -> None:
         """Read the rows there are, and then each change.
 
         What is known stays as it is until all of them are read: those that come first are old.
         """
+        consumer.assign([self._partition])
+        await consumer.seek_to_beginning()
         end = (await consumer.end_offsets([self._partition]))[self._partition]
         rows: dict[str, Tenant] = {}
         while not self.should_stop and await consumer.position(self._partition) < end:

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from obstore.store import MemoryStore
 
 from agents.tenants import announced
-from deeplens_streams.broker import codec
+from deeplens_streams.broker import codec, groupless_consumer
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import TOPICS
 from deeplens_streams.config import load_settings
@@ -18,7 +18,6 @@ from deeplens_streams.storage import Blobs
 from deeplens_streams.storage.tenant_records import TenantRecords
 from deeplens_streams.storage.tombstones import Tombstones
 from deeplens_streams.tenancy import registry as registry_module
-from deeplens_streams.tenancy import registry_reader
 from deeplens_streams.tenancy.recovery import TenantRecovery
 from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.tenancy.registry_reader import RegistryReader
@@ -100,15 +99,12 @@ def with_key() -> Tenant:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Return the topic that every reader reads."""
     made = Log()
-    monkeypatch.setattr(registry_reader, "AIOKafkaConsumer", made.consumer)
+    monkeypatch.setattr(groupless_consumer, "AIOKafkaConsumer", made.consumer)
     return made
 
 
-async def test_old_rows_are_not_believed_while_all_are_read_again(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_rows_are_not_believed_while_all_are_read_again(log: Log) -> None:
     registry = Registry(publish)
-    monkeypatch.setattr(registry_reader, "_RETRY_S", 0.0)
     seen: list[str | None] = []
     registry.on_change(lambda row: seen.append(row.keys[0].revokedAt))
     log.write(with_key())
@@ -119,7 +115,8 @@ async def test_old_rows_are_not_believed_while_all_are_read_again(
         found = registry.holder("k")
         return found[1].revokedAt if found else "none"
 
-    reader = RegistryReader(load_settings(weights="untrained"), registry, recovery())
+    settings = load_settings(weights="untrained")
+    reader = RegistryReader(settings, registry, recovery(), retry_s=0.0)
     log.released = 1
     starting = asyncio.create_task(reader.start())
     try:
