@@ -90,8 +90,8 @@ class Work(Generic[E]):
     async def _failed(self, event: E, error: Exception) -> list[Message] | None:
         stage, attempt = self.stage, self._attempt
         known = dead_letters.known_error(error)
-        if known is not error:
-            self._unforeseen(error)
+        if known is not error:  # whose stack trace is in its letter
+            UNEXPECTED.labels(stage.name).inc()
         final = isinstance(error, DeepLensError) and not error.retryable
         if not final and attempt < min(self._policy.maxAttempts, MAX_ATTEMPTS):
             ATTEMPTS.labels(stage.name, "again").inc()
@@ -107,7 +107,7 @@ class Work(Generic[E]):
         if self._event is None:
             return self._broken(error)
         if dead_letters.known_error(error) is not error:
-            self._unforeseen(error)
+            UNEXPECTED.labels(self.stage.name).inc()
         return self._letter(self._event, error)
 
     def _letter(self, event: E, error: Exception) -> list[Message]:
@@ -117,14 +117,11 @@ class Work(Generic[E]):
 
     def _broken(self, error: Exception) -> list[Message]:
         """Return the letter of a message that a mistake of the stage's own cannot handle."""
-        self._unforeseen(error)
-        return [
-            dead_letters.unreadable(self.stage.name, self.incoming, dead_letters.known_error(error))
-        ]
-
-    def _unforeseen(self, error: Exception) -> None:
-        UNEXPECTED.labels(self.stage.name).inc()
-        log.error("an error that nobody foresaw", stage=self.stage.name, exc_info=error)
+        known = dead_letters.known_error(error)
+        if known is not error:
+            UNEXPECTED.labels(self.stage.name).inc()
+            known.__cause__ = error  # for the letter's stack trace
+        return [dead_letters.unreadable(self.stage.name, self.incoming, known)]
 
     async def _waits(self, error: DependencyUnavailable) -> None:
         if self._event is not None:
@@ -138,6 +135,9 @@ class Work(Generic[E]):
                 await self.stage.publish(*messages)
             except BrokerUnavailable as broker:
                 self.stage.breakers[broker.dependency].note(broker)
+            except Exception:
+                UNEXPECTED.labels(self.stage.name).inc()
+                log.exception("that an event waits cannot be said", stage=self.stage.name)
 
     def _count(self, result: str) -> None:
         EVENTS.labels(self.stage.name, result).inc()

@@ -460,7 +460,32 @@ async def test_a_mistake_in_reading_a_message_ends_in_a_letter(
     assert (letter.data.errorCode, letter.data.canRetry) == ("INTERNAL", False)
     raw = (letter.data.originalEvent or {})["valueBase64"]
     assert base64.b64decode(raw) == codec.encode(uploaded())
+    assert "'list' object has no attribute 'get'" in (letter.data.stackTrace or "")
     assert (calls, stream.acked) == ([], 1)
+    assert REGISTRY.get_sample_value(*UNEXPECTED) == before + 1
+
+
+@pytest.mark.parametrize("error", [BrokerRefused(), TypeError("no event")])
+async def test_an_event_that_waits_is_not_given_up_because_that_cannot_be_said(
+    error: Exception,
+) -> None:
+    before = REGISTRY.get_sample_value(*UNEXPECTED) or 0
+    stream, outbox = Stream(codec.encode(uploaded())), Picky(error, "waiting")
+    waiting = uploaded()
+    waiting.eventId = "waiting"
+    process, calls = failing(StorageUnavailable(), StorageUnavailable())
+    telling = Stage(
+        name="s",
+        record=ImageUploaded,
+        process=process,
+        publish=outbox.send,
+        breakers=Breakers(),
+        report_failure=lambda *_: [Message(COMPLETED, waiting)],
+    )
+    async with asyncio.timeout(10):
+        await telling.run(stream)
+    assert [event.eventId for _, event in outbox.sent] == ["e1"]
+    assert (len(calls), stream.acked) == (3, 1)
     assert REGISTRY.get_sample_value(*UNEXPECTED) == before + 1
 
 
