@@ -528,7 +528,8 @@ async def test_the_real_service_from_start_to_end() -> None:
                         async with session.get("/health") as response:
                             statuses.add(response.status)
                     except aiohttp.ClientConnectionError:
-                        await asyncio.sleep(0.02)
+                        pass  # it does not listen yet
+                    await asyncio.sleep(0.02)
             async with session.post("/extract-features", data=form()) as response:
                 answer = await response.json()
         assert statuses == {503, 200}
