@@ -28,11 +28,22 @@ log = structlog.get_logger()
 _PIPELINE = tuple(stage.topic for stage in STEP_STAGES.values())
 #: What becomes of a picture, and what its tenant has, depends on these alone.
 _OF_PICTURES = tuple(stage.topic for stage in STAGES if stage.is_decisive)
-_EVERY_S = 2.0
 #: The drain rate is measured over this long.
 _WINDOW_S = 30.0
-#: A reading older than this says nothing: Kafka has not answered since.
-_FRESH_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of the readings.
+
+    Attributes
+    ----------
+    every_s : between two of them.
+    fresh_s : one that is older says nothing: Kafka has not answered since.
+    """
+
+    every_s: float = 2.0
+    fresh_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,8 @@ class _Reading:
 class LagReader(Service):
     """Reads the lag of every stage every two seconds."""
 
-    def __init__(self, settings: Settings, **kwargs: Any) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, timings: Timings = Timings(), **kwargs: Any) -> None:
+        self._settings, self._timings = settings, timings
         self._readings: deque[_Reading] = deque()
         self._watermark = Watermark()
         self._removed = RemovedUnread()
@@ -81,7 +92,7 @@ class LagReader(Service):
 
     def _last(self) -> _Reading | None:
         """Return the last reading unless it is old."""
-        if not self._readings or time.monotonic() - self._readings[-1].at > _FRESH_S:
+        if not self._readings or time.monotonic() - self._readings[-1].at > self._timings.fresh_s:
             return None
         return self._readings[-1]
 
@@ -94,14 +105,14 @@ class LagReader(Service):
             self._read_on,
             lambda error: log.debug("the lag cannot be read", reason=repr(error)),
             faults=(Exception,),
-            retry_s=_EVERY_S,
+            retry_s=self._timings.every_s,
         )
 
     async def _read_on(self, consumer: AIOKafkaConsumer) -> None:
         async with admin_client(self._settings) as admin:
             while not self.should_stop:
                 self._note(await self._reading(consumer, admin))
-                await self.sleep(_EVERY_S)
+                await self.sleep(self._timings.every_s)
 
     @Service.task
     async def _forget(self) -> None:
@@ -109,7 +120,7 @@ class LagReader(Service):
         while not self.should_stop:
             if self._last() is None:
                 CONSUMER_LAG.clear()
-            await self.sleep(_EVERY_S)
+            await self.sleep(self._timings.every_s)
 
     async def _reading(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> _Reading:
         namespace = self._settings.namespace

@@ -23,18 +23,28 @@ from tables.tenants import GOING
 _BATCH = 10
 #: A minute's uploads or searches are asked for in this many parts.
 _RATE_PARTS = 10
-#: Seconds that room may lie unused before it is given back.
-_IDLE_S = 5.0
 #: How often room is asked for again while others have some to give back, and how long after.
 _ASKS, _ASK_AGAIN_S = 4, 0.3
 #: Seconds for which a refusal holds without asking again, and those that a client is told.
 _REFUSED_S, _RETRY_AFTER_S = 1.0, 30
 _MINUTE_S = 60
-#: Seconds after which a tenant that does nothing here is forgotten: nobody's limits are held by
-#: remembering, and with keys off anybody may name any number of tenants.
-_FORGET_S = 120.0
 
 _Kind = Literal["uploads", "searches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """After how many seconds of nothing something is let go.
+
+    Attributes
+    ----------
+    idle_s : room that lies unused is given back.
+    forget_s : a tenant that does nothing here is forgotten: nobody's limits are held by
+        remembering, and with keys off anybody may name any number of tenants.
+    """
+
+    idle_s: float = 5.0
+    forget_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +102,10 @@ class _Share:
 class Quotas(Service):
     """Of one api process."""
 
-    def __init__(self, settings: Settings, registry: Registry, **kwargs: Any) -> None:
-        self._registry = registry
+    def __init__(
+        self, settings: Settings, registry: Registry, timings: Timings = Timings(), **kwargs: Any
+    ) -> None:
+        self._registry, self._timings = registry, timings
         self._defaults = Limits(
             images=settings.tenant_max_images,
             bytes=settings.tenant_max_bytes,
@@ -288,9 +300,9 @@ class Quotas(Service):
             await self.sleep(1.0)
             now = time.monotonic()
             for tenant, share in list(self._shares.items()):
-                if share.lease is not None and share.lease.used_at < now - _IDLE_S:
+                if share.lease is not None and share.lease.used_at < now - self._timings.idle_s:
                     await self._recall(tenant, share)
-                elif not share.is_busy and share.used_at < now - _FORGET_S:
+                elif not share.is_busy and share.used_at < now - self._timings.forget_s:
                     del self._shares[tenant]
 
     async def on_stop(self) -> None:

@@ -23,8 +23,8 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.blobs.store import Write
-from deeplens_streams.tenancy import api_keys, quotas, registry
-from deeplens_streams.tenancy.quotas import Quotas
+from deeplens_streams.tenancy import api_keys, registry
+from deeplens_streams.tenancy.quotas import Quotas, Timings
 from deeplens_streams.tenancy.registry import Registry
 from tests.support.api_keys import OPERATOR, ask, tenant_key, uploaded
 from tests.support.photographs import photograph
@@ -270,12 +270,12 @@ async def test_two_workers_share_a_quota_and_what_lies_idle_comes_back(served: W
     await first.stop()
 
 
-async def test_idle_room_is_given_back(served: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "_IDLE_S", 0.1)
+async def test_idle_room_is_given_back(served: Web) -> None:
     await tenant_key(served, "acme")
     await ask(served, "PATCH", f"{TENANTS}/acme", OPERATOR, {"limits": {"images": 80}})
-    async with served.quotas:
-        await served.quotas.upload("acme", 1)
+    quotas = Quotas(served.settings, served.registry, Timings(idle_s=0.1))
+    async with quotas:
+        await quotas.upload("acme", 1)
 
         def leases() -> int:
             row = served.registry.find("acme")
@@ -316,19 +316,18 @@ async def test_a_lease_that_may_have_been_given_back_is_not_filled(served: Web) 
     assert (len(row.leases), row.filled or {}) == (1, {})
 
 
-async def test_tenants_that_do_nothing_are_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tenants_that_do_nothing_are_forgotten(tmp_path: Path) -> None:
     """With keys off, anybody may name any number of them."""
-    monkeypatch.setattr(quotas, "_IDLE_S", 0.0)
-    monkeypatch.setattr(quotas, "_FORGET_S", 0.0)
     limits = {"tenant_max_images": 100, "tenant_uploads_per_minute": 100}
-    async with running(tmp_path, **limits) as web, web.quotas:
-        for number in range(100):
-            await web.quotas.rate(f"t{number}")
-            await web.quotas.upload(f"t{number}", 1)
-        assert web.quotas._shares
-        await until(lambda: not web.quotas._shares)
+    at_once = Timings(idle_s=0.0, forget_s=0.0)
+    async with running(tmp_path, **limits) as web:
+        quotas = Quotas(web.settings, web.registry, at_once)
+        async with quotas:
+            for number in range(100):
+                await quotas.rate(f"t{number}")
+                await quotas.upload(f"t{number}", 1)
+            assert quotas._shares
+            await until(lambda: not quotas._shares)
 
 
 async def test_a_registry_that_says_nothing_is_503(

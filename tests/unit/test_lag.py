@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,7 @@ import structlog
 from aiokafka import TopicPartition
 from prometheus_client import generate_latest
 
-from deeplens_streams.broker import lag
-from deeplens_streams.broker.lag import LagReader, _Reading
+from deeplens_streams.broker.lag import LagReader, Timings, _Reading
 from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import (
     COMPLETED,
@@ -28,6 +28,8 @@ from deeplens_streams.broker.topology import (
 from deeplens_streams.config import load_settings
 from deeplens_streams.host.ports import free_port
 from deeplens_streams.metrics import REMOVED_UNREAD
+
+FRESH_S = Timings().fresh_s
 
 
 @pytest.fixture
@@ -52,26 +54,23 @@ def test_a_reading_says_what_waits_and_two_how_fast_it_drains(reader: LagReader)
 
 
 def test_an_old_reading_says_nothing_any_more(reader: LagReader) -> None:
-    reader._note(reading(lag._FRESH_S + 2, waiting=5, indexed=100))
-    reader._note(reading(lag._FRESH_S + 1, waiting=0, indexed=140))
+    reader._note(reading(FRESH_S + 2, waiting=5, indexed=100))
+    reader._note(reading(FRESH_S + 1, waiting=0, indexed=140))
     assert (reader.waiting, reader.drain_rate) == (None, None)
 
 
-async def test_old_figures_leave_the_metrics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_figures_leave_the_metrics(tmp_path: Path) -> None:
     """Kafka has not answered since: the last figures would be taken for what is so now."""
-    monkeypatch.setattr(lag, "_EVERY_S", 0.01)
     nowhere = load_settings(
         data_dir=tmp_path, weights="untrained", broker=f"kafka://127.0.0.1:{free_port()}"
     )
-    reader = LagReader(nowhere)
+    reader = LagReader(nowhere, Timings(every_s=0.01))
     reader._note(reading(0, waiting=5, indexed=100))
     await reader.start()
     try:
         await asyncio.sleep(0)
         assert 'deeplens_consumer_lag{partition="0",role="process"' in metrics()
-        monkeypatch.setattr(lag, "_FRESH_S", 0.0)
+        reader._timings = replace(reader._timings, fresh_s=0.0)
         async with asyncio.timeout(10):
             while True:
                 if "deeplens_consumer_lag{" not in metrics():
