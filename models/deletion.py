@@ -1,21 +1,11 @@
 """What remains of a deleted image, and the event that has it purged."""
 
-from enum import StrEnum
-
 from models.events import Event
 from models.records import StoredRecord, WireRecord
+from models.states import PurgeStep
 
-
-class PurgeStep(StrEnum):
-    """What is removed of an image, in this order."""
-
-    METADATA = "metadata"
-    VECTOR = "vector"
-    THUMBNAIL = "thumbnail"
-    ORIGINAL = "original"
-    DUPLICATE_KEY = "duplicate_key"
-    DEAD_LETTERS = "dead_letters"
-    STATE = "state"
+#: Said of these records; `models.states` has them for who does without records.
+__all__ = ["PurgeStep"]
 
 
 class Tombstone(StoredRecord, include_metadata=False):

@@ -9,48 +9,10 @@ from typing import cast
 
 from models.events import Event
 from models.records import StoredRecord, WireRecord
+from models.states import FINAL_STATES, ImageState, Step, StepStatus
 
-
-class ImageState(StrEnum):
-    """The picture as a whole; the contract's ``status``."""
-
-    UPLOADED = "uploaded"
-    """Bytes, metadata and event are stored; no stage has reported yet."""
-    PROCESSING = "processing"
-    """A stage has reported and some step is not at its end."""
-    COMPLETED = "completed"
-    """Every model's vector is stored."""
-    PARTIAL = "partial"
-    """At least one model's vector is stored and at least one failed."""
-    FAILED = "failed"
-    """No vector could be stored; the reason is in the row and in the dead letters."""
-    DELETED = "deleted"
-    """The client deleted it."""
-
-
-#: States after which a generation changes no more.
-FINAL_STATES = frozenset(
-    {ImageState.COMPLETED, ImageState.PARTIAL, ImageState.FAILED, ImageState.DELETED}
-)
-
-
-class Step(StrEnum):
-    """One step of a picture's way, in pipeline order."""
-
-    IMAGE_PROCESSING = "image_processing"
-    THUMBNAIL_GENERATION = "thumbnail_generation"
-    FEATURE_EXTRACTION = "feature_extraction"
-    VECTOR_INDEXING = "vector_indexing"
-
-
-class StepStatus(StrEnum):
-    PENDING = "pending"
-    IN_PROGRESS = "in_progress"
-    """Of the contract; no stage reports it."""
-    RETRYING = "retrying"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
+#: Said of these records; `models.states` has them for who does without records.
+__all__ = ["FINAL_STATES", "ImageState", "Step", "StepStatus"]
 
 
 #: How far a step is. Within one generation a step only ever moves to a higher rank.

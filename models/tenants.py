@@ -5,28 +5,13 @@ from enum import StrEnum
 
 from models.events import Event
 from models.records import StoredRecord, WireRecord
+from models.states import Scope, TenantState
+
+#: Said of these records; `models.states` has them for who does without records.
+__all__ = ["Scope", "TenantState"]
 
 #: Whose row holds the keys of people who run the system; no tenant can be called that.
 SYSTEM = ".system"
-
-
-class TenantState(StrEnum):
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    """Nothing of it can be uploaded, searched or read until it is resumed."""
-    DELETING = "deleting"
-    """Everything that it has is being removed; then its row goes, too."""
-
-
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    UPLOAD = "upload"
-    SEARCH = "search"
-    READ = "read"
-    DELETE = "delete"
-    ADMIN = "admin"
-    """Running the system, for every tenant: only keys of no tenant have it."""
 
 
 class Limits(WireRecord, include_metadata=False):

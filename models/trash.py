@@ -1,25 +1,10 @@
 """What a repair took away, as it is kept until somebody decides, or for so many days."""
 
-from enum import StrEnum
-
 from models.records import StoredRecord
+from models.states import TrashKind
 
-
-class TrashKind(StrEnum):
-    ORIGINAL = "original"
-    THUMBNAIL = "thumbnail"
-    METADATA = "metadata"
-    """A metadata object that could not be read, before it was made again."""
-    TOMBSTONE = "tombstone"
-    """A tombstone that could not be read, before it was made again."""
-    CLAIM = "claim"
-    POINTER = "pointer"
-    LETTER = "letter"
-    """A dead letter as it was when it waited."""
-    VECTOR = "vector"
-    """A vector with its payload."""
-    REPLACED = "replaced"
-    """What lay where something was restored to."""
+#: Said of these records; `models.states` has them for who does without records.
+__all__ = ["TrashKind"]
 
 
 class TrashManifest(StoredRecord, include_metadata=False):

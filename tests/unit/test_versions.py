@@ -12,9 +12,9 @@ from agents.dead_letters import _letter as kept_letter
 from deeplens_streams.broker import codec
 from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.interactive_queries.table_pages import _wire
-from deeplens_streams.json_schemas import nested_records
 from deeplens_streams.pipeline.dead_letters import dead_letter, unreadable
 from deeplens_streams.pipeline.progress import progress
+from deeplens_streams.record_schemas import nested_records
 from deeplens_streams.web.handlers.api_keys import shown
 from models.admin import AdminAction
 from models.deletion import ImageDeleted, TenantPurge, Tombstone

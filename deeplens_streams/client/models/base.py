@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from deeplens_streams.client.errors import NotReachable
 from deeplens_streams.json_schemas import IMAGE_ID, LETTER_ID, TENANT_ID, TIME, choice
-from models.status import ImageState
+from models.states import ImageState
 
 Raw = Mapping[str, Any]
 #: In a model's schema: the record whose schema stands for it, which pydantic does not know.

@@ -16,9 +16,8 @@ from deeplens_streams.client.models.base import (
     one_of,
     record,
 )
-from models.deletion import PurgeStep
-from models.status import FINAL_STATES as _FINAL
-from models.status import Step, StepStatus
+from models.states import FINAL_STATES as _FINAL
+from models.states import PurgeStep, Step, StepStatus
 
 FINAL_STATES: Final = frozenset(state.value for state in _FINAL)
 Options = Annotated[dict[str, Any], record("ProcessingOptions")]

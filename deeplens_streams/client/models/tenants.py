@@ -15,7 +15,7 @@ from deeplens_streams.client.models.base import (
 )
 from deeplens_streams.json_schemas import TENANT_ID
 from models.collections import CollectionStatus
-from models.tenants import Scope, TenantState
+from models.states import Scope, TenantState
 
 Limits = Annotated[dict[str, Any], record("Limits")]
 Owner = (

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deeplens_streams.client.models.base import Answer, Cursor, Reply, Time, one_of
-from models.trash import TrashKind
+from models.states import TrashKind
 
 
 class TrashEntry(Answer):

@@ -19,13 +19,8 @@ from deeplens_streams.errors import (
     TooManyFailures,
     WrongTenant,
 )
-from deeplens_streams.json_schemas import (
-    Schema,
-    choice,
-    nested_records,
-    record_schema,
-    ref,
-)
+from deeplens_streams.json_schemas import Schema, choice, ref
+from deeplens_streams.record_schemas import nested_records, record_schema
 from deeplens_streams.web.openapi import (
     admin,
     collections,
