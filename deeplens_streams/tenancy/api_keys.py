@@ -5,16 +5,26 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from deeplens_streams.config import Settings
 from deeplens_streams.credentials import secret
-from deeplens_streams.errors import ConfigurationError
+from deeplens_streams.errors import BadRequest, ConfigurationError
+from models.events import utc_now
+from models.tenants import ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
+
+if TYPE_CHECKING:
+    from deeplens_streams.tenancy.registry import Registry
 
 #: ``dlk_`` marks a DeepLens key for whoever scans for leaked secrets.
 _KEY = re.compile(r"(?P<id>dlk_[a-z0-9]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 #: Characters of the operator's key, which a person may have chosen.
 LEAST_LENGTH = 32
+#: What a tenant's keys may be used for.
+TENANT_SCOPES: Final = tuple(scope.value for scope in Scope if scope is not Scope.ADMIN)
+#: Keys of one tenant that work.
+MAX_KEYS: Final = 50
 
 
 def new_key() -> tuple[str, str]:
@@ -71,3 +81,34 @@ def operator_key(settings: Settings) -> OperatorKey | None:
         )
     internal = hmac.new(key.encode(), b"deeplens internal", hashlib.sha256).hexdigest()
     return OperatorKey(digest(key), internal)
+
+
+async def issue(
+    registry: "Registry",
+    owner: str,
+    *,
+    name: str,
+    scopes: list[str],
+    expires_at: str | None = None,
+) -> tuple[str, ApiKey]:
+    """Make a key for a tenant and return it with what is kept of it."""
+    row = registry.find(owner)
+    if row is not None and len(living(row)) >= MAX_KEYS:
+        raise BadRequest(f"There are {MAX_KEYS} keys already; revoke one first.")
+    key, key_id = new_key()
+    kept = ApiKey(
+        keyId=key_id,
+        sha256=digest(key),
+        scopes=scopes,
+        createdAt=utc_now(),
+        name=name,
+        expiresAt=expires_at,
+    )
+    await registry.change(owner, TenantChangeData(kind=ChangeKind.ADD_KEY.value, key=kept))
+    return key, kept
+
+
+def living(row: Tenant) -> list[ApiKey]:
+    """Return a tenant's keys that work."""
+    now = utc_now()
+    return [key for key in row.keys if key.ended_at(now) is None]

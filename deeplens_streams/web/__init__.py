@@ -19,7 +19,6 @@ from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from deeplens_streams.status.estimates import Estimates
 from deeplens_streams.tenancy.api_keys import operator_key
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import (
     ACCEPTANCE,
     ADMISSION,
@@ -39,6 +38,7 @@ from deeplens_streams.web.app_keys import (
 )
 from deeplens_streams.web.context import Check, HealthContext, StatusFeed, WebContext
 from deeplens_streams.web.handlers import (
+    admin_log,
     api_keys,
     audit,
     collections,
@@ -61,12 +61,14 @@ from deeplens_streams.web.handlers import (
 )
 from deeplens_streams.web.handlers.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.middleware import origins
+from deeplens_streams.web.middleware.admin_log import write_down
 from deeplens_streams.web.middleware.auth import DECLARED, DOOR, INTERNAL, Door, Route, admit
+from deeplens_streams.web.middleware.errors import errors_as_json
 from deeplens_streams.web.middleware.origins import ORIGINS, Origins
 from deeplens_streams.web.openapi import document
 from deeplens_streams.web.openapi.asyncapi import asyncapi_document
 from deeplens_streams.web.readiness import Readiness
-from deeplens_streams.web.responses import Handler, add_headers, errors_as_json
+from deeplens_streams.web.responses import Handler, add_headers
 from deeplens_streams.web.server import Runner
 from models.tenants import Scope
 
@@ -208,7 +210,7 @@ def application_options(settings: Settings) -> dict[str, Any]:
             errors_as_json,
             origins.preflights(settings),
             admit,
-            admin_log.write_down,
+            write_down,
         ],
         "client_max_size": _MAX_BODY_BYTES,
     }

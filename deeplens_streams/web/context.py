@@ -11,6 +11,7 @@ from deeplens_streams.broker.topics import Publish
 from deeplens_streams.circuit_breaker import BreakerState
 from deeplens_streams.ingest import admission
 from deeplens_streams.interactive_queries.sources import RowSource, TableSource
+from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.services import Services
 from deeplens_streams.status.outages import Outages
 from deeplens_streams.tenancy.quotas import Quotas
@@ -87,3 +88,8 @@ class WebContext(HealthContext):
     backlog: Backlog
     registry: Registry
     quotas: Quotas
+
+    @property
+    def replay(self) -> Replay:
+        """Return what brings dead letters back into the pipeline."""
+        return Replay(self.services, self.rows, self.publish)

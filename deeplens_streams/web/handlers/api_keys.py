@@ -10,19 +10,15 @@ from deeplens_streams.errors import BadRequest, KeyEnded, KeyNotFound, TenantNot
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.timestamps import parse_time
-from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.json_body import allow_only, line, read_body, text, whole
+from deeplens_streams.web.middleware import admin_log
 from deeplens_streams.web.responses import Handler, json_answer, success
 from models.events import utc_now, wire_time
-from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, Tenant, TenantChangeData
+from models.tenants import SYSTEM, ApiKey, ChangeKind, Scope, TenantChangeData
 
-#: What a tenant's keys may be used for, and what those of operators may.
-TENANT_SCOPES: Final = tuple(scope.value for scope in Scope if scope is not Scope.ADMIN)
 SYSTEM_SCOPES: Final = tuple(scope.value for scope in Scope)
-#: Keys of one tenant that work.
-MAX_KEYS: Final = 50
 #: Seconds that the old key of a rotation goes on working.
 _OVERLAP_S: Final = 86_400
 MAX_OVERLAP_S: Final = 90 * 86_400
@@ -45,7 +41,9 @@ async def create(request: web.Request) -> web.Response:
     name, scopes = line(body, "name", most=MAX_NAME), _scopes(body.get("scopes"), owner)
     expires_at = _expiry(text(body, "expiresAt"))
     await admin_log.about(request, scopes=scopes, expiresAt=expires_at)
-    key, made = await issue(context, owner, name=name, scopes=scopes, expires_at=expires_at)
+    key, made = await api_keys.issue(
+        context.registry, owner, name=name, scopes=scopes, expires_at=expires_at
+    )
     admin_log.came_of(request, keyId=made.keyId)
     return _made(owner, key, made, "Keep this key; it is not shown again.")
 
@@ -61,8 +59,8 @@ async def rotate(request: web.Request) -> web.Response:
     overlap = whole(body, "overlapSeconds", low=0, high=MAX_OVERLAP_S)
     ends = datetime.now(UTC) + timedelta(seconds=_OVERLAP_S if overlap is None else overlap)
     await admin_log.about(request, scopes=old.scopes, oldKeyEndsAt=wire_time(ends))
-    key, made = await issue(
-        context, owner, name=old.name, scopes=old.scopes, expires_at=old.expiresAt
+    key, made = await api_keys.issue(
+        context.registry, owner, name=old.name, scopes=old.scopes, expires_at=old.expiresAt
     )
     admin_log.came_of(request, keyId=made.keyId)
     await _expire(context, owner, old, until=wire_time(ends))
@@ -83,37 +81,6 @@ async def revoke(request: web.Request) -> web.Response:
         "key": shown(ended),
     }
     return json_answer(answer)
-
-
-async def issue(
-    context: WebContext,
-    owner: str,
-    *,
-    name: str,
-    scopes: list[str],
-    expires_at: str | None = None,
-) -> tuple[str, ApiKey]:
-    """Make a key for a tenant and return it with what is kept of it."""
-    row = context.registry.find(owner)
-    if row is not None and len(living(row)) >= MAX_KEYS:
-        raise BadRequest(f"There are {MAX_KEYS} keys already; revoke one first.")
-    key, key_id = api_keys.new_key()
-    kept = ApiKey(
-        keyId=key_id,
-        sha256=api_keys.digest(key),
-        scopes=scopes,
-        createdAt=utc_now(),
-        name=name,
-        expiresAt=expires_at,
-    )
-    await context.registry.change(owner, TenantChangeData(kind=ChangeKind.ADD_KEY.value, key=kept))
-    return key, kept
-
-
-def living(row: Tenant) -> list[ApiKey]:
-    """Return a tenant's keys that work."""
-    now = utc_now()
-    return [key for key in row.keys if key.ended_at(now) is None]
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
@@ -162,7 +129,7 @@ def _name(owner: str) -> str | None:
 
 
 def _scopes(given: Any, owner: str) -> list[str]:
-    known = SYSTEM_SCOPES if owner == SYSTEM else TENANT_SCOPES
+    known = SYSTEM_SCOPES if owner == SYSTEM else api_keys.TENANT_SCOPES
     if given is None:
         return list(known)
     if not isinstance(given, list) or not given or not all(each in known for each in given):

@@ -14,9 +14,9 @@ from deeplens_streams.errors import (
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.vectors import Collection, VectorStore, collection_name
-from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT, QUOTAS
 from deeplens_streams.web.forms.json_body import read_body
+from deeplens_streams.web.middleware import admin_log
 from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import json_answer, success
 

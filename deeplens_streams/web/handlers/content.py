@@ -15,7 +15,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyRequests
 from deeplens_streams.imaging.formats import extensions
 from deeplens_streams.web.app_keys import CONTEXT, DOWNLOADS
-from deeplens_streams.web.damaged import find_shown
+from deeplens_streams.web.lookup import find_shown
 from deeplens_streams.web.responses import error_answer
 from models.images import StoredImage
 

@@ -20,13 +20,12 @@ from deeplens_streams.errors import (
     TenantDeleting,
     TenantSuspended,
 )
-from deeplens_streams.pipeline.retry import Replay
 from deeplens_streams.storage.dead_letters import LetterPage
 from deeplens_streams.timestamps import parse_time
-from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import flag, read_body, text
 from deeplens_streams.web.forms.page import PageQuery
+from deeplens_streams.web.middleware import admin_log
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.letters import DeadLetter, LetterState
@@ -87,7 +86,7 @@ async def retry(request: web.Request) -> web.Response:
     """Send a dead letter's event again."""
     letter = await _find(request)
     body = await read_body(request)
-    generation = await replay_of(request).retry(letter, force=flag(body, "force"))
+    generation = await request.app[CONTEXT].replay.retry(letter, force=flag(body, "force"))
     message = f"The step {letter.failedStep} is tried again, as generation {generation}."
     return json_answer(
         {**success(models.ChangedLetter), "message": message, "deadLetter": _summary(letter)}
@@ -98,14 +97,14 @@ async def discard(request: web.Request) -> web.Response:
     """Decide that a dead letter is not to be retried."""
     letter = await _find(request)
     reason = _reason(await read_body(request))
-    await replay_of(request).discard(letter, reason)
+    await request.app[CONTEXT].replay.discard(letter, reason)
     return json_answer({**success(models.ChangedLetter), "deadLetter": _summary(letter)})
 
 
 async def retry_many(request: web.Request) -> web.Response:
     """Retry the letters that the body names by ``ids`` or by the listing's filters."""
     body = await read_body(request)
-    force, replay = flag(body, "force"), replay_of(request)
+    force, replay = flag(body, "force"), request.app[CONTEXT].replay
 
     async def one(letter: DeadLetter) -> None:
         await replay.retry(letter, force=force)
@@ -116,7 +115,7 @@ async def retry_many(request: web.Request) -> web.Response:
 async def discard_many(request: web.Request) -> web.Response:
     """Discard the letters that the body names; it says why in ``reason``."""
     body = await read_body(request)
-    reason, replay = _reason(body), replay_of(request)
+    reason, replay = _reason(body), request.app[CONTEXT].replay
 
     async def one(letter: DeadLetter) -> None:
         await replay.discard(letter, reason)
@@ -258,11 +257,6 @@ def _reason(body: dict[str, Any]) -> str:
     if not reason or len(reason) > MAX_REASON or not reason.isprintable():
         raise BadRequest(f"Say why in reason: one line of up to {MAX_REASON} characters.")
     return reason
-
-
-def replay_of(request: web.Request) -> Replay:
-    context = request.app[CONTEXT]
-    return Replay(context.services, context.rows, context.publish)
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:

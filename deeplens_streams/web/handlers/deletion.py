@@ -17,7 +17,7 @@ from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.handlers.images import find_image
+from deeplens_streams.web.lookup import find_image
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.deletion import (

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from deeplens_streams.web.handlers.pages import Asset, asset_answer, asset_of
+from deeplens_streams.web.assets import Asset, asset_answer, asset_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,36 +5,21 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams.client import models
-from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, RowMoving
-from deeplens_streams.identifiers import check_image_id
+from deeplens_streams.errors import BadRequest, DependencyUnavailable, RowMoving
 from deeplens_streams.web import links
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.page import PageQuery
-from deeplens_streams.web.handlers.status import shown_state
-from deeplens_streams.web.middleware.auth import DOOR, tenant_bound, tenant_of
+from deeplens_streams.web.lookup import find_image
+from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import json_answer, success
+from deeplens_streams.web.status_object import shown_state
 from models.images import StoredImage
 from models.status import ImageState
 
 #: Images that one request with a status looks at; it goes on from the cursor.
 MAX_WALK: Final = 1000
 _WALK_PAGE: Final = 100
-
-
-async def find_image(request: web.Request) -> StoredImage:
-    """Return the image of the address; one of another tenant than the request's is unknown."""
-    image_id = check_image_id(request.match_info["image_id"])
-    storage = request.app[CONTEXT].services.storage
-    tenant = tenant_bound(request, request.query.get("tenantId"))
-    if tenant is not None:
-        image = await storage.get_metadata(tenant=tenant, image_id=image_id)
-    else:
-        image = await storage.find(image_id)
-    if image is None:
-        raise ImageNotFound
-    request.app[DOOR].check_owner(image.tenantId)
-    return image
 
 
 async def metadata(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import read_raw
 from deeplens_streams.web.forms.page import PageQuery
-from deeplens_streams.web.handlers import tables
+from deeplens_streams.web.forms.table_address import asked_after, asked_key, table_name
 from deeplens_streams.web.responses import json_answer, success
 
 #: IDs of one question, at the most.
@@ -21,17 +21,17 @@ MAX_IDS: Final = 1000
 async def share(request: web.Request) -> web.Response:
     """Answer what this worker holds of a table."""
     source = request.app[CONTEXT].tables
-    name = tables.table_name(request, source)
+    name = table_name(request, source)
     limit = PageQuery.read(request.query).limit
-    found = await source.local_share(name, limit=limit, after=tables.asked_after(request, name))
+    found = await source.local_share(name, limit=limit, after=asked_after(request, name))
     return json_answer({**success(models.HeldShareAnswer), "share": found.to_wire()})
 
 
 async def entry(request: web.Request) -> web.Response:
     """Answer a row of any table that this worker holds."""
     source = request.app[CONTEXT].tables
-    name = tables.table_name(request, source)
-    found = source.local_row(name, tables.asked_key(name, request.match_info["key"]))
+    name = table_name(request, source)
+    found = source.local_row(name, asked_key(name, request.match_info["key"]))
     if found is None:
         raise TableRowNotFound("This worker holds no such row.")
     return json_answer({**success(models.HeldEntry), "key": found.key, "value": found.value})

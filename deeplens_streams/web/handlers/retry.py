@@ -16,11 +16,10 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.requests import event_id
 from deeplens_streams.storage.dead_letters import DeadLetterStore, is_recent
-from deeplens_streams.web import admin_log
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import flag, read_body
-from deeplens_streams.web.handlers.dead_letters import replay_of
-from deeplens_streams.web.handlers.status import find_row
+from deeplens_streams.web.lookup import find_row
+from deeplens_streams.web.middleware import admin_log
 from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.letters import LetterState
@@ -39,7 +38,7 @@ async def retry(request: web.Request) -> web.Response:
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
     request.app[DOOR].check_owner(row.tenantId)
-    replay, retried, generation = replay_of(request), [], None
+    replay, retried, generation = request.app[CONTEXT].replay, [], None
     force = flag(await read_body(request), "force")
     refused: DeepLensError = _nothing(row)
     # What a newer version's step left is that version's to retry.

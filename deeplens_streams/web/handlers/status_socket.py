@@ -30,9 +30,10 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
-from deeplens_streams.web.handlers.status import find_row, status_object
+from deeplens_streams.web.lookup import find_row
 from deeplens_streams.web.metrics import SOCKETS_OPEN
 from deeplens_streams.web.middleware.auth import DOOR, SOCKET_PROTOCOL, tenant_bound
+from deeplens_streams.web.status_object import status_object
 from models.status import FINAL_STATES, ImageRow, ImageState, rank_of
 from models.tenants import Scope
 

@@ -5,29 +5,26 @@ from typing import Any, Final
 from aiohttp import web
 
 from deeplens_streams.client import models
-from deeplens_streams.errors import TableNotFound, TableRowNotFound
-from deeplens_streams.identifiers import check_image_id
-from deeplens_streams.interactive_queries.sources import TableInfo, TableSource
+from deeplens_streams.errors import TableRowNotFound
+from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.web.app_keys import CONTEXT
+from deeplens_streams.web.assets import is_for_people, static_file
 from deeplens_streams.web.forms.page import PageQuery
-from deeplens_streams.web.handlers import pages
+from deeplens_streams.web.forms.table_address import asked_after, asked_key, table_name
 from deeplens_streams.web.responses import json_answer, success
 from models.tables import PartitionState
-from tables import image_status
 
 _NOT_READ: Final = (
     PartitionState.MOVING,
     PartitionState.UNREACHABLE,
     PartitionState.RECOVERING,
 )
-#: Bytes of a key, at the most; those of our tables are far shorter.
-_MAX_KEY: Final = 512
 
 
 async def listing(request: web.Request) -> web.Response:
     """Answer which tables there are."""
-    if pages.is_for_people(request):
-        return pages.tables_page(request)
+    if is_for_people(request):
+        return static_file(request, "tables.html")
     context = request.app[CONTEXT]
     answer = {
         **success(models.Tables),
@@ -39,8 +36,8 @@ async def listing(request: web.Request) -> web.Response:
 
 async def page(request: web.Request) -> web.Response:
     """Answer a table's partitions and some of its rows, of every worker, in key order."""
-    if pages.is_for_people(request):
-        return pages.tables_page(request)
+    if is_for_people(request):
+        return static_file(request, "tables.html")
     context, query = request.app[CONTEXT], request.query
     name = table_name(request, context.tables)
     limit = PageQuery.read(query).limit
@@ -64,8 +61,8 @@ async def page(request: web.Request) -> web.Response:
 
 async def row(request: web.Request) -> web.Response:
     """Answer one row, whichever worker holds it."""
-    if pages.is_for_people(request):
-        return pages.tables_page(request)
+    if is_for_people(request):
+        return static_file(request, "tables.html")
     source = request.app[CONTEXT].tables
     name = table_name(request, source)
     found = await source.row(name, asked_key(name, request.match_info["key"]))
@@ -73,28 +70,6 @@ async def row(request: web.Request) -> web.Response:
         raise TableRowNotFound
     answer = {**success(models.TableRow), "table": name, "key": found.key, "row": found.value}
     return json_answer(answer)
-
-
-def table_name(request: web.Request, source: TableSource) -> str:
-    """Return the name of the address, of a table that there is."""
-    name = request.match_info["name"]
-    if name not in {each.name for each in source.known()}:
-        raise TableNotFound
-    return name
-
-
-def asked_after(request: web.Request, name: str) -> str | None:
-    after = request.query.get("after")
-    return None if after is None else asked_key(name, after)
-
-
-def asked_key(name: str, key: str) -> str:
-    """Return a key as the table has it."""
-    if name == image_status.NAME:
-        return check_image_id(key)
-    if len(key.encode("utf-8", "surrogatepass")) > _MAX_KEY:
-        raise TableRowNotFound
-    return key
 
 
 def _table(info: TableInfo) -> dict[str, Any]:

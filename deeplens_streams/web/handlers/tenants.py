@@ -12,13 +12,13 @@ from deeplens_streams.errors import (
     TenantNotFound,
 )
 from deeplens_streams.identifiers import check_tenant_id
-from deeplens_streams.tenancy import api_keys
-from deeplens_streams.web import admin_log, provision
+from deeplens_streams.tenancy import api_keys, provisioning
+from deeplens_streams.tenancy.api_keys import living
 from deeplens_streams.web.app_keys import CONTEXT, QUOTAS
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms.json_body import allow_only, read_body, whole
 from deeplens_streams.web.forms.page import PageQuery
-from deeplens_streams.web.handlers.api_keys import living
+from deeplens_streams.web.middleware import admin_log
 from deeplens_streams.web.middleware.auth import tenant_of
 from deeplens_streams.web.responses import json_answer, success
 from models.tenants import ChangeKind, Limits, Tenant, TenantChangeData, TenantState, Usage
@@ -53,7 +53,7 @@ async def create(request: web.Request) -> web.Response:
         # It was there from its first use, or half made with others.
         data = TenantChangeData(kind=ChangeKind.LIMIT.value, limits=limits)
         await context.registry.change(tenant, data)
-    done = await provision.provision(context, tenant)
+    done = await provisioning.provision(context.services, context.registry, context.quotas, tenant)
     if done.api_key is not None:
         admin_log.came_of(request, keyId=api_keys.key_id(done.api_key))
     answer = {
@@ -95,7 +95,7 @@ async def check(request: web.Request) -> web.Response:
     """Look at everything that a tenant needs; 503 unless all of it is well."""
     context = request.app[CONTEXT]
     row = await asked(request)
-    done = await provision.look(context, row)
+    done = await provisioning.look(context.services, context.registry, row)
     answer = {
         **models.TenantAnswer.blank(),
         "success": done.is_complete,
@@ -109,7 +109,7 @@ async def check(request: web.Request) -> web.Response:
     return _answered(answer, done, 200)
 
 
-def _answered(answer: dict[str, Any], done: provision.Done, status: int) -> web.Response:
+def _answered(answer: dict[str, Any], done: provisioning.Done, status: int) -> web.Response:
     if done.is_complete:
         return json_answer(answer, status=status)
     return json_answer(answer, status=503, headers={"Retry-After": str(_RETRY_AFTER_S)})

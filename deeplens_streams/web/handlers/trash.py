@@ -11,10 +11,10 @@ from deeplens_streams.errors import BadRequest, NotFound
 from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.storage.trash import Reason
 from deeplens_streams.storage.trash_entries import TrashEntry
-from deeplens_streams.web.admin_log import about, came_of
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.fields import truth, whole_number
 from deeplens_streams.web.forms.page import PageQuery
+from deeplens_streams.web.middleware.admin_log import about, came_of
 from deeplens_streams.web.responses import json_answer, request_id, success
 
 #: Things that one request removes, at the most; then it says that there is more.

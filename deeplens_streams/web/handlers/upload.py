@@ -31,9 +31,9 @@ from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.forms import fields
 from deeplens_streams.web.forms.multipart import read_form
 from deeplens_streams.web.forms.upload import FILE_FIELD, UploadForm
-from deeplens_streams.web.handlers.status import shown_state
 from deeplens_streams.web.metrics import UPLOAD_SECONDS, UPLOADED_BYTES, UPLOADS
 from deeplens_streams.web.responses import is_gone, json_answer, success
+from deeplens_streams.web.status_object import shown_state
 from models.events import new_event_id, utc_now
 from models.images import StoredImage
 from models.status import ImageState

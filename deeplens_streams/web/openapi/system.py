@@ -16,6 +16,7 @@ from deeplens_streams.json_schemas import (
     array,
     ref,
 )
+from deeplens_streams.web.assets import TYPES
 from deeplens_streams.web.handlers import documents, health, internal, pages, tables
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import JSON, Answer, Body, Operation, Parameter
@@ -157,7 +158,7 @@ OPERATIONS: Final = (
         answers={
             200: Answer(
                 description="The file.",
-                schemas=dict.fromkeys(sorted(set(pages.TYPES.values())), _TEXT),
+                schemas=dict.fromkeys(sorted(set(TYPES.values())), _TEXT),
             ),
             304: _UNCHANGED,
         },

@@ -22,8 +22,8 @@ from deeplens_streams.json_schemas import (
     nullable,
     ref,
 )
-from deeplens_streams.web import admin_log
-from deeplens_streams.web.handlers import api_keys, tenants
+from deeplens_streams.tenancy.api_keys import TENANT_SCOPES
+from deeplens_streams.web.handlers import admin_log, api_keys, tenants
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation, Parameter, json_body
 from models.tenants import Scope
@@ -206,6 +206,6 @@ def _key_operations(
 
 OPERATIONS: Final = (
     *_OPERATIONS,
-    *_key_operations(api_keys.OF_TENANTS, "Tenant", api_keys.TENANT_SCOPES, parts.TENANT),
+    *_key_operations(api_keys.OF_TENANTS, "Tenant", TENANT_SCOPES, parts.TENANT),
     *_key_operations(api_keys.OF_OPERATORS, "Operator", tuple(Scope)),
 )

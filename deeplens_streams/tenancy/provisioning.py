@@ -13,9 +13,11 @@ from deeplens_streams.errors import (
     KeyNotFound,
     VectorsUnavailable,
 )
+from deeplens_streams.services import Services
+from deeplens_streams.tenancy import api_keys
+from deeplens_streams.tenancy.quotas import Quotas
+from deeplens_streams.tenancy.registry import Registry
 from deeplens_streams.vectors import collection_name
-from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.handlers import api_keys
 from models.collections import CollectionStatus
 from models.tenants import ChangeKind, Tenant, TenantChangeData, TenantState
 
@@ -61,25 +63,24 @@ class _Skipped(Exception):
     """This process cannot do the step; the text says who does."""
 
 
-async def provision(context: WebContext, tenant: str) -> Done:
+async def provision(services: Services, registry: Registry, quotas: Quotas, tenant: str) -> Done:
     """Make what a tenant of the registry lacks."""
     done = Done()
 
     async def first_key() -> str:
-        row = context.registry.find(tenant)
+        row = registry.find(tenant)
         if row is not None and api_keys.living(row):
             return "It has keys already; rotate one if it was lost."
         scopes = list(api_keys.TENANT_SCOPES)
-        done.api_key, made = await api_keys.issue(context, tenant, name="first", scopes=scopes)
+        done.api_key, made = await api_keys.issue(registry, tenant, name="first", scopes=scopes)
         return f"{made.keyId} may {', '.join(scopes)}."
 
     async def finish() -> str:
         data = TenantChangeData(kind=ChangeKind.PROVISIONED.value)
-        await context.registry.change(tenant, data)
+        await registry.change(tenant, data)
         return "Written down."
 
     async def collections() -> str:
-        services = context.services
         if services.vectors is None:
             raise _Skipped("The worker with the index role makes it with the first picture.")
         model = services.model
@@ -87,19 +88,19 @@ async def provision(context: WebContext, tenant: str) -> Done:
             tenant=tenant,
             model=model.name,
             dimension=model.dimension,
-            max_collections=context.quotas.max_collections(tenant),
+            max_collections=quotas.max_collections(tenant),
         )
         return f"There is {collection_name(tenant=tenant, model=model.name)}."
 
     done.steps.append(("registry", "completed", "The registry has it."))
-    await done.step("storage", lambda: _storage(context))
+    await done.step("storage", lambda: _storage(services))
     await done.step("collections", collections)
     await done.step("first_key", first_key)
     await done.step("ready", finish)
     return done
 
 
-async def look(context: WebContext, row: Tenant) -> Done:
+async def look(services: Services, registry: Registry, row: Tenant) -> Done:
     """Look at what a tenant needs."""
     done = Done()
 
@@ -110,7 +111,7 @@ async def look(context: WebContext, row: Tenant) -> Done:
         return "It is active."
 
     async def collections() -> str:
-        engine, model = context.services.vectors, context.services.model.name
+        engine, model = services.vectors, services.model.name
         if engine is None:
             raise _Skipped("This worker has no vectors; ask the one with the index role.")
         name = collection_name(tenant=row.tenantId, model=model)
@@ -122,14 +123,14 @@ async def look(context: WebContext, row: Tenant) -> Done:
         return f"There is {name}."
 
     async def keys() -> str:
-        if context.registry.is_open:
+        if registry.is_open:
             return "Keys are off."
         if not (working := api_keys.living(row)):
             raise KeyNotFound("It has no key that works; make one.")
         return f"It has {len(working)} that work."
 
     await done.step("registry", state)
-    await done.step("storage", lambda: _storage(context))
+    await done.step("storage", lambda: _storage(services))
     await done.step("collections", collections)
     await done.step("keys", keys)
     return done
@@ -141,6 +142,6 @@ class _NotActive(DeepLensError):
     code = "TENANT_NOT_ACTIVE"
 
 
-async def _storage(context: WebContext) -> str:
-    await context.services.storage.ping()
+async def _storage(services: Services) -> str:
+    await services.storage.ping()
     return "It can be written and read."

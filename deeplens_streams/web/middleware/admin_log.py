@@ -8,12 +8,10 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from deeplens_streams.client import models
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.middleware.auth import CALLER, DOOR, INTERNAL, Caller, Route, route_of
-from deeplens_streams.web.responses import Handler, as_ours, json_answer, request_id, success
+from deeplens_streams.web.responses import Handler, as_ours, request_id
 from models.admin import AdminAction
 from models.tenants import Scope
 
@@ -24,19 +22,6 @@ log = structlog.get_logger()
 _EVERYDAY: Final = frozenset({"/api/v1/images/upload", "/api/v1/images/search"})
 #: What the log says of a request; none is there where it says nothing.
 _ENTRY: Final[web.RequestKey[AdminAction]] = web.RequestKey("deeplens_admin_action", AdminAction)
-
-
-async def listing(request: web.Request) -> web.Response:
-    """Answer what operators did, newest first."""
-    asked = PageQuery.read(request.query)
-    actions = request.app[CONTEXT].services.actions
-    page = await actions.page(limit=asked.limit, cursor=asked.cursor)
-    answer = {
-        **success(models.AdminActions),
-        "actions": [each.known_fields() for each in page.actions],
-        "nextCursor": page.cursor,
-    }
-    return json_answer(answer)
 
 
 async def about(request: web.Request, **subject: Any) -> None:
