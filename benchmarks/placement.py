@@ -26,7 +26,7 @@ from deeplens_streams.config import Settings, load_settings
 from deeplens_streams.features.base import FeatureExtractor, ModelSpec
 from deeplens_streams.features.child import main as process
 from deeplens_streams.features.child.client import ChildFeatures
-from deeplens_streams.features.child.in_flight import Board
+from deeplens_streams.features.child.in_flight import InFlightRegister
 from deeplens_streams.features.in_process import LocalFeatures
 from deeplens_streams.features.models import choose_model
 from deeplens_streams.imaging.decode import Decoded, decode
@@ -42,7 +42,9 @@ _own = threading.local()
 class PooledFeatures(LocalFeatures):
     """`LocalFeatures` with a process for each thread that decodes; nothing ends a decoder."""
 
-    def __init__(self, settings: Settings, model: ModelSpec, board: Board | None = None) -> None:
+    def __init__(
+        self, settings: Settings, model: ModelSpec, board: InFlightRegister | None = None
+    ) -> None:
         super().__init__(settings, model, board)
         start = partial(_start_decoder, settings, model)
         self._decoders = ThreadPoolExecutor(2, initializer=start)

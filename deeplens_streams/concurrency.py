@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from deeplens_streams.errors import DeepLensError
 
 
-class Turns:
+class ConcurrencyLimit:
     """So many at once.
 
     Parameters
@@ -24,7 +24,7 @@ class Turns:
         self._limit, self._refuse = limit, refuse
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Have one under way.
 
         Raises

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from deeplens_streams.audit.disk_index import DiskIndex
 from deeplens_streams.audit.report import Rows
-from deeplens_streams.audit.settled import Stillness, Watermark
+from deeplens_streams.audit.settled import SettledBefore, Watermark
 from deeplens_streams.audit.sightings import Sightings
 from deeplens_streams.broker.topics import Publish
 from deeplens_streams.services import Services
@@ -54,8 +54,8 @@ class AuditContext:
     index: DiskIndex
     sightings: Sightings
 
-    def stillness(self) -> Stillness:
-        return Stillness(self.watermark)
+    def settled_before(self) -> SettledBefore:
+        return SettledBefore(self.watermark)
 
     def why(self, text: str) -> Reason:
         """Return the reason with which something goes to the trash."""

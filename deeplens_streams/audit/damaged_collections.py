@@ -5,7 +5,7 @@ from functools import partial
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged, unless_damaged
-from deeplens_streams.audit.report import PAGE, Found, Ledger
+from deeplens_streams.audit.report import PAGE, Finding, Ledger
 from deeplens_streams.vectors import VectorStore
 from models.audit import Fault
 
@@ -20,7 +20,7 @@ class DamagedCollections:
     def __init__(self, context: AuditContext) -> None:
         self._services = context.services
 
-    async def walk(self, tenant: str, _ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, _ledger: Ledger) -> AsyncGenerator[Finding]:
         vectors = self._services.vectors
         if vectors is None:
             return
@@ -33,8 +33,8 @@ class DamagedCollections:
         for model in await vectors.damaged(tenant=tenant):
             repair = partial(vectors.give_up_damaged, tenant=tenant, model=model)
             detail = f"vectors of {model} are damaged and were put aside"
-            yield Found("", Fault.COLLECTION_DAMAGED, detail, repair)
+            yield Finding("", Fault.COLLECTION_DAMAGED, detail, repair)
 
-    async def _read(self, vectors: VectorStore, tenant: str, model: str) -> list[Found]:
+    async def _read(self, vectors: VectorStore, tenant: str, model: str) -> list[Finding]:
         await vectors.page(tenant=tenant, model=model, limit=PAGE)
         return []

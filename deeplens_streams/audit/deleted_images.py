@@ -9,7 +9,7 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.pointers import pointer_fault
 from deeplens_streams.audit.report import (
     UNKNOWN,
-    Found,
+    Finding,
     Ledger,
     Repair,
     pages_of,
@@ -32,15 +32,15 @@ class DeletedImages:
 
     def __init__(self, context: AuditContext) -> None:
         self._context, self._services = context, context.services
-        self._still = context.stillness()
+        self._settled = context.settled_before()
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         """Count a tenant's, and yield those of which something is left."""
         keys = self._services.inventory.deleted(tenant=tenant)
         async with aclosing(pages_of(keys)) as pages:
             async for page in pages:
                 ledger.checked += len(page)
-                self._still.note()
+                self._settled.snapshot()
                 ids = [each.image_id for each in page]
                 rows = await rows_of(self._context.rows, tenant, ids)
                 for start in range(0, len(page), AT_ONCE):
@@ -50,7 +50,7 @@ class DeletedImages:
                         for each in found:
                             yield each
 
-    async def _judged(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Found]:
+    async def _judged(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Finding]:
         return await judged(
             dated.key,
             dated.image_id,
@@ -59,7 +59,7 @@ class DeletedImages:
             failed=lambda: ledger.accept(UNKNOWN),
         )
 
-    async def _judge(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Found]:
+    async def _judge(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Finding]:
         is_told = row is not None and row.status == ImageState.DELETED
         inventory = self._services.inventory
         has_image = await inventory.has(
@@ -77,7 +77,7 @@ class DeletedImages:
         if tombstone is not None and row is None:
             # It is just being forgotten: first its row.
             is_told = deletion.is_forgettable(tombstone, self._services)
-        may_move = tombstone is not None and not self._still.has(tombstone.requestedAt)
+        may_move = tombstone is not None and not self._settled.covers(tombstone.requestedAt)
         outcome = ImageState.DELETED if is_told or may_move else UNKNOWN
         found = await pointer_fault(dated, self._context)
         wrong = [] if found is None else [found]
@@ -85,7 +85,7 @@ class DeletedImages:
             is_unknown = outcome == UNKNOWN and not has_image
             repair = self._rebuild(dated, row, ledger if is_unknown else None)
             detail = "its tombstone cannot be read"
-            wrong.append(Found(dated.image_id, Fault.METADATA_DAMAGED, detail, repair))
+            wrong.append(Finding(dated.image_id, Fault.METADATA_DAMAGED, detail, repair))
         elif not may_move and (deletion.left(tombstone) or has_image or not is_told):
             wrong.append(self._unfinished(tombstone, ledger, has_image, outcome))
         if wrong and not await inventory.has(dated.key):
@@ -96,7 +96,7 @@ class DeletedImages:
 
     def _unfinished(
         self, tombstone: Tombstone, ledger: Ledger, has_image: bool, outcome: str
-    ) -> Found:
+    ) -> Finding:
         async def repair() -> None:
             await self._services.storage.remove_metadata(tombstone)
             await self._context.publish(*deletion.messages(tombstone))
@@ -105,7 +105,7 @@ class DeletedImages:
 
         left = len(deletion.left(tombstone))
         detail = f"{left} steps are left" if left else "its row or its metadata do not say so"
-        return Found(tombstone.imageId, Fault.PURGE_UNFINISHED, detail, repair)
+        return Finding(tombstone.imageId, Fault.PURGE_UNFINISHED, detail, repair)
 
     def _rebuild(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger | None) -> Repair:
         async def repair() -> None:

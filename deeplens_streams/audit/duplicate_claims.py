@@ -1,7 +1,7 @@
 """What an audit looks at of each image's claim: its bytes, uploaded again, are a duplicate."""
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.report import Found
+from deeplens_streams.audit.report import Finding
 from deeplens_streams.storage import object_keys
 from models.audit import Fault
 from models.images import StoredImage
@@ -11,7 +11,7 @@ from models.trash import TrashKind
 
 async def claim_fault(
     image: StoredImage, row: ImageRow | None, context: AuditContext
-) -> Found | None:
+) -> Finding | None:
     """Return what is wrong with the claim of an image's bytes, whosever it is.
 
     Who uploads the bytes of an image that failed gets another one, claim or not; who asked for no
@@ -34,7 +34,7 @@ async def claim_fault(
 
     what = "no claim names its bytes" if claim is None else "the claim of its bytes is damaged"
     detail = f"{what}: uploaded again, they would be another image"
-    return Found(image.imageId, Fault.CLAIM_MISSING, detail, repair)
+    return Finding(image.imageId, Fault.CLAIM_MISSING, detail, repair)
 
 
 async def claim_again(image: StoredImage, context: AuditContext) -> None:

@@ -7,7 +7,7 @@ from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Found, Ledger
+from deeplens_streams.audit.report import Finding, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.storage import object_keys
@@ -23,7 +23,7 @@ class Files:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         parts = self._parts(tenant, ledger)
         async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
             async for part, sighting in unseen:
@@ -41,7 +41,7 @@ class Files:
 
     async def _judge(
         self, tenant: str, part: Part[str], sighting: Sighting, ledger: Ledger
-    ) -> list[Found]:
+    ) -> list[Finding]:
         key, image_id = part.item, part.image_id
         # An upload stores the bytes first.
         written = await self._services.inventory.written_at(key)
@@ -53,7 +53,7 @@ class Files:
             if await self._lost.is_at_work(tenant, part):
                 return []
             gone = self._removal.deleted_file(key, tenant=tenant)
-            return [Found(image_id, Fault.FILE_ORPHANED, f"{key}: it was deleted", gone)]
+            return [Finding(image_id, Fault.FILE_ORPHANED, f"{key}: it was deleted", gone)]
         row = await self._lost.row(tenant, image_id)
         if row is not None and row.status != ImageState.DELETED:
             return []  # its row tells of it
@@ -61,7 +61,7 @@ class Files:
 
     async def _without_row(
         self, tenant: str, part: Part[str], ledger: Ledger, *, is_ended: bool
-    ) -> list[Found]:
+    ) -> list[Finding]:
         """Tell what a file is of which no row tells, or one that says that it was deleted."""
         key, image_id = part.item, part.image_id
         if key.startswith(f"{tenant}/thumbnail/"):
@@ -73,7 +73,7 @@ class Files:
             return [self._lost.found(tenant, image_id, ledger, original_key=key)]
         why = "its row says that it was deleted" if is_ended else "no sign that it was accepted"
         repair = self._removal.file(key, tenant=tenant, image_id=image_id, why=why)
-        return [Found(image_id, Fault.FILE_ORPHANED, f"{key}: {why}", repair)]
+        return [Finding(image_id, Fault.FILE_ORPHANED, f"{key}: {why}", repair)]
 
     async def _original_beside(self, tenant: str, part: Part[str]) -> str | None:
         ms = object_keys.epoch_ms(f"{part.day}T00:00:00+00:00")

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import structlog
 
-from deeplens_streams.audit.report import Found
+from deeplens_streams.audit.report import Finding
 from deeplens_streams.errors import DeepLensError, DependencyUnavailable
 from deeplens_streams.services import Services
 from models.audit import Fault
@@ -18,11 +18,11 @@ T = TypeVar("T")
 async def judged(
     key: str,
     image_id: str,
-    work: Awaitable[list[Found]],
+    work: Awaitable[list[Finding]],
     services: Services,
     *,
     failed: Callable[[], None] = lambda: None,
-) -> list[Found]:
+) -> list[Finding]:
     """Return what `work` finds of one item; if it cannot tell, that is what is found.
 
     Parameters
@@ -40,7 +40,7 @@ async def judged(
     except Exception as error:
         reason = await reason_of(error, services, key=key)
         failed()
-        return [Found(image_id, Fault.UNREADABLE, f"{key}: {reason}")]
+        return [Finding(image_id, Fault.UNREADABLE, f"{key}: {reason}")]
 
 
 async def unless_damaged(work: Awaitable[T], instead: T, services: Services, *, key: str) -> T:

@@ -14,7 +14,7 @@ from deeplens_streams.audit.removal import Removal
 from deeplens_streams.audit.report import (
     IN_FLIGHT,
     UNKNOWN,
-    Found,
+    Finding,
     Ledger,
     Mended,
     Repair,
@@ -50,10 +50,10 @@ class Images:
 
     def __init__(self, context: AuditContext) -> None:
         self._context, self._services = context, context.services
-        self._still, self._rows = context.stillness(), context.rows
+        self._settled, self._rows = context.settled_before(), context.rows
         self._rebuilding, self._removal = Rebuilding(context), Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         """Count a tenant's, and yield what is wrong with them."""
         keys = self._services.inventory.images(tenant=tenant)
         async with aclosing(pages_of(keys)) as pages:
@@ -62,12 +62,12 @@ class Images:
                 for found in await self._page(tenant, page, ledger):
                     yield found
 
-    async def _page(self, tenant: str, page: list[DatedKey], ledger: Ledger) -> list[Found]:
-        self._still.note()
+    async def _page(self, tenant: str, page: list[DatedKey], ledger: Ledger) -> list[Finding]:
+        self._settled.snapshot()
         rows = await rows_of(self._rows, tenant, [each.image_id for each in page])
         done = [each for each, row in rows.items() if row.status == ImageState.COMPLETED]
         there = await self._there(tenant, done)
-        found = list[Found]()
+        found = list[Finding]()
         for start in range(0, len(page), AT_ONCE):
             looked = await asyncio.gather(
                 *(
@@ -95,7 +95,7 @@ class Images:
 
     async def _judge(
         self, dated: DatedKey, row: ImageRow | None, there: Vectors, ledger: Ledger
-    ) -> list[Found]:
+    ) -> list[Finding]:
         """Return what is wrong with an image, and count it."""
         inventory = self._services.inventory
         try:
@@ -109,7 +109,9 @@ class Images:
         outcome, fault = await self._looked_at(image, row, there, ledger)
         found = [await pointer_fault(dated, self._context), fault]
         has_bytes = fault is None or fault.fault not in _OF_BYTES
-        if has_bytes and self._still.has(image.uploadedAt):  # it is confirmed behind the answer
+        if has_bytes and self._settled.covers(
+            image.uploadedAt
+        ):  # it is confirmed behind the answer
             found.append(await claim_fault(image, row, self._context))
         wrong = [each for each in found if each is not None]
         if wrong and await self._is_deleted(dated):
@@ -119,7 +121,9 @@ class Images:
         ledger.accept(outcome)
         return wrong
 
-    async def _damaged(self, dated: DatedKey, row: ImageRow | None, ledger: Ledger) -> list[Found]:
+    async def _damaged(
+        self, dated: DatedKey, row: ImageRow | None, ledger: Ledger
+    ) -> list[Finding]:
         if await self._is_deleted(dated):
             ledger.accept(ImageState.DELETED)
             return []
@@ -134,7 +138,7 @@ class Images:
                 kind=TrashKind.METADATA,
                 why=why,
             )
-            return [Found(dated.image_id, Fault.METADATA_DAMAGED, f"{dated.key}: {why}", repair)]
+            return [Finding(dated.image_id, Fault.METADATA_DAMAGED, f"{dated.key}: {why}", repair)]
         ledger.accept(UNKNOWN)
 
         async def rebuild() -> Mended:
@@ -150,7 +154,7 @@ class Images:
 
         found = await pointer_fault(dated, self._context)
         detail = "its metadata object cannot be read"
-        damaged = Found(dated.image_id, Fault.METADATA_DAMAGED, detail, rebuild)
+        damaged = Finding(dated.image_id, Fault.METADATA_DAMAGED, detail, rebuild)
         return [damaged] if found is None else [found, damaged]
 
     async def _is_deleted(self, dated: DatedKey) -> bool:
@@ -164,20 +168,20 @@ class Images:
         row: ImageRow | None,
         there: Vectors,
         ledger: Ledger,
-    ) -> tuple[str, Found | None]:
+    ) -> tuple[str, Finding | None]:
         """Return where an image counts, and what is wrong with it."""
         if row is not None and row.status == ImageState.DELETED:
             return UNKNOWN, self._said_to_be_deleted(image, row, ledger)
         found = await self._fault(image, row, there, self._again(image, row, ledger))
         if row is None:
-            return UNKNOWN if self._still.has(image.uploadedAt) else IN_FLIGHT, found
+            return UNKNOWN if self._settled.covers(image.uploadedAt) else IN_FLIGHT, found
         if found is None and row.status == ImageState.COMPLETED:
             found = self._outdated(image, row, there, ledger)
         return column(row), found
 
     def _outdated(
         self, image: StoredImage, row: ImageRow, there: Vectors, ledger: Ledger
-    ) -> Found | None:
+    ) -> Finding | None:
         """Count an image that an older preprocessing looked at; where asked, that is a fault."""
         facts = version_of(image.metadata.preprocessingVersion)
         vector = PREPROCESSING if there is None else there.get(image.imageId, PREPROCESSING)
@@ -195,9 +199,9 @@ class Images:
         by = f"by preprocessing {min(facts, vector)}"
         when = by if min(facts, vector) else "before preprocessing had a version"
         detail = f"{made} {when}; now it is {PREPROCESSING}"
-        return Found(image.imageId, Fault.OUTDATED, detail, repair)
+        return Finding(image.imageId, Fault.OUTDATED, detail, repair)
 
-    def _said_to_be_deleted(self, image: StoredImage, row: ImageRow, ledger: Ledger) -> Found:
+    def _said_to_be_deleted(self, image: StoredImage, row: ImageRow, ledger: Ledger) -> Finding:
         async def repair() -> None:
             await revive(image, row, self._context.publish)
             ledger.settle(IN_FLIGHT)
@@ -206,15 +210,15 @@ class Images:
         if row.ending != Ending.DROPPED:
             # Storage may be older than the row: what somebody deleted is not to come back.
             detail += "; delete it again, or have deeplens restore bring its tombstone back"
-            return Found(image.imageId, Fault.STUCK, detail)
-        may_move = not self._still.has(row.lastUpdated)
-        return Found(image.imageId, Fault.STUCK, detail, None if may_move else repair)
+            return Finding(image.imageId, Fault.STUCK, detail)
+        may_move = not self._settled.covers(row.lastUpdated)
+        return Finding(image.imageId, Fault.STUCK, detail, None if may_move else repair)
 
     async def _fault(
         self, image: StoredImage, row: ImageRow | None, there: Vectors, again: Repair
-    ) -> Found | None:
-        def found(fault: Fault, detail: str, repair: Repair | None = None) -> Found:
-            return Found(image.imageId, fault, detail, repair)
+    ) -> Finding | None:
+        def found(fault: Fault, detail: str, repair: Repair | None = None) -> Finding:
+            return Finding(image.imageId, fault, detail, repair)
 
         state = row.status if row is not None else ImageState.UPLOADED
         if (damage := await self._damage_of_original(image)) is not None:
@@ -227,12 +231,12 @@ class Images:
                 return found(lost[0], f"{image.thumbnailKey} {lost[1]}", again)
         elif state == ImageState.FAILED and row is not None:
             # The letter goes another way than the row, and may be later.
-            if not await self._has_letter(row) and self._still.has(row.lastUpdated):
+            if not await self._has_letter(row) and self._settled.covers(row.lastUpdated):
                 why = f"it failed with {row.errorCode or 'unknown'}"
                 return found(Fault.LETTER_MISSING, why, again)
         elif state not in FINAL_STATES:
             moved, note = (row.lastUpdated, "") if row else (image.uploadedAt, "; it has no row")
-            if self._still.has(moved):
+            if self._settled.covers(moved):
                 return found(Fault.STUCK, f"nothing moved since {moved}{note}", again)
         return None
 

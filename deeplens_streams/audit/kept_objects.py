@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
-from deeplens_streams.audit.report import Found, Ledger, pages_of
+from deeplens_streams.audit.report import Finding, Ledger, pages_of
 from deeplens_streams.audit.sightings import COLLECTED, Part, Sighting
 
 T = TypeVar("T")
@@ -27,9 +27,9 @@ async def walk_kept(
     context: AuditContext,
     ledger: Ledger,
     *,
-    parts: Callable[[str, list[str], list[Found]], AsyncGenerator[Part[Kept[T]]]],
-    judge: Callable[[str, Part[Kept[T]], Sighting], Awaitable[list[Found]]],
-) -> AsyncGenerator[Found]:
+    parts: Callable[[str, list[str], list[Finding]], AsyncGenerator[Part[Kept[T]]]],
+    judge: Callable[[str, Part[Kept[T]], Sighting], Awaitable[list[Finding]]],
+) -> AsyncGenerator[Finding]:
     """Yield what is wrong with the objects of a folder.
 
     Parameters
@@ -41,7 +41,7 @@ async def walk_kept(
     async with aclosing(pages_of(context.services.inventory.keys(folder), COLLECTED)) as pages:
         async for page in pages:
             ledger.checked += len(page)
-            told = list[Found]()
+            told = list[Finding]()
             read = parts(tenant, page, told)
             async with aclosing(context.sightings.unseen(tenant, read)) as unseen:
                 async for part, sighting in unseen:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Collection
 from dataclasses import replace
 
 from deeplens_streams.audit.guard import judged
-from deeplens_streams.audit.report import Found, Ledger, Repair
+from deeplens_streams.audit.report import Finding, Ledger, Repair
 from deeplens_streams.audit.usage import Registry
 from deeplens_streams.services import Services
 from deeplens_streams.storage import object_keys
@@ -21,7 +21,9 @@ class KeptTenants:
         self._services, self._registry = services, registry
         self._records, self._tombstones = services.tenant_records, services.tombstones
 
-    async def walk(self, tenants: Collection[str] | None, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(
+        self, tenants: Collection[str] | None, ledger: Ledger
+    ) -> AsyncGenerator[Finding]:
         """Yield each object that is missing or cannot be read.
 
         Parameters
@@ -47,10 +49,10 @@ class KeptTenants:
                 for found in await self._judged(object_keys.registry_key(tenant), work):
                     yield replace(found, tenant=owner)
 
-    async def _judged(self, key: str, work: Awaitable[list[Found]]) -> list[Found]:
+    async def _judged(self, key: str, work: Awaitable[list[Finding]]) -> list[Finding]:
         return await judged(key, "", work, self._services)
 
-    async def _purge_of(self, tenant: str) -> list[Found]:
+    async def _purge_of(self, tenant: str) -> list[Finding]:
         try:
             await self._tombstones.find_purge(tenant=tenant)
         except DamagedMetadata:
@@ -58,20 +60,20 @@ class KeptTenants:
                 f"{object_keys.purge_key(tenant)}, which says when it was deleted, cannot be read; "
                 "bring it back from a backup, or delete the tenant again if it is to be gone"
             )
-            return [Found("", Fault.REGISTRY_DAMAGED, detail)]
+            return [Finding("", Fault.REGISTRY_DAMAGED, detail)]
         return []
 
-    async def _looked_at(self, tenant: str, row: Tenant | None, *, is_kept: bool) -> list[Found]:
+    async def _looked_at(self, tenant: str, row: Tenant | None, *, is_kept: bool) -> list[Finding]:
         if not is_kept:
             if row is None or await self._records.judge(row) is not Verdict.STANDS:
                 return []
             detail = "storage keeps nothing of its limits and keys"
-            return [Found("", Fault.REGISTRY_DAMAGED, detail, self._repair(row))]
+            return [Finding("", Fault.REGISTRY_DAMAGED, detail, self._repair(row))]
         try:
             await self._records.find(tenant)
         except DamagedRecord:
             detail = "what storage keeps of its limits and keys cannot be read"
-            return [Found("", Fault.REGISTRY_DAMAGED, detail, self._repair(row))]
+            return [Finding("", Fault.REGISTRY_DAMAGED, detail, self._repair(row))]
         return []
 
     def _repair(self, row: Tenant | None) -> Repair | None:

@@ -8,7 +8,7 @@ from deeplens_streams.audit.guard import judged
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Found, Ledger, NotRepaired
+from deeplens_streams.audit.report import Finding, Ledger, NotRepaired
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.storage import object_keys
@@ -28,7 +28,7 @@ class Letters:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         return walk_kept(
             object_keys.letter_folder(tenant),
             tenant,
@@ -39,7 +39,7 @@ class Letters:
         )
 
     async def _parts(
-        self, tenant: str, keys: list[str], told: list[Found]
+        self, tenant: str, keys: list[str], told: list[Finding]
     ) -> AsyncGenerator[Part[Kept[DeadLetter]]]:
         """Yield each that waits and has not moved on; what is wrong with others is `told`."""
         for key in keys:
@@ -51,7 +51,7 @@ class Letters:
             for letter in waiting:
                 yield Part(letter.imageId or "", Kept(key, letter), _uploaded_at(letter))
 
-    async def _judge(self, tenant: str, key: str, waiting: list[DeadLetter]) -> list[Found]:
+    async def _judge(self, tenant: str, key: str, waiting: list[DeadLetter]) -> list[Finding]:
         raw = await self._services.inventory.read(key)
         if raw is None:
             return []
@@ -64,7 +64,7 @@ class Letters:
             repair = self._removal.object(
                 key, tenant=tenant, image_id=None, kind=TrashKind.LETTER, why=why, known=raw
             )
-            return [Found("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
+            return [Finding("", Fault.LETTER_DAMAGED, f"{key}: {why}", repair)]
         found = await self._pointer_fault(letter, key)
         if letter.state == LetterState.WAITING and letter.imageId is not None:
             letter.imageId = check_image_id(letter.imageId)
@@ -75,7 +75,7 @@ class Letters:
                 waiting.append(letter)
         return found
 
-    async def _pointer_fault(self, letter: DeadLetter, key: str) -> list[Found]:
+    async def _pointer_fault(self, letter: DeadLetter, key: str) -> list[Finding]:
         found = await self._services.letters.find(letter.letterId)
         if found is not None:
             return []
@@ -84,11 +84,11 @@ class Letters:
             await self._services.letters.point(letter, key)
 
         detail = f"the ID of dead letter {letter.letterId} does not lead to it"
-        return [Found(letter.imageId or "", Fault.POINTER_MISSING, detail, repair)]
+        return [Finding(letter.imageId or "", Fault.POINTER_MISSING, detail, repair)]
 
     async def _gone(
         self, tenant: str, part: Part[Kept[DeadLetter]], sighting: Sighting
-    ) -> list[Found]:
+    ) -> list[Finding]:
         image_id = part.image_id
         if sighting is Sighting.NOTHING:
             row = await self._lost.row(tenant, image_id)
@@ -115,7 +115,7 @@ class Letters:
                 return True
         return False
 
-    def _close(self, key: str, letter: DeadLetter, why: str) -> Found:
+    def _close(self, key: str, letter: DeadLetter, why: str) -> Finding:
         async def repair() -> None:
             services = self._services
             # 1. a copy, 2. what became of it
@@ -134,7 +134,7 @@ class Letters:
                 await services.trash.remove(kept)
                 raise NotRepaired("somebody else has it in hand; audit again when that is done")
 
-        return Found(letter.imageId or "", Fault.LETTER_ORPHANED, why, repair)
+        return Finding(letter.imageId or "", Fault.LETTER_ORPHANED, why, repair)
 
 
 def _uploaded_at(letter: DeadLetter) -> str | None:

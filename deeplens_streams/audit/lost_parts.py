@@ -10,7 +10,7 @@ from deeplens_streams.audit.rebuild import Rebuilding
 from deeplens_streams.audit.report import (
     IN_FLIGHT,
     UNKNOWN,
-    Found,
+    Finding,
     Ledger,
     Mended,
 )
@@ -90,7 +90,7 @@ class LostParts:
         *,
         times: Sequence[str] = (),
         original_key: str | None = None,
-    ) -> Found:
+    ) -> Finding:
         """Return that an image of which no row tells is lost, and count it."""
         ledger.accept(UNKNOWN)
 
@@ -102,4 +102,4 @@ class LostParts:
 
         part = "its original" if original_key else "its vector"
         detail = f"{part} is there, and neither metadata object nor tombstone nor row"
-        return Found(image_id, Fault.METADATA_MISSING, detail, rebuild)
+        return Finding(image_id, Fault.METADATA_MISSING, detail, rebuild)

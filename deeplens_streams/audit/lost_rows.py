@@ -9,7 +9,7 @@ from deeplens_streams.audit.lost_original import Lost
 from deeplens_streams.audit.rebuild import Rebuilding, ThereByNow
 from deeplens_streams.audit.report import (
     UNKNOWN,
-    Found,
+    Finding,
     Ledger,
     Mended,
     Repair,
@@ -34,16 +34,16 @@ class LostRows:
 
     def __init__(self, context: AuditContext) -> None:
         self._context, self._services = context, context.services
-        self._still, self._rebuilding = context.stillness(), Rebuilding(context)
+        self._settled, self._rebuilding = context.settled_before(), Rebuilding(context)
 
     async def walk(
         self, tenants: Collection[str] | None, looked: Ledger, ledgers: dict[str, Ledger]
-    ) -> AsyncGenerator[Found]:
+    ) -> AsyncGenerator[Finding]:
         """Yield what is lost of these tenants, or of all, and count it."""
         async with aclosing(self._context.all_rows()) as pages:
             async for page in pages:
                 looked.checked += len(page)
-                self._still.note()
+                self._settled.snapshot()
                 asked = [row for row in page if tenants is None or _tenant(row) in tenants]
                 for damaged in asked:
                     if isinstance(damaged, DamagedRow):
@@ -56,7 +56,9 @@ class LostRows:
                         async for found in lost:
                             yield found
 
-    async def _of(self, tenant: str, rows: list[ImageRow], ledger: Ledger) -> AsyncGenerator[Found]:
+    async def _of(
+        self, tenant: str, rows: list[ImageRow], ledger: Ledger
+    ) -> AsyncGenerator[Finding]:
         parts = self._parts(rows)
         async with aclosing(self._context.sightings.unseen(tenant, parts)) as unseen:
             async for part, sighting in unseen:
@@ -72,9 +74,9 @@ class LostRows:
         for row in rows:
             yield Part(row.imageId, row, row.uploadedAt)
 
-    async def _judge(self, row: ImageRow, ledger: Ledger) -> list[Found]:
+    async def _judge(self, row: ImageRow, ledger: Ledger) -> list[Finding]:
         check_image_id(row.imageId)
-        if not self._still.has(row.lastUpdated):
+        if not self._settled.covers(row.lastUpdated):
             return []
         if await self._context.sightings.is_elsewhere(row.tenantId, row.imageId):
             return []  # a stranger has made it
@@ -109,7 +111,7 @@ class LostRows:
 
     def _went_with_its_tenant(
         self, row: ImageRow, purge: TenantPurge, ledger: Ledger
-    ) -> list[Found]:
+    ) -> list[Finding]:
         if purge.completedAt is None or row.status == ImageState.DELETED:
             return []  # it will come to it, or nobody minds
         # An outcome of nothing that was accepted.
@@ -125,14 +127,14 @@ class LostRows:
         return [_of_tenant(row, Fault.ROW_ORPHANED, detail, repair)]
 
 
-def _of_tenant(row: ImageRow, fault: Fault, detail: str, repair: Repair) -> Found:
-    return Found(row.imageId, fault, detail, repair, tenant=row.tenantId)
+def _of_tenant(row: ImageRow, fault: Fault, detail: str, repair: Repair) -> Finding:
+    return Finding(row.imageId, fault, detail, repair, tenant=row.tenantId)
 
 
 def _tenant(row: ImageRow | DamagedRow) -> str:
     return row.tenantId if isinstance(row, ImageRow) else row.tenant
 
 
-def _damaged(row: DamagedRow) -> Found:
+def _damaged(row: DamagedRow) -> Finding:
     detail = f"row {row.key} cannot be read: {row.reason}"
-    return Found(row.key, Fault.UNREADABLE, detail, tenant=row.tenant)
+    return Finding(row.key, Fault.UNREADABLE, detail, tenant=row.tenant)

@@ -10,7 +10,7 @@ from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.kept_objects import Kept, walk_kept
 from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import PAGE, Found, Ledger
+from deeplens_streams.audit.report import PAGE, Finding, Ledger
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import Part, Sighting
 from deeplens_streams.storage import object_keys
@@ -28,11 +28,11 @@ class Vectors:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         vectors = self._services.vectors
         if vectors is None:
             return
-        models, unread = list[str](), list[Found]()
+        models, unread = list[str](), list[Finding]()
         key = f"the vectors of {tenant}"
         work = self._models(vectors, tenant, models)
         for found in await judged(key, "", work, self._services):
@@ -49,16 +49,16 @@ class Vectors:
                         yield found
             for point in damaged:
                 detail = f"the payload of point {point} of {model} names no image"
-                yield Found("", Fault.UNREADABLE, detail)
+                yield Finding("", Fault.UNREADABLE, detail)
         for found in unread:
             yield found
 
-    async def _models(self, vectors: VectorStore, tenant: str, into: list[str]) -> list[Found]:
+    async def _models(self, vectors: VectorStore, tenant: str, into: list[str]) -> list[Finding]:
         into += await vectors.models_of(tenant=tenant)
         return []
 
     async def _parts(
-        self, place: "_Place", ledger: Ledger, damaged: list[str], unread: list[Found]
+        self, place: "_Place", ledger: Ledger, damaged: list[str], unread: list[Finding]
     ) -> AsyncGenerator[Part[None]]:
         after = None
         while True:
@@ -69,7 +69,7 @@ class Vectors:
             except Exception as error:
                 key = f"the vectors of {place.model}"
                 reason = await reason_of(error, self._services, key=key)
-                unread.append(Found("", Fault.UNREADABLE, f"{key}: {reason}"))
+                unread.append(Finding("", Fault.UNREADABLE, f"{key}: {reason}"))
                 return
             ledger.checked += len(page.images) + len(page.damaged)
             damaged += page.damaged[: PAGE - len(damaged)]
@@ -81,7 +81,7 @@ class Vectors:
 
     async def _judge(
         self, place: "_Place", part: Part[None], sighting: Sighting, ledger: Ledger
-    ) -> list[Found]:
+    ) -> list[Finding]:
         tenant, image_id, detail = place.tenant, part.image_id, f"a vector of {place.model}"
         if sighting is Sighting.DELETED:
             if await self._lost.is_at_work(tenant, part):
@@ -89,7 +89,7 @@ class Vectors:
             gone = self._removal.deleted_vector(
                 place.vectors, tenant=tenant, model=place.model, image_id=image_id
             )
-            return [Found(image_id, Fault.VECTOR_ORPHANED, detail, gone)]
+            return [Finding(image_id, Fault.VECTOR_ORPHANED, detail, gone)]
         row = await self._lost.row(tenant, image_id)
         is_ended = row is not None and row.status == ImageState.DELETED
         if (row is not None and not is_ended) or not await place.has(image_id):
@@ -103,7 +103,7 @@ class Vectors:
             repair = self._removal.vector(
                 place.vectors, tenant=tenant, model=place.model, image_id=image_id, why=why
             )
-            return [Found(image_id, Fault.VECTOR_ORPHANED, f"{detail}; {why}", repair)]
+            return [Finding(image_id, Fault.VECTOR_ORPHANED, f"{detail}; {why}", repair)]
         if await place.was_told(image_id):
             return []
         return [self._lost.found(tenant, image_id, ledger, times=(part.uploaded_at or "",))]
@@ -137,7 +137,7 @@ class Claims:
         self._context, self._services = context, context.services
         self._lost, self._removal = lost, Removal(context)
 
-    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         return walk_kept(
             object_keys.claim_folder(tenant),
             tenant,
@@ -148,7 +148,7 @@ class Claims:
         )
 
     async def _parts(
-        self, tenant: str, keys: list[str], told: list[Found]
+        self, tenant: str, keys: list[str], told: list[Finding]
     ) -> AsyncGenerator[Part[Kept[Claim]]]:
         """Yield each that can be read; what is wrong with others is `told`."""
         for key in keys:
@@ -159,7 +159,7 @@ class Claims:
             for claim in read:
                 yield Part(claim.image_id, Kept(key, claim), claim.uploaded_at)
 
-    async def _read(self, tenant: str, key: str, into: list[Claim]) -> list[Found]:
+    async def _read(self, tenant: str, key: str, into: list[Claim]) -> list[Finding]:
         raw = await self._services.inventory.read(key)
         if raw is None:
             return []
@@ -176,9 +176,11 @@ class Claims:
             why="it cannot be read",
             known=raw,
         )
-        return [Found("", Fault.CLAIM_ORPHANED, detail, repair)]
+        return [Finding("", Fault.CLAIM_ORPHANED, detail, repair)]
 
-    async def _judge(self, tenant: str, part: Part[Kept[Claim]], sighting: Sighting) -> list[Found]:
+    async def _judge(
+        self, tenant: str, part: Part[Kept[Claim]], sighting: Sighting
+    ) -> list[Finding]:
         key, claim = part.item.key, part.item.said
         if not is_old(datetime.fromisoformat(claim.at)):
             return []
@@ -197,7 +199,7 @@ class Claims:
             why="its image is gone",
             known=claim.raw,
         )
-        return [Found(claim.image_id, Fault.CLAIM_ORPHANED, detail, repair)]
+        return [Finding(claim.image_id, Fault.CLAIM_ORPHANED, detail, repair)]
 
 
 class UnfinishedWrites:
@@ -206,7 +208,7 @@ class UnfinishedWrites:
     def __init__(self, context: AuditContext) -> None:
         self._services, self._removal = context.services, Removal(context)
 
-    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenant: str, ledger: Ledger) -> AsyncGenerator[Finding]:
         writes = self._services.storage.walk_unfinished(tenant=tenant)
         async with aclosing(writes):
             async for key, at in writes:
@@ -214,7 +216,7 @@ class UnfinishedWrites:
                 if is_old(at):
                     image_id = object_keys.read_image_id(key)
                     repair = self._removal.listed(key, tenant=tenant)
-                    yield Found(image_id, Fault.WRITE_UNFINISHED, key, repair)
+                    yield Finding(image_id, Fault.WRITE_UNFINISHED, key, repair)
 
 
 def _checksum(key: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged, reason_of
 from deeplens_streams.audit.removal import Removal
-from deeplens_streams.audit.report import Found, Ledger, pages_of
+from deeplens_streams.audit.report import Finding, Ledger, pages_of
 from deeplens_streams.audit.settled import is_old
 from deeplens_streams.audit.sightings import AT_ONCE, COLLECTED, Sighting
 from deeplens_streams.deletion.lost import models_of
@@ -19,7 +19,7 @@ from models.status import ImageState
 from models.trash import TrashKind
 
 
-async def pointer_fault(dated: DatedKey, context: AuditContext) -> Found | None:
+async def pointer_fault(dated: DatedKey, context: AuditContext) -> Finding | None:
     """Return what is wrong with the pointer of an image or a tombstone that was seen."""
     services = context.services
 
@@ -30,18 +30,18 @@ async def pointer_fault(dated: DatedKey, context: AuditContext) -> Found | None:
         pointer = await services.inventory.pointer(dated.image_id)
     except DamagedMetadata:
         detail = "its pointer cannot be read"
-        return Found(dated.image_id, Fault.POINTER_DAMAGED, detail, repair)
+        return Finding(dated.image_id, Fault.POINTER_DAMAGED, detail, repair)
     if pointer == Pointer(dated.tenant, dated.ms):
         return None
     if pointer is None:
         detail = "its ID alone does not lead to it"
-        return Found(dated.image_id, Fault.POINTER_MISSING, detail, repair)
+        return Finding(dated.image_id, Fault.POINTER_MISSING, detail, repair)
     other = object_keys.time_of(pointer.ms)
     detail = f"its pointer leads to tenant {pointer.tenant}, {other}"
     if await context.sightings.is_elsewhere(dated.tenant, dated.image_id, dated.ms):
         # Which of them it is, nobody can tell here.
-        return Found(dated.image_id, Fault.POINTER_DAMAGED, f"{detail}, which is there, too")
-    return Found(dated.image_id, Fault.POINTER_DAMAGED, detail, repair)
+        return Finding(dated.image_id, Fault.POINTER_DAMAGED, f"{detail}, which is there, too")
+    return Finding(dated.image_id, Fault.POINTER_DAMAGED, detail, repair)
 
 
 class Pointers:
@@ -54,14 +54,14 @@ class Pointers:
         self._context, self._services = context, context.services
         self._removal = Removal(context)
 
-    async def walk(self, tenants: Sequence[str], ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(self, tenants: Sequence[str], ledger: Ledger) -> AsyncGenerator[Finding]:
         """Yield each pointer of no image, with the tenant that it names.
 
         Parameters
         ----------
         tenants : all that there are.
         """
-        collected, unread = dict[str, Pointer | None](), list[Found]()
+        collected, unread = dict[str, Pointer | None](), list[Finding]()
         async with aclosing(pages_of(self._ids())) as pages:
             async for page in pages:
                 ledger.checked += len(page)
@@ -86,7 +86,7 @@ class Pointers:
                     yield image_id
 
     async def _quickly(
-        self, image_id: str, unread: list[Found]
+        self, image_id: str, unread: list[Finding]
     ) -> tuple[str, Pointer | None, bool]:
         """Return whether a pointer leads to something; where it cannot be read, it does not.
 
@@ -102,17 +102,17 @@ class Pointers:
         except Exception as error:
             key = object_keys.pointer_key(image_id)
             reason = await reason_of(error, self._services, key=key)
-            unread.append(Found(image_id, Fault.UNREADABLE, f"{key}: {reason}"))
+            unread.append(Finding(image_id, Fault.UNREADABLE, f"{key}: {reason}"))
             return image_id, None, True
         return image_id, pointer, seen is not Sighting.NOTHING
 
     async def _told(
         self, collected: dict[str, Pointer | None], tenants: Sequence[str]
-    ) -> list[Found]:
+    ) -> list[Finding]:
         if not collected:
             return []
         seen = await self._context.sightings.seen(tenants, collected)
-        found = list[Found]()
+        found = list[Finding]()
         for image_id, pointer in collected.items():
             if image_id not in seen:
                 key = object_keys.pointer_key(image_id)
@@ -120,7 +120,7 @@ class Pointers:
                 found += await judged(key, image_id, work, self._services)
         return found
 
-    async def _judge(self, image_id: str, pointer: Pointer | None) -> list[Found]:
+    async def _judge(self, image_id: str, pointer: Pointer | None) -> list[Finding]:
         key = object_keys.pointer_key(image_id)
         known = await self._services.inventory.read(key)
         # An upload stores the pointer before the metadata object.
@@ -134,7 +134,7 @@ class Pointers:
         repair = self._removal.object(
             key, tenant=tenant, image_id=image_id, kind=TrashKind.POINTER, why=detail, known=known
         )
-        return [Found(image_id, Fault.POINTER_ORPHANED, detail, repair, tenant=tenant)]
+        return [Finding(image_id, Fault.POINTER_ORPHANED, detail, repair, tenant=tenant)]
 
     async def _has_parts(self, image_id: str, pointer: Pointer | None) -> bool:
         """Tell whether something of the image is there, which is told of where it is found."""

@@ -26,7 +26,7 @@ Repair = Callable[[], Awaitable["Mended | None"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Finding:
     """Something that is wrong with an image, what there is to say of it, and what mends it.
 
     Attributes
@@ -52,7 +52,7 @@ class Mended:
     note : what nobody can tell of it, a sentence's end.
     """
 
-    found: list[Found] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
     note: str | None = None
 
 

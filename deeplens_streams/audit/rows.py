@@ -23,7 +23,7 @@ _LOOK_S = 1.0
 _READ: Final = (PartitionState.READY, PartitionState.STANDBY)
 
 
-class PatientRows:
+class RetryingRows:
     """Rows of all workers, as `RowSource` and `TableSource` have them.
 
     While a partition has no owner, or its owner recovers it, a question is asked again, from where

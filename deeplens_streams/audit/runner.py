@@ -26,7 +26,7 @@ from deeplens_streams.audit.lost_parts import LostParts
 from deeplens_streams.audit.lost_rows import LostRows
 from deeplens_streams.audit.orphans import Claims, UnfinishedWrites, Vectors
 from deeplens_streams.audit.pointers import Pointers
-from deeplens_streams.audit.report import Found, Ledger, Mended, NotRepaired, Rows
+from deeplens_streams.audit.report import Finding, Ledger, Mended, NotRepaired, Rows
 from deeplens_streams.audit.settled import Watermark
 from deeplens_streams.audit.sightings import Sightings
 from deeplens_streams.audit.usage import Registry, UsageRecount
@@ -37,7 +37,7 @@ from models.events import wire_time
 #: The first walks, which count what there is, before those that look for what is nobody's.
 _COUNTING = 4
 
-_Walk = Callable[[str, Ledger], AsyncGenerator[Found]]
+_Walk = Callable[[str, Ledger], AsyncGenerator[Finding]]
 
 
 class Audit:
@@ -174,7 +174,7 @@ class Audit:
                 yield line
 
     async def _told(
-        self, tenant: str, walk: AsyncGenerator[Found], ledgers: dict[str, Ledger]
+        self, tenant: str, walk: AsyncGenerator[Finding], ledgers: dict[str, Ledger]
     ) -> AsyncGenerator[dict[str, Any]]:
         """Yield the line of each thing that a walk finds, mended where that is asked for."""
         async with aclosing(walk) as findings:
@@ -197,7 +197,7 @@ class Audit:
                         "repaired": is_mended,
                     }
 
-    async def _mend(self, found: Found) -> tuple[bool, Mended]:
+    async def _mend(self, found: Finding) -> tuple[bool, Mended]:
         """Return whether something is mended, and what there is to say of that."""
         if not self._repair or found.repair is None:
             return False, Mended()

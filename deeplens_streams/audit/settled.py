@@ -24,8 +24,8 @@ def is_old(moment: datetime, *, at: datetime | None = None) -> bool:
     return (at or datetime.now(UTC)) - moment > timedelta(seconds=GRACE_S)
 
 
-class Stillness:
-    """Tells whether something can be under way; it may move behind what `note` has seen."""
+class SettledBefore:
+    """Tells whether something can be under way; it may move behind what `snapshot` has seen."""
 
     def __init__(self, watermark: Watermark) -> None:
         self._watermark = watermark
@@ -36,11 +36,11 @@ class Stillness:
         """As `Watermark.read_up_to`, at this moment."""
         return self._watermark.read_up_to
 
-    def note(self) -> None:
+    def snapshot(self) -> None:
         """Note what can be told to be still; to be called before rows are read."""
         at = self._watermark.read_up_to
         self._before = None if at is None else at - timedelta(seconds=GRACE_S)
 
-    def has(self, moved_at: str) -> bool:
+    def covers(self, moved_at: str) -> bool:
         """Tell whether what moved last at that time (ISO-8601) is certain to have stopped."""
         return self._before is not None and datetime.fromisoformat(moved_at) < self._before

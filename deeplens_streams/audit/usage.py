@@ -15,7 +15,7 @@ from aiokafka.partitioner import murmur2
 
 from deeplens_streams.audit.context import AuditContext
 from deeplens_streams.audit.guard import judged
-from deeplens_streams.audit.report import Found, Ledger
+from deeplens_streams.audit.report import Finding, Ledger
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
 from deeplens_streams.storage.image_objects import DamagedMetadata
@@ -75,9 +75,11 @@ class UsageRecount:
     def __init__(self, context: AuditContext, registry: Registry | None) -> None:
         self._services, self._publish = context.services, context.publish
         self._all_rows, self._registry = context.all_rows, registry
-        self._still = context.stillness()
+        self._settled = context.settled_before()
 
-    async def walk(self, tenants: Collection[str] | None, ledger: Ledger) -> AsyncGenerator[Found]:
+    async def walk(
+        self, tenants: Collection[str] | None, ledger: Ledger
+    ) -> AsyncGenerator[Finding]:
         """Yield each sum that is wrong, and each picture that is in none.
 
         Nothing is said while nobody knows what is under way.
@@ -88,8 +90,8 @@ class UsageRecount:
         """
         registry = self._registry
         # In this order: what stopped moving before that is in the sums, if it is in any.
-        self._still.note()
-        if registry is None or not registry.is_current or self._still.read_up_to is None:
+        self._settled.snapshot()
+        if registry is None or not registry.is_current or self._settled.read_up_to is None:
             return
         countings = {
             row.tenantId: _Counting(row)
@@ -114,8 +116,8 @@ class UsageRecount:
             if difference is not None:
                 yield difference
 
-    async def _added(self, counting: _Counting, row: ImageRow) -> list[Found]:
-        is_still = self._still.has(row.lastUpdated)
+    async def _added(self, counting: _Counting, row: ImageRow) -> list[Finding]:
+        is_still = self._settled.covers(row.lastUpdated)
         counting.add(row, progress_partition(row.imageId), is_still=is_still)
         if row.countedAt is not None or not is_still or row.status == ImageState.DELETED:
             return []
@@ -133,9 +135,9 @@ class UsageRecount:
         async def repair() -> None:
             await self._publish(_counts(row, image))
 
-        return [Found(row.imageId, Fault.USAGE_WRONG, detail, repair)]
+        return [Finding(row.imageId, Fault.USAGE_WRONG, detail, repair)]
 
-    def _compared(self, counting: _Counting) -> Found | None:
+    def _compared(self, counting: _Counting) -> Finding | None:
         row, there = counting.row, counting.sum
         images, size = there.images - row.usage.images, there.bytes - row.usage.bytes
         if not images and not size:
@@ -155,7 +157,7 @@ class UsageRecount:
             f"the registry has {row.usage.images:,} images, {row.usage.bytes:,} bytes; "
             f"there are {there.images:,}, {there.bytes:,}"
         )
-        return Found("", Fault.USAGE_WRONG, detail, repair, row.tenantId)
+        return Finding("", Fault.USAGE_WRONG, detail, repair, row.tenantId)
 
 
 def progress_partition(image_id: str) -> str:

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from deeplens_streams import __version__
-from deeplens_streams.concurrency import Turns
+from deeplens_streams.concurrency import ConcurrencyLimit
 from deeplens_streams.config import Settings, is_loopback
 from deeplens_streams.errors import (
     ConfigurationError,
@@ -143,11 +143,13 @@ class _Handlers:
         self._features = features
         self._limit = settings.max_upload_bytes
         self._form_s = form_s
-        self._turns = Turns(settings.max_uploads, partial(_busy, settings.max_uploads))
+        self._concurrency = ConcurrencyLimit(
+            settings.max_uploads, partial(_busy, settings.max_uploads)
+        )
         self._in_memory = asyncio.Semaphore(max(_IN_MEMORY, 2 * settings.batch_size))
 
     async def extract(self, request: web.Request) -> web.Response:
-        with self._turns.turn():
+        with self._concurrency.acquire():
             async with self._in_memory:
                 return await self._extract(request)
 

@@ -15,7 +15,7 @@ from deeplens_streams.config import Settings
 from deeplens_streams.errors import ConfigurationError, DeepLensError, ExtractorUnavailable
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.batcher import Batcher
-from deeplens_streams.features.child.in_flight import Board
+from deeplens_streams.features.child.in_flight import InFlightRegister
 from deeplens_streams.features.engines import Engine, open_engine
 from deeplens_streams.features.engines.threads import inference_threads
 from deeplens_streams.features.weights import have_weights
@@ -43,7 +43,9 @@ class LocalFeatures:
     board : where it is written which picture is decoded, for those that have a number.
     """
 
-    def __init__(self, settings: Settings, model: ModelSpec, board: Board | None = None) -> None:
+    def __init__(
+        self, settings: Settings, model: ModelSpec, board: InFlightRegister | None = None
+    ) -> None:
         self._settings = settings
         self._model = model
         self._board = board

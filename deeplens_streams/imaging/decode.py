@@ -19,7 +19,7 @@ from deeplens_streams.imaging.cut_jpeg import load as load_jpeg
 from deeplens_streams.imaging.decode_memory import (
     DecodingBudget,
     hides_want_of_memory,
-    plain_pixels,
+    pixel_cost,
 )
 from deeplens_streams.imaging.eight_bits import to_8_bits
 from deeplens_streams.imaging.header import TURNED_SIDEWAYS, UPRIGHT, open_picture, orientation
@@ -143,7 +143,7 @@ def _leaving_nothing(
 def _weight(data: bytes, max_pixels: int) -> tuple[int, bool]:
     """Return its plain pixels, and whether its decoder calls it damaged when memory is short."""
     with open_picture(io.BytesIO(data), max_pixels=max_pixels) as (image, found):
-        weight = plain_pixels(image, found, turned=orientation(image) != UPRIGHT)
+        weight = pixel_cost(image, found, turned=orientation(image) != UPRIGHT)
         return weight, hides_want_of_memory(image, found)
 
 

@@ -36,7 +36,7 @@ _LARGE: Final = 4_000_000
 _TILE: Final = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 
 
-def plain_pixels(image: Image.Image, found: PictureFormat, *, turned: bool) -> int:
+def pixel_cost(image: Image.Image, found: PictureFormat, *, turned: bool) -> int:
     """Return how many plain pixels take as much memory as decoding `image`, which is open."""
     return _pixels(image) * max(_PLAIN, _bytes_a_pixel(image, found, turned=turned)) // _PLAIN
 
@@ -45,7 +45,7 @@ def check_pixels(
     image: Image.Image, found: PictureFormat, max_pixels: int, *, turned: bool
 ) -> None:
     """Raise `TooManyPixels` if decoding takes more memory than `max_pixels` plain ones."""
-    pixels, weight = _pixels(image), plain_pixels(image, found, turned=turned)
+    pixels, weight = _pixels(image), pixel_cost(image, found, turned=turned)
     if weight <= max_pixels:
         return
     raise TooManyPixels(

@@ -117,7 +117,7 @@ class BodyRateLimit:
         self.bodies: set[BodyReader] = set()
 
     @contextmanager
-    def turn(self, address: str | None) -> Iterator[None]:
+    def acquire(self, address: str | None) -> Iterator[None]:
         """Take in what a client at `address` sends: its body, and what is then done with it.
 
         Raises

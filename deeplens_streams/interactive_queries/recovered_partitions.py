@@ -16,7 +16,7 @@ def recovering(app: faust.App, changelog: str) -> Mapping[int, str]:
     return {}
 
 
-class Recovered:
+class RecoveredPartitions:
     """Kept up to date by what Faust says of rebalances.
 
     A partition counts from the end of the recovery with which it came until another worker has

@@ -10,7 +10,7 @@ from yarl import URL
 
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.interactive_queries.peers import Peers
-from deeplens_streams.interactive_queries.recovered_partitions import Recovered
+from deeplens_streams.interactive_queries.recovered_partitions import RecoveredPartitions
 from deeplens_streams.lanes import NotNow
 from models.records import MalformedRecord
 from models.status import ImageRow
@@ -26,7 +26,9 @@ _LOOK_S = 0.05
 class TableRows:
     """`RowSource` over the Faust table and the other workers' ``/internal/rows``."""
 
-    def __init__(self, app: faust.App, table: Any, peers: Peers, recovered: Recovered) -> None:
+    def __init__(
+        self, app: faust.App, table: Any, peers: Peers, recovered: RecoveredPartitions
+    ) -> None:
         self._app = app
         self._table = table
         self._changelog: str = table.changelog_topic.get_topic_name()

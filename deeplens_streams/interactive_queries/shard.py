@@ -58,7 +58,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TableShard:
     """What one worker holds: its partitions, and its first rows behind a key, in key order."""
 
     partitions: Sequence[Partition]
@@ -94,7 +94,9 @@ class TablePage:
     complete: bool
 
 
-def merged(shares: Iterable[Share], owners: Mapping[int, str | None], *, limit: int) -> TablePage:
+def merged(
+    shares: Iterable[TableShard], owners: Mapping[int, str | None], *, limit: int
+) -> TablePage:
     """Return one page of what the workers hold.
 
     Parameters

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from deeplens_streams.interactive_queries.shard import Entry, Share, TablePage
+from deeplens_streams.interactive_queries.shard import Entry, TablePage, TableShard
 from models.status import ImageRow
 
 
@@ -63,7 +63,7 @@ class TableSource(Protocol):
             The partition is changing hands or its owner does not answer.
         """
 
-    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> TableShard:
         """Return what this worker holds; it never asks on."""
 
     def local_row(self, name: str, key: str) -> Entry | None:

@@ -14,8 +14,14 @@ from yarl import URL
 
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.interactive_queries.peers import Peers
-from deeplens_streams.interactive_queries.recovered_partitions import Recovered
-from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.recovered_partitions import RecoveredPartitions
+from deeplens_streams.interactive_queries.shard import (
+    Entry,
+    Partition,
+    TablePage,
+    TableShard,
+    merged,
+)
 from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.lanes import NotNow
 from models.records import WireRecord
@@ -35,7 +41,7 @@ _SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 class FaustTables:
     """`TableSource` over the Faust tables of the api role."""
 
-    def __init__(self, app: faust.App, peers: Peers, recovered: Recovered) -> None:
+    def __init__(self, app: faust.App, peers: Peers, recovered: RecoveredPartitions) -> None:
         self._app = app
         self._recovered = recovered
         self._peers = peers
@@ -91,7 +97,7 @@ class FaustTables:
             raise RowMoving from None
         return None if value is None else Entry(key, _wire(value))
 
-    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> TableShard:
         """Return what this worker holds; rows of its own partitions alone, not of copies."""
         table = self._tables()[name]
         databases: Mapping[int, Any] = table.data._dbs  # noqa: SLF001 - Faust counts only
@@ -106,7 +112,7 @@ class FaustTables:
             self._partition(table, TP(topic, number), database, number in owned, ends)
             for number, database in sorted(databases.items())
         ]
-        return Share(partitions, entries)
+        return TableShard(partitions, entries)
 
     def _partition(
         self, table: Any, tp: TP, database: Any, is_owned: bool, ends: Mapping[TP, int]
@@ -155,7 +161,7 @@ class FaustTables:
 
     async def _share_of(
         self, worker: URL, name: str, limit: int, after: str | None
-    ) -> Share | None:
+    ) -> TableShard | None:
         """Return another worker's share, or None where it does not answer."""
         if self._peers.is_here(worker):
             return await self.local_share(name, limit=limit, after=after)
@@ -163,7 +169,7 @@ class FaustTables:
         try:
             async with asyncio.timeout(2 * _DEADLINE_S):
                 answer = await self._peers.get(worker / "internal" / "tables" / name, params)
-            return Share.from_wire(answer["share"])
+            return TableShard.from_wire(answer["share"])
         except (TimeoutError, RowMoving, TypeError, ValueError, KeyError) as error:
             reason = repr(error.__cause__ or error)
             log.info("a worker does not give its share", worker=str(worker), reason=reason)

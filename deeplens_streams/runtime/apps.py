@@ -28,7 +28,7 @@ from deeplens_streams.deletion.ageing import Ageing
 from deeplens_streams.deletion.resume import PendingDeletions
 from deeplens_streams.deletion.trash import EmptyingTrash
 from deeplens_streams.interactive_queries.peers import Peers
-from deeplens_streams.interactive_queries.recovered_partitions import Recovered
+from deeplens_streams.interactive_queries.recovered_partitions import RecoveredPartitions
 from deeplens_streams.interactive_queries.rows import TableRows
 from deeplens_streams.interactive_queries.table_pages import FaustTables
 from deeplens_streams.logs import configure_structlog, logging_config
@@ -181,7 +181,7 @@ def _serve(app: RoleApp, publisher: Publisher, registry: Registry) -> None:
         quotas,
         TenantReconciler(registry, recovery, app.services, publisher.send),
     )
-    recovered = Recovered(app)
+    recovered = RecoveredPartitions(app)
     app.ageing = Ageing(app.services, publisher.send, lambda: _has_first(app, recovered))
     peers = Peers(app, settings)
     rows = TableRows(app, app.tables[image_status.NAME], peers, recovered)
@@ -200,7 +200,7 @@ def _serve(app: RoleApp, publisher: Publisher, registry: Registry) -> None:
     web.register(_web_app(app), context)
 
 
-def _has_first(app: RoleApp, recovered: Recovered) -> bool:
+def _has_first(app: RoleApp, recovered: RecoveredPartitions) -> bool:
     """Tell whether this worker has the status table's first partition: one of all of them has."""
     table = cast(DurableTable, app.tables[image_status.NAME])
     return TP(table.changelog_topic_name, 0) in recovered

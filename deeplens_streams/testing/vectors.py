@@ -19,7 +19,7 @@ from deeplens_streams.vectors.base import (
 )
 from deeplens_streams.vectors.collection_ref import (
     TENANT_FIELD,
-    Place,
+    CollectionRef,
     is_shared,
     owner_in,
     place_named,
@@ -233,18 +233,18 @@ class MemoryVectors:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _place(self, tenant: str, model: str) -> Place:
+    def _place(self, tenant: str, model: str) -> CollectionRef:
         return place_of(tenant=tenant, model=model, shared=self._shared)
 
-    def _matching(self, place: Place, wanted: Conditions) -> list[tuple[str, _Row]]:
+    def _matching(self, place: CollectionRef, wanted: Conditions) -> list[tuple[str, _Row]]:
         stored = self._collections.get(place.name)
         return list(stored.matching(wanted)) if stored else []
 
-    def _remove(self, place: Place, wanted: Conditions) -> None:
+    def _remove(self, place: CollectionRef, wanted: Conditions) -> None:
         for key, _ in self._matching(place, wanted):
             del self._collections[place.name].rows[key]
 
-    def _is_there(self, place: Place) -> bool:
+    def _is_there(self, place: CollectionRef) -> bool:
         stored = self._collections.get(place.name)
         if stored is None or not place.shared:
             return stored is not None

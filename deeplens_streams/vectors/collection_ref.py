@@ -21,7 +21,7 @@ _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CollectionRef:
     """A tenant's collection of a model.
 
     Attributes
@@ -60,7 +60,7 @@ class Place:
         return {**payload, TENANT_FIELD: self.tenant} if self.shared else dict(payload)
 
 
-def place_of(*, tenant: str, model: str, shared: bool) -> Place:
+def place_of(*, tenant: str, model: str, shared: bool) -> CollectionRef:
     """Return the place of a tenant's vectors.
 
     Raises
@@ -73,7 +73,7 @@ def place_of(*, tenant: str, model: str, shared: bool) -> Place:
             f"{model[:60]!r} is no model name: 1 to 63 of a-z, 0-9, - and ., beginning and ending "
             "with a letter or digit."
         )
-    return Place(check_tenant_id(tenant), model, shared)
+    return CollectionRef(check_tenant_id(tenant), model, shared)
 
 
 def shared_name(model: str) -> str:
@@ -81,11 +81,11 @@ def shared_name(model: str) -> str:
     return f"shared_{model}_vectors"
 
 
-def place_named(name: str, *, tenant: str, shared: bool) -> Place | None:
+def place_named(name: str, *, tenant: str, shared: bool) -> CollectionRef | None:
     """Return the place of `tenant` in the engine's collection `name`, or None if it has none."""
     match _parts(name):
         case owner, model if owner == (None if shared else tenant) and _MODEL.fullmatch(model):
-            return Place(tenant, model, shared)
+            return CollectionRef(tenant, model, shared)
         case _:
             return None
 

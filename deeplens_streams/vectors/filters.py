@@ -13,7 +13,7 @@ from deeplens_streams.errors import BadRequest, InvalidImageId
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.imaging.preprocessing import version_of
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter
-from deeplens_streams.vectors.collection_ref import TENANT_FIELD, Place
+from deeplens_streams.vectors.collection_ref import TENANT_FIELD, CollectionRef
 from deeplens_streams.vectors.scores import rounded
 
 #: The payload field that says once more, each as one text, what a point can be filtered by. One
@@ -61,18 +61,18 @@ class Conditions:
     excluded_point: str | None = None
 
 
-def all_points(place: Place) -> Conditions:
+def all_points(place: CollectionRef) -> Conditions:
     """Return what every point of the place fulfils, and no other."""
     return Conditions(tenant=place.owner)
 
 
-def points_of(place: Place, image_ids: Sequence[str]) -> Conditions:
+def points_of(place: CollectionRef, image_ids: Sequence[str]) -> Conditions:
     """Return what the points of these images fulfil, and no other."""
     ids = tuple(place.point_id(each) for each in image_ids)
     return Conditions(tenant=place.owner, points=ids)
 
 
-def conditions(where: SearchFilter, place: Place) -> Conditions:
+def conditions(where: SearchFilter, place: CollectionRef) -> Conditions:
     """Return `where` in terms of stored payloads.
 
     Raises
@@ -92,7 +92,7 @@ def conditions(where: SearchFilter, place: Place) -> Conditions:
     )
 
 
-def stored_payload(payload: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def stored_payload(payload: Mapping[str, Any], place: CollectionRef) -> dict[str, Any]:
     """Return `payload` with what conditions match: its terms, and its owner."""
     terms = [_term(field, payload[field]) for field in _FIELDS if payload.get(field) is not None]
     tags: Mapping[str, str] = payload.get(_TAGS) or {}

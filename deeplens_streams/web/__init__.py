@@ -62,7 +62,14 @@ from deeplens_streams.web.handlers import (
 from deeplens_streams.web.handlers.documents import DOCUMENTS, Documents, as_asset
 from deeplens_streams.web.middleware import origins
 from deeplens_streams.web.middleware.admin_log import write_down
-from deeplens_streams.web.middleware.auth import DECLARED, DOOR, INTERNAL, Door, Route, admit
+from deeplens_streams.web.middleware.auth import (
+    AUTHENTICATOR,
+    DECLARED,
+    INTERNAL,
+    Authenticator,
+    Route,
+    authenticate,
+)
 from deeplens_streams.web.middleware.errors import errors_as_json
 from deeplens_streams.web.middleware.origins import ORIGINS, Origins
 from deeplens_streams.web.openapi import document
@@ -209,7 +216,7 @@ def application_options(settings: Settings) -> dict[str, Any]:
         "middlewares": [
             errors_as_json,
             origins.preflights(settings),
-            admit,
+            authenticate,
             write_down,
         ],
         "client_max_size": _MAX_BODY_BYTES,
@@ -289,10 +296,10 @@ def _add(
     registry: Registry | None,
 ) -> None:
     settings = context.services.settings
-    door = Door(operator_key(settings), registry)
+    door = Authenticator(operator_key(settings), registry)
     web_app[HEALTH] = context
     web_app[READINESS] = Readiness(context)
-    web_app[DOOR] = door
+    web_app[AUTHENTICATOR] = door
     web_app[ORIGINS] = Origins(settings, keys_on=door.keys_on)
     web_app[DECLARED] = {}
     web_app.on_response_prepare.append(add_headers)

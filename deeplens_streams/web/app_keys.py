@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from deeplens_streams.concurrency import Turns
+from deeplens_streams.concurrency import ConcurrencyLimit
 from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.ingest.admission import AdmissionControl
 from deeplens_streams.ingest.body_rate import BodyRateLimit
@@ -28,8 +28,8 @@ FETCHER: web.AppKey[ImageFetcher] = web.AppKey("deeplens_fetcher", ImageFetcher)
 #: Open websockets, closed when the server shuts down.
 SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("deeplens_sockets", set)
 #: Clients with a websocket, whole pictures that are sent, searches by picture that wait.
-FOLLOWERS: web.AppKey[Turns] = web.AppKey("deeplens_followers", Turns)
-DOWNLOADS: web.AppKey[Turns] = web.AppKey("deeplens_downloads", Turns)
-QUERIES: web.AppKey[Turns] = web.AppKey("deeplens_queries", Turns)
+FOLLOWERS: web.AppKey[ConcurrencyLimit] = web.AppKey("deeplens_followers", ConcurrencyLimit)
+DOWNLOADS: web.AppKey[ConcurrencyLimit] = web.AppKey("deeplens_downloads", ConcurrencyLimit)
+QUERIES: web.AppKey[ConcurrencyLimit] = web.AppKey("deeplens_queries", ConcurrencyLimit)
 #: Query pictures that may be in memory at once.
 SEARCHES: web.AppKey[asyncio.Semaphore] = web.AppKey("deeplens_searches", asyncio.Semaphore)

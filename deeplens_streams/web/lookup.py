@@ -9,7 +9,7 @@ from deeplens_streams.storage import object_keys
 from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
-from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, tenant_bound
 from models.deletion import Tombstone
 from models.events import PictureFacts, ProcessingOptions
 from models.images import StoredImage
@@ -35,7 +35,7 @@ async def find_image(request: web.Request) -> StoredImage:
         image = await storage.find(image_id)
     if image is None:
         raise ImageNotFound
-    request.app[DOOR].check_owner(image.tenantId)
+    request.app[AUTHENTICATOR].check_owner(image.tenantId)
     return image
 
 
@@ -65,7 +65,7 @@ async def _by_its_keys(request: web.Request) -> StoredImage | None:
     tenant = pointer.tenant
     if tenant_bound(request, request.query.get("tenantId")) not in (None, tenant):
         raise ImageNotFound
-    request.app[DOOR].check_owner(tenant)
+    request.app[AUTHENTICATOR].check_owner(tenant)
     uploaded_at = object_keys.time_of(pointer.ms)
     original = await services.inventory.find_original(
         tenant=tenant, image_id=image_id, ms=pointer.ms

@@ -15,7 +15,7 @@ from deeplens_streams.config import load_settings
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web import ROUTES
 from deeplens_streams.web.middleware.auth import Route
-from deeplens_streams.web.openapi import DOOR, OPERATIONS, document
+from deeplens_streams.web.openapi import AUTHENTICATION_ERRORS, OPERATIONS, document
 from deeplens_streams.web.openapi.asyncapi import FLOWS, asyncapi_document
 from models.events import Event
 from tests.support.web_server import running
@@ -88,7 +88,7 @@ def test_no_error_that_a_request_may_meet_is_left_out() -> None:
         if isinstance(each, type) and issubclass(each, DeepLensError)
     }
     documented = {error for operation in OPERATIONS.values() for error in operation.errors}
-    documented |= {*DOOR, errors.HostRefused}
+    documented |= {*AUTHENTICATION_ERRORS, errors.HostRefused}
     assert known - documented == _NEVER_ANSWERED
 
 

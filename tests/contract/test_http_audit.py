@@ -25,7 +25,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.imaging.header import PictureHeader, inspect
 from deeplens_streams.imaging.preprocessing import PREPROCESSING
-from deeplens_streams.interactive_queries.shard import Partition, Share, TablePage
+from deeplens_streams.interactive_queries.shard import Partition, TablePage, TableShard
 from deeplens_streams.storage import image_objects, object_keys
 from deeplens_streams.storage.blobs.store import Write
 from deeplens_streams.vectors.base import VectorPoint
@@ -1001,7 +1001,7 @@ async def test_a_table_of_which_a_part_is_missing_is_not_compared(served: Web) -
     await completed(served)
     served.tables.owners[1] = "http://there"
     recovering = Partition(1, "http://there", "recovering", 5, 1000, 3)
-    for others in ([], [Share([recovering], [])]):
+    for others in ([], [TableShard([recovering], [])]):
         served.tables.others = others
         async with served.client.post(AUDIT) as response:
             (line,) = await lines_of(response)

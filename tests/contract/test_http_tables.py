@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, merged
+from deeplens_streams.interactive_queries.shard import Entry, Partition, TableShard, merged
 from tests.support.web_server import Web, done_row, running
 
 TABLE = "/tables/image_status"
@@ -26,9 +26,9 @@ async def get(served: Web, path: str, expected: int = 200) -> dict[str, Any]:
         return answer
 
 
-def share(partition: int, keys: list[str], state: str = "ready") -> Share:
+def share(partition: int, keys: list[str], state: str = "ready") -> TableShard:
     found = Partition(partition, f"http://{partition}", state, len(keys), 1000, 0)
-    return Share([found], [Entry(key, {"key": key}) for key in keys])
+    return TableShard([found], [Entry(key, {"key": key}) for key in keys])
 
 
 async def test_which_tables_there_are(served: Web) -> None:
@@ -47,7 +47,7 @@ async def test_rows_of_all_workers_in_key_order_page_by_page(served: Web) -> Non
     while after is not None:
         behind = [each for each in other if each.key > after]
         partition = Partition(1, "http://there", "ready", 4, 500, 2)
-        served.tables.others = [Share([partition], behind[:3])]
+        served.tables.others = [TableShard([partition], behind[:3])]
         page = await get(served, f"{TABLE}?limit=2" + (f"&after={after}" if after else ""))
         assert page["complete"]
         assert [row["imageId"] for row in page["rows"]] == page["keys"]
@@ -84,8 +84,8 @@ async def test_what_workers_tell_each_other(served: Web) -> None:
     image_id = new_image_id()
     served.rows.held[image_id] = done_row(image_id, models=["resnet50"])
     answer = await get(served, "/internal/tables/image_status?limit=1")
-    assert Share.from_wire(answer["share"]).entries[0].key == image_id
-    assert Share.from_wire(answer["share"]).to_wire() == answer["share"]
+    assert TableShard.from_wire(answer["share"]).entries[0].key == image_id
+    assert TableShard.from_wire(answer["share"]).to_wire() == answer["share"]
     answer = await get(served, f"/internal/tables/image_status/rows/{image_id}")
     assert answer["value"]["imageId"] == image_id
     await get(served, f"/internal/tables/image_status/rows/{new_image_id()}", 404)

@@ -35,7 +35,7 @@ from deeplens_streams.web import upload_acceptance
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.handlers import deletion
-from deeplens_streams.web.middleware.auth import CALLER, DOOR, Caller, Door
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, CALLER, Authenticator, Caller
 from models.images import StoredImage
 from models.status import ImageRow
 from models.tenants import Scope, Tenant, TenantChanged, Usage
@@ -299,7 +299,7 @@ class System:
         **parts: str,
     ) -> None:
         app = web.Application()
-        app[CONTEXT], app[DOOR] = self.context, Door(None, self.registry)
+        app[CONTEXT], app[AUTHENTICATOR] = self.context, Authenticator(None, self.registry)
         while True:
             request = make_mocked_request("DELETE", path, match_info=parts, app=app)
             request[CALLER] = Caller(None, frozenset(Scope), "operator")

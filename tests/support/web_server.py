@@ -25,7 +25,13 @@ from deeplens_streams.features.base import ModelSpec
 from deeplens_streams.ingest.acceptance import UploadAcceptance
 from deeplens_streams.ingest.body_rate import BodyRateLimit
 from deeplens_streams.ingest.timings import Timings
-from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.shard import (
+    Entry,
+    Partition,
+    TablePage,
+    TableShard,
+    merged,
+)
 from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.services import Services
 from deeplens_streams.status.outages import Outages
@@ -94,7 +100,7 @@ class Tables:
 
     rows: Rows
     #: Partitions that somebody else has, and what they hold.
-    others: list[Share] = field(default_factory=list)
+    others: list[TableShard] = field(default_factory=list)
     owners: dict[int, str | None] = field(default_factory=lambda: {0: "http://here"})
 
     def known(self) -> list[TableInfo]:
@@ -117,11 +123,13 @@ class Tables:
             raise RowMoving
         return self.local_row(name, key)
 
-    async def local_share(self, name: str, *, limit: int, after: str | None) -> Share:
+    async def local_share(self, name: str, *, limit: int, after: str | None) -> TableShard:
         held = self.rows.held
         keys = sorted(key for key in held if after is None or key > after)
         partition = Partition(0, "http://here", "ready", len(held), 1000, 0)
-        return Share([partition], [Entry(key, held[key].to_wire()) for key in keys[: limit + 1]])
+        return TableShard(
+            [partition], [Entry(key, held[key].to_wire()) for key in keys[: limit + 1]]
+        )
 
     def local_row(self, name: str, key: str) -> Entry | None:
         found = self.rows.held.get(key)

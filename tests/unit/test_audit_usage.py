@@ -12,8 +12,8 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from deeplens_streams.audit.context import AuditContext
-from deeplens_streams.audit.report import Found, Ledger
-from deeplens_streams.audit.settled import Stillness
+from deeplens_streams.audit.report import Finding, Ledger
+from deeplens_streams.audit.settled import SettledBefore
 from deeplens_streams.audit.usage import UsageRecount, progress_partition
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS, TENANT_CHANGES
@@ -129,13 +129,13 @@ class Stream:
             if image_id in self.rows:
                 yield [copy.deepcopy(self.rows[image_id])]
 
-    async def found(self, *, repair: bool = True) -> list[Found]:
+    async def found(self, *, repair: bool = True) -> list[Finding]:
         context = SimpleNamespace(
             services=self.services,
             publish=self.publish,
             all_rows=self.all_rows,
             watermark=self,
-            stillness=lambda: Stillness(self),
+            settled_before=lambda: SettledBefore(self),
         )
         registry = SimpleNamespace(rows=self.registry_rows, is_current=self.is_current)
         recount = UsageRecount(cast(AuditContext, context), cast(Any, registry))

@@ -3,7 +3,7 @@
 import pytest
 
 from deeplens_streams.errors import UndecodableImage
-from deeplens_streams.features.child.poison import Suspects, digest_of
+from deeplens_streams.features.child.poison import PoisonRegistry, digest_of
 from deeplens_streams.features.child.requests import PendingRequests, Request
 
 
@@ -99,13 +99,13 @@ async def test_one_whose_caller_left_is_not_tried_again_and_still_counted() -> N
 
 
 def test_suspects_are_bounded_and_the_longest_unseen_are_forgotten() -> None:
-    suspects = Suspects(room=2)
+    suspects = PoisonRegistry(room=2)
     first, second, third = (digest_of(each) for each in (b"1", b"2", b"3"))
     for each in (first, first, second, second):
-        suspects.accuse(each, "It crashes.")
+        suspects.strike(each, "It crashes.")
     with pytest.raises(UndecodableImage, match="It crashes"):
         suspects.check(first)
-    suspects.accuse(third, "It crashes.")
+    suspects.strike(third, "It crashes.")
     assert len(suspects) == 2
     suspects.check(second)
     suspects.check(third)

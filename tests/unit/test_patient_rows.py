@@ -5,10 +5,16 @@ from typing import cast
 import pytest
 
 from deeplens_streams.audit import rows as patient_rows
-from deeplens_streams.audit.rows import PatientRows
+from deeplens_streams.audit.rows import RetryingRows
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.identifiers import new_image_id
-from deeplens_streams.interactive_queries.shard import Entry, Partition, Share, TablePage, merged
+from deeplens_streams.interactive_queries.shard import (
+    Entry,
+    Partition,
+    TablePage,
+    TableShard,
+    merged,
+)
 from deeplens_streams.interactive_queries.sources import RowSource, TableSource
 from models.status import ImageRow
 from tests.support.web_server import row_of
@@ -32,12 +38,12 @@ class Workers:
         self.asked.append(after)
         owner, state, lag = self.moments.pop(0) if self.moments else READY
 
-        def share(number: int, worker: str | None, state: str, lag: int | None) -> Share:
+        def share(number: int, worker: str | None, state: str, lag: int | None) -> TableShard:
             behind = [each for each in self.ids[number::2] if after is None or each > after]
             keys = behind[: limit + 1] if state == "ready" else []
             assert worker is not None
             entries = [Entry(each, self.held[each].to_wire()) for each in keys]
-            return Share([Partition(number, worker, state, 1, 1, lag)], entries)
+            return TableShard([Partition(number, worker, state, 1, 1, lag)], entries)
 
         shares = [share(0, "http://here", "ready", 0)]
         if state not in ("moving", "unreachable"):
@@ -49,8 +55,8 @@ class Workers:
             raise RowMoving
         return {each: self.held[each] for each in image_ids if each in self.held}
 
-    def patient(self) -> PatientRows:
-        return PatientRows(cast(RowSource, self), cast(TableSource, self))
+    def patient(self) -> RetryingRows:
+        return RetryingRows(cast(RowSource, self), cast(TableSource, self))
 
 
 @pytest.fixture(autouse=True)

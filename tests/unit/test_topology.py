@@ -28,10 +28,9 @@ CODE = ("deeplens_streams", "agents", "tables", "models")
 
 #: Names that may be written elsewhere, by file and with the reason.
 ALLOWED = {
-    # The words of steps on the wire and in rows; models know no topology.
-    "models/status.py": {step.value for step in Step},
-    # What is removed of a deleted image: its dead letters.
-    "models/deletion.py": {"dead_letters"},
+    # The words of steps on the wire and in rows; models know no topology. And of what is removed of
+    # a deleted image: its dead letters.
+    "models/states.py": {step.value for step in Step} | {"dead_letters"},
 }
 #: It is the stage's name, and a command, a table and a field of answers besides.
 COMMON_WORD = "tenants"

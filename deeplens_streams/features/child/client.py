@@ -27,7 +27,7 @@ from deeplens_streams.errors import (
 )
 from deeplens_streams.features.base import Extraction, ModelSpec
 from deeplens_streams.features.child.heartbeat import Heartbeat
-from deeplens_streams.features.child.in_flight import Board, shared_memory
+from deeplens_streams.features.child.in_flight import InFlightRegister, shared_memory
 from deeplens_streams.features.child.ipc import Header, read_frame, write_frame
 from deeplens_streams.features.child.native_output import relay
 from deeplens_streams.features.child.requests import PendingRequests, Request
@@ -213,7 +213,7 @@ class ChildFeatures:
             os.fdopen(os.dup(2), "wb", 0) as log_file,
         ):
             unless_started.enter_context(ours)
-            board = Board(memory.fileno())
+            board = InFlightRegister(memory.fileno())
             inherited = theirs.fileno(), memory.fileno(), log_file.fileno()
             # Before there is a process: one that is there is waited for below, come what may.
             reader, writer = await asyncio.open_connection(sock=ours)
@@ -265,7 +265,7 @@ class ChildFeatures:
             code = await process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
-    async def _watch(self, process: Process, board: Board) -> None:
+    async def _watch(self, process: Process, board: InFlightRegister) -> None:
         """End a process that decodes one picture for too long, or answers nothing for too long.
 
         Time is counted in looks: while the whole machine stands still, there are none.

@@ -15,7 +15,7 @@ from typing import IO
 _BYTES = mmap.PAGESIZE
 
 
-class Board:
+class InFlightRegister:
     """Numbers of pictures, none of which is 0; one place for each decoder.
 
     Parameters

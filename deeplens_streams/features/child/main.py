@@ -18,7 +18,7 @@ import structlog
 
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.features.child.in_flight import Board
+from deeplens_streams.features.child.in_flight import InFlightRegister
 from deeplens_streams.features.child.ipc import Header, read_frame, write_frame
 from deeplens_streams.features.child.native_output import log_to
 from deeplens_streams.features.in_process import LocalFeatures
@@ -48,7 +48,7 @@ def main() -> None:
     _be_first_to_go()
     connection, board, log_file = map(int, sys.argv[1:])
     log_to(log_file)
-    asyncio.run(_serve(socket.socket(fileno=connection), Board(board)))
+    asyncio.run(_serve(socket.socket(fileno=connection), InFlightRegister(board)))
 
 
 def _be_first_to_go() -> None:
@@ -57,7 +57,7 @@ def _be_first_to_go() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
-async def _serve(connection: socket.socket, board: Board) -> NoReturn:
+async def _serve(connection: socket.socket, board: InFlightRegister) -> NoReturn:
     reader, writer = await asyncio.open_connection(sock=connection)
     first = await read_frame(reader)
     if first is None:

@@ -9,7 +9,7 @@ from deeplens_streams.errors import UndecodableImage
 _TWICE = 2
 
 
-class Suspects:
+class PoisonRegistry:
     """Counts against pictures; with which it happened twice, it is undecodable.
 
     Parameters
@@ -25,7 +25,7 @@ class Suspects:
     def __len__(self) -> int:
         return len(self._known)
 
-    def accuse(self, digest: bytes, message: str) -> None:
+    def strike(self, digest: bytes, message: str) -> None:
         """Count one crash or hang that was this picture's; `message` is for a person."""
         times, _ = self._known.get(digest, (0, ""))
         self._known[digest] = (times + 1, message)
@@ -33,7 +33,7 @@ class Suspects:
         if len(self._known) > self._room:
             self._known.popitem(last=False)
 
-    def acquit(self, digest: bytes) -> None:
+    def clear(self, digest: bytes) -> None:
         """Forget what was counted: the picture was decoded."""
         self._known.pop(digest, None)
 

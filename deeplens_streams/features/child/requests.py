@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deeplens_streams.errors import ExtractorUnavailable, UndecodableImage
 from deeplens_streams.features.child.ipc import Header
-from deeplens_streams.features.child.poison import Suspects, digest_of
+from deeplens_streams.features.child.poison import PoisonRegistry, digest_of
 from deeplens_streams.features.remote.errors import PICTURE_ERRORS, ExtractionFailed
 
 _ERRORS = PICTURE_ERRORS | {ExtractorUnavailable.code: ExtractorUnavailable}
@@ -44,7 +44,7 @@ class PendingRequests:
 
     def __init__(self) -> None:
         self._requests: dict[int, Request] = {}
-        self._suspects = Suspects()
+        self._suspects = PoisonRegistry()
         self._numbers = itertools.count(1)
 
     async def check(self, data: bytes) -> bytes | None:
@@ -89,7 +89,7 @@ class PendingRequests:
         if request is None:
             return
         if request.digest is not None:
-            self._suspects.acquit(request.digest)
+            self._suspects.clear(request.digest)
         if request.left:
             request.answer.cancel()
         elif "error" in header:
@@ -130,7 +130,7 @@ class PendingRequests:
             if each.left:
                 self._drop(each)
         for digest, data in {digest_of(each.data): each.data for each in culprits}.items():
-            self._suspects.accuse(digest, message)
+            self._suspects.strike(digest, message)
             self._judge(digest, data)
 
     def _judge(self, digest: bytes, data: bytes) -> None:

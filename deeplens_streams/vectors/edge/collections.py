@@ -14,7 +14,7 @@ from deeplens_streams.identifiers import check_tenant_id
 from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.collection_ref import (
     MARKER_FIELD,
-    Place,
+    CollectionRef,
     is_of_other_tenancy,
     is_shared,
     owner_in,
@@ -191,17 +191,17 @@ class EdgeCollections:
 
     # In the engine's thread -----------------------------------------------------------------
 
-    def _place(self, tenant: str, model: str) -> Place:
+    def _place(self, tenant: str, model: str) -> CollectionRef:
         return place_of(tenant=tenant, model=model, shared=self._shared)
 
-    def _shard(self, place: Place, dimension: int) -> edge.EdgeShard:
+    def _shard(self, place: CollectionRef, dimension: int) -> edge.EdgeShard:
         """Return the place's collection, made if need be."""
         shards = self._engine.shards
         return shards.get(place.name) or shards.create(
             place.name, dimension=dimension, shared=place.shared
         )
 
-    def _places(self, tenant: str) -> list[Place]:
+    def _places(self, tenant: str) -> list[CollectionRef]:
         places = [
             place_named(name, tenant=tenant, shared=self._shared)
             for name in self._engine.shards.names()
@@ -220,7 +220,7 @@ class EdgeCollections:
         owners = {owner_in(point.payload or {}) for point in points}
         return {owner for owner in owners if owner is not None}, following
 
-    def _is_there(self, place: Place) -> bool:
+    def _is_there(self, place: CollectionRef) -> bool:
         if self._engine.shards.dimension(place.name) is None:
             return False
         if not place.shared:
@@ -230,7 +230,7 @@ class EdgeCollections:
             shard.retrieve([place.marker_id], False, False) or _count(shard, all_points(place))
         )
 
-    def _figures(self, place: Place, name: str) -> tuple[Collection, int] | None:
+    def _figures(self, place: CollectionRef, name: str) -> tuple[Collection, int] | None:
         """Return what Edge tells, and the points of the engine's collection.
 
         None where opening it shows that it is damaged, and so not there any more.
@@ -256,13 +256,13 @@ class EdgeCollections:
         )
         return found, total
 
-    def _drop(self, place: Place) -> bool:
+    def _drop(self, place: CollectionRef) -> bool:
         there = self._engine.shards.dimension(place.name) is not None
         if there:
             self._engine.shards.drop(place.name)
         return self._engine.shards.damaged.remove(place.name) or there
 
-    def _drop_some(self, place: Place) -> bool:
+    def _drop_some(self, place: CollectionRef) -> bool:
         """Remove some of a tenant's points from a shared collection; True if there were any."""
         shard = self._engine.shards.get(place.name)
         if shard is None:

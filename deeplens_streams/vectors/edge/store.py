@@ -12,7 +12,7 @@ import numpy.typing as npt
 import qdrant_edge as edge
 
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter, VectorPoint
-from deeplens_streams.vectors.collection_ref import Place
+from deeplens_streams.vectors.collection_ref import CollectionRef
 from deeplens_streams.vectors.edge.collections import EdgeCollections
 from deeplens_streams.vectors.edge.filters import to_filter
 from deeplens_streams.vectors.filters import (
@@ -160,7 +160,7 @@ class EdgeVectors(EdgeCollections):
         return await self._engine.run(read)
 
     async def _found(
-        self, place: Place, wanted: Conditions, *, with_vector: bool = False
+        self, place: CollectionRef, wanted: Conditions, *, with_vector: bool = False
     ) -> list[edge.Record]:
         """Return the points of `wanted`, which names them."""
         request = edge.ScrollRequest(

@@ -16,7 +16,7 @@ from deeplens_streams.vectors.base import Collection, collection_name
 from deeplens_streams.vectors.collection_ref import (
     MARKER_FIELD,
     TENANT_FIELD,
-    Place,
+    CollectionRef,
     is_shared,
     owner_in,
     place_named,
@@ -180,7 +180,7 @@ class ServerCollections:
     async def close(self) -> None:
         await self._client.close()
 
-    def _place(self, tenant: str, model: str) -> Place:
+    def _place(self, tenant: str, model: str) -> CollectionRef:
         return place_of(tenant=tenant, model=model, shared=self._shared)
 
     async def _dimension(self, name: str) -> int | None:
@@ -196,7 +196,7 @@ class ServerCollections:
         size = self._dimensions[name] = _dimension(name, info)
         return size
 
-    async def _create(self, place: Place, dimension: int) -> int:
+    async def _create(self, place: CollectionRef, dimension: int) -> int:
         """Make the collection unless another worker does, and return its dimension."""
         # Where tenants share it, one graph for each that is large, and none for all.
         graphs = models.HnswConfigDiff(m=0, payload_m=16) if place.shared else None
@@ -228,7 +228,7 @@ class ServerCollections:
             raise VectorsUnavailable
         return made
 
-    async def _has_part(self, place: Place) -> bool:
+    async def _has_part(self, place: CollectionRef) -> bool:
         """Tell whether the tenant has this collection, or a part of it where it is shared."""
         try:
             if not place.shared:

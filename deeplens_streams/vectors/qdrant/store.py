@@ -7,7 +7,7 @@ import numpy.typing as npt
 from qdrant_client import models
 
 from deeplens_streams.vectors.base import Hit, PointPage, SearchFilter, VectorPoint
-from deeplens_streams.vectors.collection_ref import Place
+from deeplens_streams.vectors.collection_ref import CollectionRef
 from deeplens_streams.vectors.filters import (
     VERSION_FIELD,
     Conditions,
@@ -152,7 +152,7 @@ class ServerVectors(ServerCollections):
 
     async def _found(
         self,
-        place: Place,
+        place: CollectionRef,
         wanted: Conditions,
         *,
         with_vectors: bool = False,
@@ -174,7 +174,9 @@ class ServerVectors(ServerCollections):
             return []
         return found
 
-    async def _write(self, place: Place, batch: list[models.PointStruct], dimension: int) -> None:
+    async def _write(
+        self, place: CollectionRef, batch: list[models.PointStruct], dimension: int
+    ) -> None:
         try:
             with faults():
                 await self._client.upsert(place.name, batch, wait=True)

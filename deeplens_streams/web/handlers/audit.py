@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from deeplens_streams.audit.rows import PatientRows
+from deeplens_streams.audit.rows import RetryingRows
 from deeplens_streams.audit.runner import Audit
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.identifiers import check_tenant_id
@@ -39,7 +39,7 @@ async def audit(request: web.Request) -> web.StreamResponse:
     )
     named = None if tenant is None else [check_tenant_id(tenant)]
     tenants = named or await context.services.storage.tenants()
-    rows = PatientRows(context.rows, context.tables)
+    rows = RetryingRows(context.rows, context.tables)
     work = Audit(
         context.services,
         rows,

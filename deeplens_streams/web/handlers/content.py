@@ -10,7 +10,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from deeplens_streams.concurrency import Turns
+from deeplens_streams.concurrency import ConcurrencyLimit
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import NotFound, RangeNotSatisfiable, TooManyRequests
 from deeplens_streams.imaging.formats import extensions
@@ -56,7 +56,7 @@ async def content(request: web.Request) -> web.StreamResponse:
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.fileSize}"
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
-    with request.app[DOWNLOADS].turn():
+    with request.app[DOWNLOADS].acquire():
         await _send(request, response, image, start, end)
     return response
 
@@ -165,6 +165,6 @@ async def _write(response: web.StreamResponse, first: bytes, chunks: AsyncIterat
     await response.write_eof()
 
 
-def turns(settings: Settings) -> Turns:
+def turns(settings: Settings) -> ConcurrencyLimit:
     refusal = "Too many pictures are being sent by this server; try again in a few seconds."
-    return Turns(settings.max_downloads, partial(TooManyRequests, refusal))
+    return ConcurrencyLimit(settings.max_downloads, partial(TooManyRequests, refusal))

@@ -26,7 +26,7 @@ from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import flag, read_body, text
 from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.middleware import admin_log
-from deeplens_streams.web.middleware.auth import CALLER, DOOR, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, CALLER, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.letters import DeadLetter, LetterState
 
@@ -166,7 +166,7 @@ async def _meant(request: web.Request, body: dict[str, Any]) -> tuple[list[DeadL
         letter = await store.find(_check_letter_id(each))
         if letter is None or wanted.tenant not in (None, letter.tenantId):
             raise LetterNotFound(f"No dead letter has the ID {each}; nothing was done.")
-        request.app[DOOR].check_owner(letter.tenantId)
+        request.app[AUTHENTICATOR].check_owner(letter.tenantId)
         found.append(letter)
     return found, None
 
@@ -194,7 +194,7 @@ def _filter(request: web.Request, get: Callable[[str], str | None]) -> _Filter:
     is_nobodys = tenant == NOBODY and request[CALLER].tenant is None
     whose = "" if is_nobodys else tenant_bound(request, tenant)
     if whose is not None:
-        request.app[DOOR].check_owner(whose)
+        request.app[AUTHENTICATOR].check_owner(whose)
     return _Filter(
         tenant=whose,
         step=get("step") or None,
@@ -233,14 +233,14 @@ async def _find(request: web.Request) -> DeadLetter:
     tenant = tenant_bound(request, request.query.get("tenantId"))
     if letter is None or tenant not in (None, letter.tenantId):
         raise LetterNotFound
-    request.app[DOOR].check_owner(letter.tenantId)
+    request.app[AUTHENTICATOR].check_owner(letter.tenantId)
     return letter
 
 
 def _is_served(request: web.Request, tenant: str) -> bool:
     """Tell whether a listing of everybody's letters has those of `tenant`, or of nobody."""
     try:
-        request.app[DOOR].check_owner(tenant)
+        request.app[AUTHENTICATOR].check_owner(tenant)
     except (TenantSuspended, TenantDeleting):
         return False
     return True

@@ -18,7 +18,7 @@ from deeplens_streams.storage.image_objects import DamagedMetadata
 from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.context import WebContext
 from deeplens_streams.web.lookup import find_image
-from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.deletion import (
     ImageDeleted,
@@ -100,7 +100,7 @@ async def _begin_lost(request: web.Request, context: WebContext) -> Tombstone:
     place = await find_lost(services, image_id, tenant=tenant, row=row)
     if place is None:
         raise ImageNotFound
-    request.app[DOOR].check_owner(place.tenant)
+    request.app[AUTHENTICATOR].check_owner(place.tenant)
     own = row if row is not None and row.tenantId == place.tenant else None
     tombstone = await tombstone_of(
         services, tenant=place.tenant, image_id=image_id, ms=place.ms, row=own
@@ -137,7 +137,7 @@ async def _tombstone(request: web.Request, services: Services) -> Tombstone | No
         return None
     if tenant_bound(request, request.query.get("tenantId")) not in (None, found.tenantId):
         raise ImageNotFound
-    request.app[DOOR].check_owner(found.tenantId)
+    request.app[AUTHENTICATOR].check_owner(found.tenantId)
     return found
 
 

@@ -20,7 +20,7 @@ from deeplens_streams.web.app_keys import CONTEXT
 from deeplens_streams.web.forms.json_body import flag, read_body
 from deeplens_streams.web.lookup import find_row
 from deeplens_streams.web.middleware import admin_log
-from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, tenant_bound
 from deeplens_streams.web.responses import json_answer, success
 from models.letters import LetterState
 from models.status import FINAL_STATES, ImageRow, ImageState, Step, StepStatus
@@ -37,7 +37,7 @@ async def retry(request: web.Request) -> web.Response:
     row = await find_row(context, image_id)
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
-    request.app[DOOR].check_owner(row.tenantId)
+    request.app[AUTHENTICATOR].check_owner(row.tenantId)
     replay, retried, generation = request.app[CONTEXT].replay, [], None
     force = flag(await read_body(request), "force")
     refused: DeepLensError = _nothing(row)

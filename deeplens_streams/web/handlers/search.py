@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aiohttp import web
 
 from deeplens_streams.client import models
-from deeplens_streams.concurrency import Turns
+from deeplens_streams.concurrency import ConcurrencyLimit
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     ExtractorUnavailable,
@@ -77,7 +77,7 @@ async def _take(request: web.Request) -> tuple[SearchForm, npt.NDArray[np.float3
     services, spool = request.app[CONTEXT].services, request.app[SPOOL]
     async with spool.open() as file:
         # It ends with the body: searches that wait for a model must not keep uploads out.
-        with request.app[BODY_RATE].turn(request.remote):
+        with request.app[BODY_RATE].acquire(request.remote):
             parts = await read_form(
                 request,
                 file_field=FILE_FIELD,
@@ -86,7 +86,7 @@ async def _take(request: web.Request) -> tuple[SearchForm, npt.NDArray[np.float3
             )
         query = SearchForm.read(request, parts, size=file.size, model=services.model)
         # A picture is kept as long as it waits; a stored image waits for no model.
-        with request.app[QUERIES].turn() if query.image_id is None else nullcontext():
+        with request.app[QUERIES].acquire() if query.image_id is None else nullcontext():
             await request.app[QUOTAS].search(query.tenant)
             engine = _engine(services)
             if query.image_id is not None:
@@ -152,9 +152,9 @@ def _result(hit: Hit) -> dict[str, Any]:
     }
 
 
-def turns(settings: Settings) -> Turns:
+def turns(settings: Settings) -> ConcurrencyLimit:
     refusal = "Too many searches by picture wait for the model; try again in a few seconds."
-    return Turns(settings.max_uploads, partial(TooManyRequests, refusal))
+    return ConcurrencyLimit(settings.max_uploads, partial(TooManyRequests, refusal))
 
 
 def search_slots() -> asyncio.Semaphore:

@@ -6,7 +6,7 @@ from deeplens_streams.errors import ImageNotFound
 from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT, ESTIMATES
 from deeplens_streams.web.lookup import find_row
-from deeplens_streams.web.middleware.auth import DOOR, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, tenant_bound
 from deeplens_streams.web.responses import json_answer
 from deeplens_streams.web.status_object import status_object
 
@@ -18,5 +18,5 @@ async def status(request: web.Request) -> web.Response:
     row = await find_row(context, image_id)
     if row is None or tenant not in (None, row.tenantId):
         raise ImageNotFound
-    request.app[DOOR].check_owner(row.tenantId)
+    request.app[AUTHENTICATOR].check_owner(row.tenantId)
     return json_answer(status_object(row, request.app[ESTIMATES], context.feed.outages))

@@ -13,7 +13,7 @@ import orjson
 import structlog
 from aiohttp import WSCloseCode, web
 
-from deeplens_streams.concurrency import Turns
+from deeplens_streams.concurrency import ConcurrencyLimit
 from deeplens_streams.config import Settings
 from deeplens_streams.errors import (
     BadRequest,
@@ -32,7 +32,7 @@ from deeplens_streams.identifiers import check_image_id
 from deeplens_streams.web.app_keys import CONTEXT, ESTIMATES, FOLLOWERS, SOCKETS
 from deeplens_streams.web.lookup import find_row
 from deeplens_streams.web.metrics import SOCKETS_OPEN
-from deeplens_streams.web.middleware.auth import DOOR, SOCKET_PROTOCOL, tenant_bound
+from deeplens_streams.web.middleware.auth import AUTHENTICATOR, SOCKET_PROTOCOL, tenant_bound
 from deeplens_streams.web.status_object import status_object
 from models.status import FINAL_STATES, ImageRow, ImageState, rank_of
 from models.tenants import Scope
@@ -59,16 +59,16 @@ _MAX_INCOMING = 1024
 
 async def processing_status(request: web.Request) -> web.WebSocketResponse:
     # Refused by an answer, not by a close code: no socket is opened for it.
-    with request.app[FOLLOWERS].turn():
+    with request.app[FOLLOWERS].acquire():
         return await _follow(request)
 
 
-def turns(settings: Settings) -> Turns:
+def turns(settings: Settings) -> ConcurrencyLimit:
     refusal = (
         "Too many clients follow a status at this server; ask for the status, or try again in a "
         "few seconds."
     )
-    return Turns(settings.max_websockets, partial(TooManyRequests, refusal))
+    return ConcurrencyLimit(settings.max_websockets, partial(TooManyRequests, refusal))
 
 
 async def _follow(request: web.Request) -> web.WebSocketResponse:
@@ -165,7 +165,7 @@ class _Follower:
     ) -> None:
         app = request.app
         self._request, self._tenant = request, tenant
-        self._door = app[DOOR]
+        self._door = app[AUTHENTICATOR]
         self._context = app[CONTEXT]
         self._estimates = app[ESTIMATES]
         self._socket = socket
@@ -181,7 +181,7 @@ class _Follower:
         ImageNotFound
             There is none, or not of this client any more: a stranger's row was put right.
         InvalidKey, TooManyFailures, MissingScope, TenantSuspended, TenantDeleting
-            The client may not see it any more, as `Door.caller` and `Door.check_owner` say.
+            The client may not see it any more, as `Authenticator.caller` and `check_owner` say.
         """
         # Subscribed before the first look: what changes between the two is not missed.
         async with self._context.feed.subscribe(image_id) as changes:

@@ -48,7 +48,7 @@ async def upload(request: web.Request) -> web.Response:
         # To its end: what waits for a thread, for room or for storage is taken in, too.
         with (
             request.app[ADMISSION].admit(request.content_length),
-            request.app[BODY_RATE].turn(request.remote),
+            request.app[BODY_RATE].acquire(request.remote),
         ):
             image, accepted = await _take(request)
     except DeepLensError as error:

@@ -10,7 +10,14 @@ from aiohttp import web
 
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.middleware.auth import CALLER, DOOR, INTERNAL, Caller, Route, route_of
+from deeplens_streams.web.middleware.auth import (
+    AUTHENTICATOR,
+    CALLER,
+    INTERNAL,
+    Caller,
+    Route,
+    route_of,
+)
 from deeplens_streams.web.responses import Handler, as_ours, request_id
 from models.admin import AdminAction
 from models.tenants import Scope
@@ -61,7 +68,9 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
         It cannot be written down, so it is not done.
     """
     route = route_of(request)
-    if route is None or not is_operators(route, request[CALLER], keys_on=request.app[DOOR].keys_on):
+    if route is None or not is_operators(
+        route, request[CALLER], keys_on=request.app[AUTHENTICATOR].keys_on
+    ):
         return await handler(request)
     actions = request.app[CONTEXT].services.actions
     entry = request[_ENTRY] = await actions.begin(

@@ -30,7 +30,7 @@ from deeplens_streams.interactive_queries.peers import INTERNAL_HEADER
 from deeplens_streams.tenancy import api_keys
 from deeplens_streams.tenancy.api_keys import OperatorKey
 from deeplens_streams.tenancy.registry import Registry
-from deeplens_streams.web.middleware.key_guesses import Failures
+from deeplens_streams.web.middleware.key_guesses import KeyGuessLimit
 from deeplens_streams.web.middleware.origins import ORIGINS
 from deeplens_streams.web.responses import BLANK, Handler
 from models.events import utc_now
@@ -93,11 +93,11 @@ _STRANGER = Caller(None, frozenset(), "none")
 CALLER: Final[web.RequestKey[Caller]] = web.RequestKey("deeplens_caller", Caller)
 #: By address, as the router has it, and method.
 DECLARED: web.AppKey[dict[tuple[str, str], Route]] = web.AppKey("deeplens_routes", dict)
-DOOR: web.AppKey["Door"] = web.AppKey("deeplens_door")
+AUTHENTICATOR: web.AppKey["Authenticator"] = web.AppKey("deeplens_authenticator")
 
 
 @web.middleware
-async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler if its key may do that."""
     route = route_of(request)
     if route is None:
@@ -108,7 +108,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     request.app[ORIGINS].check(request, any_host=route.any_host)
     _check_query(request)
     try:
-        request[CALLER] = request.app[DOOR].caller(request, route.scope)
+        request[CALLER] = request.app[AUTHENTICATOR].caller(request, route.scope)
     except DeepLensError as error:
         if route.refuse is None:
             raise
@@ -150,7 +150,7 @@ def tenant_of(request: web.Request, given: str | None) -> str:
     queried = request.query.get("tenantId")
     if queried is not None and tenant_bound(request, queried) != tenant:
         raise BadRequest("The query names another tenant than the body; name one.")
-    return request.app[DOOR].served(tenant)
+    return request.app[AUTHENTICATOR].served(tenant)
 
 
 def tenant_bound(request: web.Request, given: str | None) -> str | None:
@@ -165,7 +165,7 @@ def tenant_bound(request: web.Request, given: str | None) -> str | None:
     return caller.tenant
 
 
-class Door:
+class Authenticator:
     """Looks at keys.
 
     Parameters
@@ -177,7 +177,7 @@ class Door:
     def __init__(self, operator: OperatorKey | None, registry: Registry | None) -> None:
         self._operator = operator
         self._registry = registry
-        self._failures = Failures()
+        self._guesses = KeyGuessLimit()
 
     @property
     def keys_on(self) -> bool:
@@ -234,7 +234,7 @@ class Door:
         try:
             return _OPERATOR if api_keys.is_same(key, operator.sha256) else self._tenants(key)
         except InvalidKey:
-            self._failures.note(address)
+            self._guesses.note(address)
             raise
 
     def _tenants(self, key: str) -> Caller:

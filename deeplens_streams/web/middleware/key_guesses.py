@@ -11,7 +11,7 @@ MAX_FAILURES, FAILURES_S = 20, 60.0
 _REMEMBERED = 10_000
 
 
-class Failures:
+class KeyGuessLimit:
     """Wrong keys by address.
 
     They refuse no right key: nobody guesses 256 random bits, and behind a proxy a stranger has

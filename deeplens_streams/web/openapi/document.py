@@ -68,7 +68,7 @@ none is renamed or removed. Where API keys are off, nothing asks for one.
 """
 
 #: What keys add to every route that has a scope.
-DOOR: Final[tuple[type[DeepLensError], ...]] = (
+AUTHENTICATION_ERRORS: Final[tuple[type[DeepLensError], ...]] = (
     KeyRequired,
     InvalidKey,
     MissingScope,
@@ -190,7 +190,7 @@ def _refusals(operation: Operation, route: "Route") -> dict[int, tuple[str, set[
     # Of every route: a query that names a parameter twice, a request that is none.
     errors: tuple[type[DeepLensError], ...] = (BadRequest, *operation.errors)
     if route.scope is not None:
-        errors += DOOR
+        errors += AUTHENTICATION_ERRORS
     # Where keys are off: a name that is not this system's, a page that changes something.
     if not route.any_host:
         errors += (HostRefused,)
