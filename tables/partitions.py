@@ -10,12 +10,12 @@ from faust.stores.rocksdb import Store
 from faust.types import TP
 from rocksdict import WriteBatch
 
-from deeplens_streams.lanes import NotNow
 from deeplens_streams.metrics import PARTITIONS_RECOVERING, PARTITIONS_REPLACED
 from tables import damage
 from tables.changelog import ChangelogReader
 from tables.copies import unfit_copies
 from tables.damage import Reason, TableFolderUnusable, is_damage, is_of_rocksdb
+from tables.lanes import NotNow
 from tables.mending import mend
 from tables.whole_files import has_unknown_tables, tables_in
 

@@ -11,10 +11,10 @@ from yarl import URL
 from deeplens_streams.errors import RowMoving
 from deeplens_streams.interactive_queries.peers import Peers
 from deeplens_streams.interactive_queries.recovered_partitions import RecoveredPartitions
-from deeplens_streams.lanes import NotNow
 from models.records import MalformedRecord
 from models.status import ImageRow
 from tables.image_status import NAME
+from tables.lanes import NotNow
 
 #: Seconds in all for an answer: while nobody owns a row, and for its owner to give it. A client
 #: is told within a second, also by a worker whose machine is busy.

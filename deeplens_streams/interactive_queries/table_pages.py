@@ -23,10 +23,10 @@ from deeplens_streams.interactive_queries.shard import (
     merged,
 )
 from deeplens_streams.interactive_queries.sources import TableInfo
-from deeplens_streams.lanes import NotNow
 from models.records import WireRecord
 from models.tables import PartitionState
 from models.tenants import Tenant
+from tables.lanes import NotNow
 
 log = structlog.get_logger()
 

@@ -10,12 +10,12 @@ import structlog
 from deeplens_streams.broker import codec
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.errors import BrokerUnavailable, DeepLensError, DependencyUnavailable
-from deeplens_streams.lanes import NotNow
 from deeplens_streams.metrics import ATTEMPTS, EVENTS, STAGE_SECONDS, UNEXPECTED
 from deeplens_streams.pipeline import dead_letters
 from deeplens_streams.pipeline.dead_letters import Incoming
 from models.events import Event, RetryPolicy
 from models.status import ImageProgress, StepStatus
+from tables.lanes import NotNow
 
 if TYPE_CHECKING:
     from deeplens_streams.pipeline.stage import Stage

@@ -20,11 +20,11 @@ from deeplens_streams.broker.faust_transport import set_current_event
 from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.lanes import Lanes, NotNow
 from deeplens_streams.metrics import POSTPONED, UNEXPECTED
 from deeplens_streams.pipeline.attempts import Work
 from models.events import Event
 from models.status import StepStatus
+from tables.lanes import Lanes, NotNow
 
 log = structlog.get_logger()
 

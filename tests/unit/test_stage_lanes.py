@@ -13,9 +13,9 @@ from deeplens_streams.broker.faust_transport import set_current_event
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import PROGRESS
 from deeplens_streams.circuit_breaker import Breakers
-from deeplens_streams.lanes import NotNow
 from deeplens_streams.pipeline.stage import Stage
 from models.status import ImageProgress, ImageProgressData
+from tables.lanes import NotNow
 
 IMAGE = "img_98765432-4321-4321-4321-210987654321"
 BROKEN, SOUND = 3, 1

@@ -14,13 +14,13 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from deeplens_streams.errors import TableUnavailable
-from deeplens_streams.lanes import NotNow
 from deeplens_streams.metrics import PARTITIONS_REPLACED, ROWS_UNREADABLE
 from models.tenants import Usage
 from tables.changelog import Changelogs, Extent, fault, safe_age_ms
 from tables.damage import KEPT, Reason, TableFolderUnusable, is_damage, put_aside, remove_old
 from tables.durable import Change, DurableTable
 from tables.errors import table_faults
+from tables.lanes import NotNow
 from tables.rocksdb import PartitionStore
 
 DAY_MS = 86_400_000

@@ -14,8 +14,8 @@ from deeplens_streams.errors import MalformedEvent, NewerVersion
 from deeplens_streams.interactive_queries.table_pages import _wire
 from deeplens_streams.pipeline.dead_letters import dead_letter, unreadable
 from deeplens_streams.pipeline.progress import progress
-from deeplens_streams.record_schemas import nested_records
 from deeplens_streams.web.handlers.api_keys import shown
+from deeplens_streams.web.openapi.record_schemas import nested_records
 from models.admin import AdminAction
 from models.deletion import ImageDeleted, TenantPurge, Tombstone
 from models.events import (

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel, WithJsonSchema
 
 from deeplens_streams.client.models.base import Answer, Time, one_of
-from deeplens_streams.json_schemas import INTEGER, choice
+from deeplens_streams.client.models.json_schemas import INTEGER, choice
 from models.audit import Fault
 
 

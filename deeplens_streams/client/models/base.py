@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from deeplens_streams.client.errors import NotReachable
-from deeplens_streams.json_schemas import IMAGE_ID, LETTER_ID, TENANT_ID, TIME, choice
+from deeplens_streams.client.models.json_schemas import IMAGE_ID, LETTER_ID, TENANT_ID, TIME, choice
 from models.states import ImageState
 
 Raw = Mapping[str, Any]

@@ -13,7 +13,7 @@ from deeplens_streams.client.models.base import (
     one_of,
     record,
 )
-from deeplens_streams.json_schemas import TENANT_ID
+from deeplens_streams.client.models.json_schemas import TENANT_ID
 from models.collections import CollectionStatus
 from models.states import Scope, TenantState
 

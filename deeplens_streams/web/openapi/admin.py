@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import TENANT_ID, ref
 from deeplens_streams.errors import BadRequest, InvalidTenantId, NotFound
-from deeplens_streams.json_schemas import TENANT_ID, ref
 from deeplens_streams.web.handlers import audit, deletion
 from deeplens_streams.web.openapi import parts
 from deeplens_streams.web.openapi.operation import Answer, Operation, Parameter

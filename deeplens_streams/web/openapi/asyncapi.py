@@ -7,10 +7,10 @@ from deeplens_streams import __version__
 from deeplens_streams.broker.topics import Topic
 from deeplens_streams.broker.topology import TOPICS, readers, writers
 from deeplens_streams.client.models import Status
+from deeplens_streams.client.models.json_schemas import IMAGE_ID, STRING, Schema, ref
 from deeplens_streams.config import Settings
-from deeplens_streams.json_schemas import IMAGE_ID, STRING, Schema, ref
-from deeplens_streams.record_schemas import nested_records, record_schema
 from deeplens_streams.web.openapi import components
+from deeplens_streams.web.openapi.record_schemas import nested_records, record_schema
 from models.events import Event
 
 

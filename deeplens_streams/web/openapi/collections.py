@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import STRING, TENANT_ID
 from deeplens_streams.errors import (
     BadRequest,
     CollectionLimit,
@@ -11,10 +12,6 @@ from deeplens_streams.errors import (
     TenantNotFound,
     UnknownModel,
     VectorsUnavailable,
-)
-from deeplens_streams.json_schemas import (
-    STRING,
-    TENANT_ID,
 )
 from deeplens_streams.web.handlers import collections
 from deeplens_streams.web.openapi import parts

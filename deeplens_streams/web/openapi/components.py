@@ -9,7 +9,15 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from deeplens_streams.client import models
 from deeplens_streams.client.models import Answer, Reply
 from deeplens_streams.client.models.base import RECORD
-from deeplens_streams.json_schemas import NULL, PREFIX, STRING, Schema, nullable, ref, written
+from deeplens_streams.client.models.json_schemas import (
+    NULL,
+    PREFIX,
+    STRING,
+    Schema,
+    nullable,
+    ref,
+    written,
+)
 
 #: Endpoints' own objects that a document names: those that say no with fields of their own.
 _NAMED: Final[tuple[type[Reply], ...]] = (models.NotReady, models.TenantNotReady)

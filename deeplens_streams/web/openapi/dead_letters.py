@@ -2,16 +2,7 @@
 
 from typing import Final
 
-from deeplens_streams.errors import (
-    AlreadyResolved,
-    BadRequest,
-    ImageNotFound,
-    InvalidTenantId,
-    LetterNotFound,
-    NotRetryable,
-    RetryUnderWay,
-)
-from deeplens_streams.json_schemas import (
+from deeplens_streams.client.models.json_schemas import (
     BOOLEAN,
     LETTER_ID,
     STRING,
@@ -21,6 +12,15 @@ from deeplens_streams.json_schemas import (
     array,
     choice,
     nullable,
+)
+from deeplens_streams.errors import (
+    AlreadyResolved,
+    BadRequest,
+    ImageNotFound,
+    InvalidTenantId,
+    LetterNotFound,
+    NotRetryable,
+    RetryUnderWay,
 )
 from deeplens_streams.web.handlers import dead_letters as letters
 from deeplens_streams.web.openapi import parts

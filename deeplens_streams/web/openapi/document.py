@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from deeplens_streams import __version__
+from deeplens_streams.client.models.json_schemas import Schema, choice, ref
 from deeplens_streams.errors import (
     BadRequest,
     DeepLensError,
@@ -19,8 +20,6 @@ from deeplens_streams.errors import (
     TooManyFailures,
     WrongTenant,
 )
-from deeplens_streams.json_schemas import Schema, choice, ref
-from deeplens_streams.record_schemas import nested_records, record_schema
 from deeplens_streams.web.openapi import (
     admin,
     collections,
@@ -32,6 +31,7 @@ from deeplens_streams.web.openapi import (
     trash,
 )
 from deeplens_streams.web.openapi.operation import JSON, Answer, Operation
+from deeplens_streams.web.openapi.record_schemas import nested_records, record_schema
 from deeplens_streams.web.responses import Handler
 from models.admin import AdminAction
 from models.events import PictureFacts, ProcessingOptions

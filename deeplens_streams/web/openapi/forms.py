@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from deeplens_streams.json_schemas import IMAGE_ID, TENANT_ID, TIME, Schema, array, choice
+from deeplens_streams.client.models.json_schemas import (
+    IMAGE_ID,
+    TENANT_ID,
+    TIME,
+    Schema,
+    array,
+    choice,
+)
 from deeplens_streams.web.forms import fields, filters, search, upload
 from deeplens_streams.web.openapi import parts
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import BOOLEAN, IMAGE_ID, STRING, TENANT_ID, choice
 from deeplens_streams.errors import (
     BacklogFull,
     BadRequest,
@@ -33,13 +34,6 @@ from deeplens_streams.errors import (
     UrlNotFetched,
     UrlRefused,
     VectorsUnavailable,
-)
-from deeplens_streams.json_schemas import (
-    BOOLEAN,
-    IMAGE_ID,
-    STRING,
-    TENANT_ID,
-    choice,
 )
 from deeplens_streams.web.handlers import (
     content,

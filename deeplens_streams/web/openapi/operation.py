@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import Schema
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.json_schemas import Schema
 from deeplens_streams.web.responses import Handler
 
 JSON: Final = "application/json"

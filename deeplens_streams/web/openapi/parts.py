@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import IMAGE_ID, STRING, TENANT_ID, Schema
 from deeplens_streams.errors import (
     BadRequest,
     BrokerUnavailable,
@@ -15,12 +16,6 @@ from deeplens_streams.errors import (
     StorageUnavailable,
     TooLarge,
     UploadTooSlow,
-)
-from deeplens_streams.json_schemas import (
-    IMAGE_ID,
-    STRING,
-    TENANT_ID,
-    Schema,
 )
 from deeplens_streams.web.forms.page import DEFAULT_LIMIT, MAX_LIMIT
 from deeplens_streams.web.openapi.operation import Parameter

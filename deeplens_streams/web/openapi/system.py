@@ -2,19 +2,13 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import IMAGE_ID, STRING, Schema, array, ref
 from deeplens_streams.errors import (
     BadRequest,
     InvalidImageId,
     NotFound,
     TableNotFound,
     TableRowNotFound,
-)
-from deeplens_streams.json_schemas import (
-    IMAGE_ID,
-    STRING,
-    Schema,
-    array,
-    ref,
 )
 from deeplens_streams.web.assets import TYPES
 from deeplens_streams.web.handlers import documents, health, internal, pages, tables

@@ -3,16 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from deeplens_streams.errors import (
-    BadRequest,
-    InvalidTenantId,
-    KeyEnded,
-    KeyNotFound,
-    TenantDeleting,
-    TenantExists,
-    TenantNotFound,
-)
-from deeplens_streams.json_schemas import (
+from deeplens_streams.client.models.json_schemas import (
     STRING,
     TENANT_ID,
     TIME,
@@ -21,6 +12,15 @@ from deeplens_streams.json_schemas import (
     choice,
     nullable,
     ref,
+)
+from deeplens_streams.errors import (
+    BadRequest,
+    InvalidTenantId,
+    KeyEnded,
+    KeyNotFound,
+    TenantDeleting,
+    TenantExists,
+    TenantNotFound,
 )
 from deeplens_streams.tenancy.api_keys import TENANT_SCOPES
 from deeplens_streams.web.handlers import admin_log, api_keys, tenants

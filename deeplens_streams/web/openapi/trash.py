@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from deeplens_streams.client.models.json_schemas import STRING, TENANT_ID
 from deeplens_streams.errors import BadRequest, InvalidTenantId, VectorsUnavailable
-from deeplens_streams.json_schemas import STRING, TENANT_ID
 from deeplens_streams.storage.trash import TrashOccupied
 from deeplens_streams.storage.trash_entries import TrashDamaged
 from deeplens_streams.web.handlers import trash

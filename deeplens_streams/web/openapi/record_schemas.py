@@ -4,7 +4,7 @@ import inspect
 import types
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from deeplens_streams.json_schemas import (
+from deeplens_streams.client.models.json_schemas import (
     BOOLEAN,
     INTEGER,
     NUMBER,
