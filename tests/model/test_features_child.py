@@ -31,10 +31,13 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def in_hand(features: ChildFeatures, other_than: int | None = None) -> int:
-    """Wait until a process has been sent a picture, and return its ID."""
+async def in_hand(features: ChildFeatures, other_than: int | None = None, pictures: int = 1) -> int:
+    """Wait until a process has been sent so many pictures, and return its ID."""
     await until(
-        lambda: features.process_id not in {None, other_than} and features._pending.in_hand()
+        lambda: (
+            features.process_id not in {None, other_than}
+            and len(features._pending.in_hand()) >= pictures
+        )
     )
     assert features.process_id is not None
     return features.process_id
@@ -78,7 +81,7 @@ async def test_a_picture_is_not_condemned_for_a_crash_with_others() -> None:
     await features.ready()
     picture = photograph("coffee").data
     tasks = [asyncio.create_task(features.extract(picture)) for _ in range(3)]
-    first = await in_hand(features)
+    first = await in_hand(features, pictures=3)
     os.kill(first, signal.SIGKILL)  # with several in hand
     second = await in_hand(features, other_than=first)
     os.kill(second, signal.SIGKILL)  # once alone: whose doing is not certain
