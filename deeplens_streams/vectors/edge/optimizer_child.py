@@ -1,4 +1,4 @@
-"""Optimizes a collection that nobody else has open: ``python -m …edge_child FOLDER PARENT``.
+"""Optimizes a collection that nobody else has open: ``python -m …optimizer_child FOLDER PARENT``.
 
 Edge holds Python's lock for as long as it works, half a minute and more, so this is a process of
 its own. It prints whether anything was changed.

@@ -1,4 +1,4 @@
-"""``GET /api/v1/images/{imageId}/status``, and the object that it shares with the websocket."""
+"""``GET /api/v1/images/{imageId}/status``: what is known of an image's way."""
 
 from aiohttp import web
 
