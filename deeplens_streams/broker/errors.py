@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiokafka.errors import (
-    CorruptRecordException,
     IllegalArgumentError,
     IllegalStateError,
     InvalidRequestError,
     InvalidRequiredAcksError,
-    InvalidTimestampError,
     InvalidTopicError,
     KafkaConfigurationError,
     KafkaError,
@@ -23,10 +21,9 @@ from faust.exceptions import NotReady, ProducerSendError
 
 from deeplens_streams.errors import BrokerRefused, BrokerUnavailable
 
-#: Of one record: Kafka answers, and takes others.
+#: Of one record: Kafka answers, and takes others. What a clock or a network does to a whole batch
+#: (InvalidTimestampError, CorruptRecordException) is none of these.
 _OF_A_RECORD = (
-    CorruptRecordException,
-    InvalidTimestampError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RecordTooLargeError,

@@ -9,6 +9,7 @@ from mode import Service
 
 from deeplens_streams.broker.security import client_options
 from deeplens_streams.config import Settings
+from deeplens_streams.errors import ConfigurationError
 
 #: Seconds before a new consumer is tried.
 RETRY_S = 1.0
@@ -31,14 +32,18 @@ async def keep_reading(
     on_lost : told of each fault, before another consumer is tried.
     faults : for which one is.
     """
+    # Files with secrets are read each time, and may just be changing.
+    faults = (ConfigurationError, *faults)
     while not service.should_stop:
-        consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
+        consumer: AIOKafkaConsumer | None = None
         try:
+            consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
             await consumer.start()
             await read(consumer)
         except faults as error:
             on_lost(error)
             await service.sleep(retry_s)
         finally:
-            with suppress(KafkaError, OSError):
-                await consumer.stop()
+            if consumer is not None:
+                with suppress(KafkaError, OSError):
+                    await consumer.stop()

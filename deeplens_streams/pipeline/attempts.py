@@ -121,6 +121,11 @@ class Work(Generic[E]):
         if known is not error:
             UNEXPECTED.labels(self.stage.name).inc()
             known.__cause__ = error  # for the letter's stack trace
+        if self._event is not None:
+            try:
+                return self._letter(self._event, error)
+            except Exception:
+                log.exception("an event is kept as its bytes alone", stage=self.stage.name)
         return [dead_letters.unreadable(self.stage.name, self.incoming, known)]
 
     async def _waits(self, error: DependencyUnavailable) -> None:
@@ -129,15 +134,16 @@ class Work(Generic[E]):
 
     async def _report(self, event: E, error: DeepLensError) -> None:
         """Say that the event is waiting; where that cannot be said, it waits all the same."""
-        messages = self.stage.report_failure(event, StepStatus.RETRYING, error, self._attempt)
-        if messages and not self.stage.breakers[BrokerUnavailable.dependency].reason:
-            try:
-                await self.stage.publish(*messages)
-            except BrokerUnavailable as broker:
-                self.stage.breakers[broker.dependency].note(broker)
-            except Exception:
-                UNEXPECTED.labels(self.stage.name).inc()
-                log.exception("that an event waits cannot be said", stage=self.stage.name)
+        stage = self.stage
+        try:
+            messages = stage.report_failure(event, StepStatus.RETRYING, error, self._attempt)
+            if messages and not stage.breakers[BrokerUnavailable.dependency].reason:
+                await stage.publish(*messages)
+        except BrokerUnavailable as broker:
+            stage.breakers[broker.dependency].note(broker)
+        except Exception:
+            UNEXPECTED.labels(stage.name).inc()
+            log.exception("that an event waits cannot be said", stage=stage.name)
 
     def _count(self, result: str) -> None:
         EVENTS.labels(self.stage.name, result).inc()

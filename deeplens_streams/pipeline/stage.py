@@ -18,6 +18,7 @@ import structlog
 
 from deeplens_streams.broker.faust_transport import set_current_event
 from deeplens_streams.broker.topics import Message, Publish
+from deeplens_streams.broker.topology import FAILED
 from deeplens_streams.circuit_breaker import Breakers
 from deeplens_streams.errors import DeepLensError
 from deeplens_streams.metrics import POSTPONED, UNEXPECTED
@@ -145,7 +146,12 @@ class Stage(Generic[E]):
                 try:
                     await self._send(each.results)
                 except Exception as error:
-                    await self._surely(partial(self._send, each.work.unsent(error)))
+                    await self._surely(partial(self._send_instead, each, error))
+
+    async def _send_instead(self, done: "_Done[E]", error: Exception) -> None:
+        """Send a letter for results that could not be sent; one that they are keeps its reason."""
+        is_letter = any(message.topic is FAILED for message in done.results)
+        await self._send(done.results if is_letter else done.work.unsent(error))
 
     async def _send(self, messages: list[Message]) -> None:
         if messages:

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -186,14 +185,14 @@ def _wire_vectors(fuse: Fuse) -> None:
 
 
 def _wire_kafka(fuse: Fuse) -> None:
-    send, commit = Publisher._send, Consumer._commit
+    publish, commit = Publisher.send, Consumer._commit
 
-    async def _send(self: Publisher, messages: Sequence[Message]) -> None:
+    async def send(self: Publisher, *messages: Message) -> None:
         # One after the other where it may die between two.
         size = 1 if fuse.is_armed else len(messages)
         for begin in range(0, len(messages), size):
             together = messages[begin : begin + size]
-            await send(self, together)
+            await publish(self, *together)
             for message in together:
                 fuse.written(f"kafka: {_told(message)}", message.event.tenantId)
 
@@ -204,7 +203,7 @@ def _wire_kafka(fuse: Fuse) -> None:
             fuse.written(f"kafka: offsets of {role}")
         return committed
 
-    Publisher._send = _send  # type: ignore[method-assign]
+    Publisher.send = send  # type: ignore[method-assign]
     Consumer._commit = _commit  # type: ignore[method-assign, assignment]
 
 

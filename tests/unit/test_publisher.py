@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import (
+    CorruptRecordException,
     IllegalStateError,
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerClosed,
@@ -14,6 +16,7 @@ from aiokafka.errors import (
 )
 from faust.exceptions import NotReady, ProducerSendError
 
+from deeplens_streams.broker import publisher
 from deeplens_streams.broker.publisher import Publisher
 from deeplens_streams.broker.topics import Message
 from deeplens_streams.broker.topology import UPLOADED
@@ -82,3 +85,20 @@ async def test_a_wrong_call_stays_one(error: Exception) -> None:
         with pytest.raises(type(error)):
             await refusing(error, known).send(Message(UPLOADED, uploaded()))
     assert not known["broker"].is_open
+
+
+@pytest.mark.parametrize("error", [CorruptRecordException(), InvalidTimestampError()])
+async def test_what_a_network_or_a_clock_does_is_no_fault_of_a_record(error: Exception) -> None:
+    with pytest.raises(BrokerUnavailable, match=type(error).__name__):
+        await refusing(error, Breakers()).send(Message(UPLOADED, uploaded()))
+
+
+async def test_of_what_cannot_be_written_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Breakers()
+    sender = refusing(AssertionError("sent"), known)
+    monkeypatch.setattr(publisher, "FAILED", SimpleNamespace(max_bytes=100))
+    for _ in range(TRIES):
+        known["broker"].note(BrokerUnavailable())
+    with pytest.raises(BrokerRefused, match="larger"):
+        await sender.send(Message(UPLOADED, uploaded()))
+    assert known["broker"].is_open, "Kafka was not asked"

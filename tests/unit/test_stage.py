@@ -436,6 +436,34 @@ async def test_results_that_cannot_be_sent_are_the_letter_of_their_event_alone(
     assert (REGISTRY.get_sample_value(*UNEXPECTED) or 0) == before + unexpected
 
 
+class Slow(Outbox):
+    """Refuses what it is given first and second."""
+
+    refusals = 2
+
+    async def send(self, *messages: Message) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise BrokerRefused
+        await super().send(*messages)
+
+
+async def test_a_letter_that_is_refused_at_first_keeps_its_reason() -> None:
+    stream, outbox = Stream(codec.encode(uploaded())), Slow()
+    process, _ = failing(UndecodableImage())
+    async with asyncio.timeout(10):
+        await Stage(
+            name="s",
+            record=ImageUploaded,
+            process=process,
+            publish=outbox.send,
+            breakers=Breakers(),
+        ).run(stream)
+    (letter,) = letters(outbox)
+    assert (letter.data.errorCode, letter.data.canRetry) == ("UNDECODABLE_IMAGE", False)
+    assert stream.acked == 1
+
+
 async def test_a_mistake_in_reading_a_message_ends_in_a_letter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
