@@ -13,7 +13,7 @@ import structlog
 from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import DELETED, STEP_STAGES
 from deeplens_streams.deletion.unremovable import Unremovable
-from deeplens_streams.errors import DependencyUnavailable
+from deeplens_streams.errors import BrokerRefused, DependencyUnavailable, VectorsRefused
 from deeplens_streams.pipeline.dead_letters import letter_id
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.pipeline.requests import event_id
@@ -102,6 +102,8 @@ async def finish(
                 await _finish(image_id, tombstone, services, publish)
             except DependencyUnavailable as error:
                 await known.refused(image_id, error)
+            except BrokerRefused:
+                log.exception("a deletion is not announced", image_id=image_id)
             else:
                 count += 1
     return count
@@ -186,10 +188,10 @@ async def purge(tombstone: Tombstone, services: Services) -> None:
 
     Raises
     ------
-    DependencyUnavailable
+    DependencyUnavailable, VectorsRefused
         What is needed is away; or it refuses to have a part removed, and the others are gone.
     """
-    refusal: DependencyUnavailable | None = None
+    refusal: DependencyUnavailable | VectorsRefused | None = None
     for step, work in _STEPS.items():
         if step.value in tombstone.steps:
             continue
@@ -200,6 +202,9 @@ async def purge(tombstone: Tombstone, services: Services) -> None:
         except DependencyUnavailable as error:
             if not await services.breakers.is_alone(error):
                 raise
+            refusal = refusal or error
+            continue
+        except VectorsRefused as error:
             refusal = refusal or error
             continue
         tombstone.steps[step.value] = utc_now()

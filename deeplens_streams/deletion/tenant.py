@@ -9,7 +9,7 @@ import structlog
 from deeplens_streams.broker.topics import Message, Publish
 from deeplens_streams.broker.topology import TENANT_CHANGES
 from deeplens_streams.deletion import image as deletion
-from deeplens_streams.errors import DependencyUnavailable
+from deeplens_streams.errors import DependencyUnavailable, VectorsRefused
 from deeplens_streams.pipeline.progress import ending
 from deeplens_streams.services import Services
 from deeplens_streams.storage import object_keys
@@ -54,7 +54,7 @@ class _Purging:
         self._purge, self._services, self._publish = purge, services, publish
         self._found = False
         #: Why something cannot be removed, which keeps nothing else from going.
-        self._refusal: DependencyUnavailable | None = None
+        self._refusal: DependencyUnavailable | VectorsRefused | None = None
         #: Of the image that is in hand.
         self._tombstone: Tombstone | None = None
 
@@ -148,6 +148,8 @@ class _Purging:
         except DependencyUnavailable as error:
             if not await self._services.breakers.is_alone(error):
                 raise
+            self._refusal = self._refusal or error
+        except VectorsRefused as error:
             self._refusal = self._refusal or error
 
     async def _remove_images(self) -> None:

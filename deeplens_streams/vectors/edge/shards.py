@@ -10,6 +10,7 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
+from deeplens_streams.errors import VectorsUnavailable
 from deeplens_streams.host import malloc
 from deeplens_streams.vectors.collection_ref import TENANT_FIELD
 from deeplens_streams.vectors.edge import damage
@@ -22,6 +23,8 @@ FLUSH_EVERY = 256
 #: Behind a collection's name: being made; a copy that is being optimized; what such a copy is about
 #: to replace; being removed.
 _UNFINISHED, _COPY, _OLD, _GONE = ".new", ".copy", ".old", ".gone"
+#: What comes of reading a collection's configuration that is missing or damaged.
+_NO_SIZE = (FileNotFoundError, ValueError, KeyError, TypeError)
 
 
 @dataclass(slots=True)
@@ -127,9 +130,16 @@ class ShardCache:
             return None
         try:
             return _size_in(path)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except _NO_SIZE:
             # Edge writes a missing one anew, and does not open a collection with a damaged one.
-            return None if self.get(name) is None else _size_in(path)
+            if self.get(name) is None:
+                return None
+        try:
+            return _size_in(path)
+        except _NO_SIZE as error:  # damaged while it is open
+            unavailable = VectorsUnavailable()
+            unavailable.ambiguous = True
+            raise unavailable from error
 
     def create(self, name: str, *, dimension: int, shared: bool) -> edge.EdgeShard:
         """Make the collection and return it."""

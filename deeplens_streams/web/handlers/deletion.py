@@ -11,7 +11,13 @@ from deeplens_streams.broker.topology import DELETED
 from deeplens_streams.client import models
 from deeplens_streams.deletion import image as deletion
 from deeplens_streams.deletion.lost import find_lost, tombstone_of
-from deeplens_streams.errors import BadRequest, DependencyUnavailable, ImageNotFound, NotFound
+from deeplens_streams.errors import (
+    BadRequest,
+    BrokerRefused,
+    DependencyUnavailable,
+    ImageNotFound,
+    NotFound,
+)
 from deeplens_streams.identifiers import check_image_id, check_tenant_id
 from deeplens_streams.services import Services
 from deeplens_streams.storage.image_objects import DamagedMetadata
@@ -46,7 +52,7 @@ async def delete(request: web.Request) -> web.Response:
     tombstone = await _begun(request, context)
     if tombstone.completedAt is None:
         # Also for one that may not have been announced. If it is not now, it will be.
-        with suppress(DependencyUnavailable):
+        with suppress(DependencyUnavailable, BrokerRefused):
             await deletion.announce(tombstone, services, context.publish)
             tombstone = await _purged(tombstone, services)
     done = tombstone.completedAt is not None
