@@ -75,6 +75,7 @@ class _Upload:
     ----------
     source : its bytes, or the file that has them, which storage may move away.
     tenant : its tenant's row when the try began; None where its first use makes it.
+    began : when nothing of it was written yet.
     room : what it fills of its tenant's limits, once that is taken.
     """
 
@@ -180,9 +181,14 @@ class UploadAcceptance:
         """
         tenant = self._registry.require(image.tenantId)
         upload = _Upload(image, source, tenant)
-        await self._runner.run(
-            self._steps(upload, found), patience_s=self.timings.undo_s, image_id=image.imageId
-        )
+        try:
+            await self._runner.run(
+                self._steps(upload, found), patience_s=self.timings.undo_s, image_id=image.imageId
+            )
+        except BaseException:
+            # The registry's matter: it does not wait for storage to be there again.
+            self.background.start(self._give_room_back(upload))
+            raise
         # 6. confirmation, behind the answer
         self.background.start(self._confirm(image, tenant))
 
@@ -195,7 +201,7 @@ class UploadAcceptance:
         elif upload.claims:
             claim = self._claims.pending(image)
         return [
-            Step(partial(self._take_room, upload), partial(self._give_room_back, upload)),
+            Step(partial(self._take_room, upload)),
             *taken_over,
             # 1. claim, 2. bytes, 3. pointer, 4. metadata object
             Step(partial(self._write, upload, claim), partial(self._forget, image)),
@@ -210,6 +216,7 @@ class UploadAcceptance:
         image = upload.image
         upload.room = await self._quotas.upload(image.tenantId, image.fileSize)
         image.lease = upload.room.lease
+        upload.began = time.monotonic()  # its claim is not made yet
 
     async def _take_over(self, image: StoredImage, claim: Claim) -> None:
         if not await self._claims.take_over(image, claim):

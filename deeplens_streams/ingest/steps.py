@@ -23,7 +23,9 @@ class Step:
 
     Attributes
     ----------
-    undo : may be called again where a dependency was away.
+    do : one call of a dependency: refused by its breaker, the step has left nothing.
+    undo : may be called again where a dependency was away. Where it fails, those before it stay
+        done: bytes stay as long as the metadata object that names them.
     """
 
     do: Callable[[], Awaitable[None]]

@@ -10,7 +10,7 @@ class Timings:
     """Seconds; tests shorten them."""
 
     accept_s: float = 120.0
-    """For all of one upload, from its checked bytes on; the waits below fit in."""
+    """For all of one upload, from its checked bytes on, whatever it waits for."""
     store_s: float = 60.0
     """For its writes to storage, together."""
     pending_s: float = 12.0
