@@ -24,6 +24,7 @@ from models.status import (
 )
 from tables import usage
 from tables.image_steps import (
+    Steps,
     first_failure,
     of_this_run,
     ordered,
@@ -112,20 +113,25 @@ def joined(row: ImageRow | None, event: ImageProgress, *, now: str) -> ImageRow 
             changed = True
     if not changed:
         return None
-    steps = of_this_run(steps)
-    reports = ordered(steps)
+    following = _with_steps(row, event, of_this_run(steps), now)
+    if row is not None and not restarted and (ended or _stays(row, following.status)):
+        following.status = row.status
+    usage.count(following, event, before=row)
+    return following.succeeding(row)
+
+
+def _with_steps(row: ImageRow | None, event: ImageProgress, steps: Steps, now: str) -> ImageRow:
+    """Return the row that follows from steps, whatever is said of the image beside them."""
+    data, reports = event.data, ordered(steps)
     models = data.models or (row.models if row else [])
-    status = state_of(steps, models).value
-    if row is not None and not restarted and (ended or _stays(row, status)):
-        status = row.status
     failure = first_failure(reports)
-    following = ImageRow(
+    return ImageRow(
         imageId=data.imageId,
         tenantId=event.tenantId,
         correlationId=event.correlationId,
         uploadedAt=row.uploadedAt if row else _uploaded_at(event, now),
         models=models,
-        status=status,
+        status=state_of(steps, models).value,
         generation=event.generation,
         steps=reports,
         lastUpdated=now,
@@ -133,8 +139,6 @@ def joined(row: ImageRow | None, event: ImageProgress, *, now: str) -> ImageRow 
         errorCode=failure.errorCode if failure else None,
         errorMessage=failure.errorMessage if failure else None,
     )
-    usage.count(following, event, before=row)
-    return following.succeeding(row)
 
 
 def _of_generation(report: StepReport, generation: int) -> StepReport:
