@@ -25,15 +25,13 @@ from tests.support.system import Client
 
 #: Parts by what the path of a frame's file holds; the first that fits counts.
 PARTS = {
-    "deeplens_streams/features/decoding": "decoding, resizing, thumbnail",
-    "deeplens_streams/features/colours": "decoding, resizing, thumbnail",
-    "deeplens_streams/features/pictures": "decoding, resizing, thumbnail",
+    "deeplens_streams/imaging": "decoding, resizing, thumbnail",
     "deeplens_streams/features/networks": "the network",
     "deeplens_streams/features/engines": "the network",
     "deeplens_streams/features": "to and from the model's process",
     "deeplens_streams/storage": "storage",
     "deeplens_streams/vectors": "vector engine",
-    "deeplens_streams/codec": "events and rows: JSON and Records",
+    "deeplens_streams/broker/codec": "events and rows: JSON and Records",
     "models/": "events and rows: JSON and Records",
     "deeplens_streams/web": "HTTP, views",
     "python_multipart": "HTTP, views",

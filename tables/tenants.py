@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME = TENANT_TABLE
 
-#: Why a change was refused, as `Tenant.outcomes` says it; `rooms.FULL` is another reason.
+#: Why a change was refused, as `Tenant.outcomes` says it; `quota_leases.FULL` is another reason.
 EXISTS, UNKNOWN, TOO_FAST, GOING = "exists", "unknown", "too fast", "deleting"
 #: The same, of a recount that was made of a row as it is no more.
 OUTDATED = "outdated"

@@ -47,7 +47,7 @@ class DeadLetterStore:
 
     async def keep(self, letter: DeadLetter) -> None:
         """Keep a letter; one that is kept already stays as it is."""
-        # 1. Pointer, by which its ID alone finds it; IDs are one tenant's, see `letters.kept_as`.
+        # 1. Pointer, by which its ID alone finds it; IDs are one tenant's, see `kept_as`.
         # The first one counts: a letter that is written again, because of a crash, has another
         # time.
         said = orjson.dumps({"tenantId": letter.tenantId, "at": letter.failedAt})

@@ -50,7 +50,7 @@ class Pointer:
 
     Attributes
     ----------
-    ms : `layout.epoch_ms` of its upload.
+    ms : `object_keys.epoch_ms` of its upload.
     """
 
     tenant: str

@@ -296,11 +296,11 @@ def _add(
     registry: Registry | None,
 ) -> None:
     settings = context.services.settings
-    door = Authenticator(operator_key(settings), registry)
+    authenticator = Authenticator(operator_key(settings), registry)
     web_app[HEALTH] = context
     web_app[READINESS] = Readiness(context)
-    web_app[AUTHENTICATOR] = door
-    web_app[ORIGINS] = Origins(settings, keys_on=door.keys_on)
+    web_app[AUTHENTICATOR] = authenticator
+    web_app[ORIGINS] = Origins(settings, keys_on=authenticator.keys_on)
     web_app[DECLARED] = {}
     web_app.on_response_prepare.append(add_headers)
     for route in routes:

@@ -165,7 +165,7 @@ class _Follower:
     ) -> None:
         app = request.app
         self._request, self._tenant = request, tenant
-        self._door = app[AUTHENTICATOR]
+        self._authenticator = app[AUTHENTICATOR]
         self._context = app[CONTEXT]
         self._estimates = app[ESTIMATES]
         self._socket = socket
@@ -214,8 +214,8 @@ class _Follower:
 
     def _check(self, row: ImageRow) -> None:
         """Raise, as `follow`, if what let the client in has ended since it came."""
-        self._door.caller(self._request, Scope.READ)
-        self._door.check_owner(row.tenantId)
+        self._authenticator.caller(self._request, Scope.READ)
+        self._authenticator.check_owner(row.tenantId)
 
     async def _show(self, row: ImageRow) -> None:
         """Send the row unless the client has seen as much or more.
