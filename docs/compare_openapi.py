@@ -1,7 +1,8 @@
 """What an OpenAPI document has lost, gained and changed against an older one.
 
 Usage: ``python -m docs.compare_openapi BASE [NEW]``. Either is a commit or a JSON file; NEW is this
-tree unless it is said. Exits with 1 when anything is lost or changed but words.
+tree unless it is said. Exits with 1 when anything is lost or changed but words. What a request
+must bring beside what it had to is among what is added: that list is for a person to read.
 """
 
 import argparse
