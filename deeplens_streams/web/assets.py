@@ -57,6 +57,11 @@ def static_file(request: web.Request, name: str) -> web.Response:
     return asset_answer(request, found)
 
 
+def tables_page(request: web.Request) -> web.Response:
+    """Answer the page that shows every table, whichever of its addresses was asked for."""
+    return static_file(request, "tables.html")
+
+
 def asset_answer(request: web.Request, found: Asset) -> web.Response:
     # Checked at every load: an update must not meet yesterday's script.
     headers = {"ETag": found.etag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}

@@ -1,17 +1,13 @@
-"""The pages and what they load: files of this package, read once."""
+"""The pages, and what they load."""
 
 from aiohttp import web
 
 from deeplens_streams.errors import DeepLensError
-from deeplens_streams.web.assets import is_for_people, static_file
+from deeplens_streams.web.assets import is_for_people, static_file, tables_page
 
 
 async def index(request: web.Request) -> web.Response:
     return static_file(request, "index.html")
-
-
-def tables_page(request: web.Request) -> web.Response:
-    return static_file(request, "tables.html")
 
 
 async def tables_refused(request: web.Request, error: DeepLensError) -> web.Response:

@@ -8,7 +8,7 @@ from deeplens_streams.client import models
 from deeplens_streams.errors import TableRowNotFound
 from deeplens_streams.interactive_queries.sources import TableInfo
 from deeplens_streams.web.app_keys import CONTEXT
-from deeplens_streams.web.assets import is_for_people, static_file
+from deeplens_streams.web.assets import is_for_people, tables_page
 from deeplens_streams.web.forms.page import PageQuery
 from deeplens_streams.web.forms.table_address import asked_after, asked_key, table_name
 from deeplens_streams.web.responses import json_answer, success
@@ -24,7 +24,7 @@ _NOT_READ: Final = (
 async def listing(request: web.Request) -> web.Response:
     """Answer which tables there are."""
     if is_for_people(request):
-        return static_file(request, "tables.html")
+        return tables_page(request)
     context = request.app[CONTEXT]
     answer = {
         **success(models.Tables),
@@ -37,7 +37,7 @@ async def listing(request: web.Request) -> web.Response:
 async def page(request: web.Request) -> web.Response:
     """Answer a table's partitions and some of its rows, of every worker, in key order."""
     if is_for_people(request):
-        return static_file(request, "tables.html")
+        return tables_page(request)
     context, query = request.app[CONTEXT], request.query
     name = table_name(request, context.tables)
     limit = PageQuery.read(query).limit
@@ -62,7 +62,7 @@ async def page(request: web.Request) -> web.Response:
 async def row(request: web.Request) -> web.Response:
     """Answer one row, whichever worker holds it."""
     if is_for_people(request):
-        return static_file(request, "tables.html")
+        return tables_page(request)
     source = request.app[CONTEXT].tables
     name = table_name(request, source)
     found = await source.row(name, asked_key(name, request.match_info["key"]))
